@@ -1,0 +1,89 @@
+"""Every error that Trueup raises on purpose, with its stable code. The codes stand in ``docs/error-codes.md``."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TrueupError(Exception):
+    """The thing, the fact, the next step: the message is written for a person."""
+
+    code: ClassVar[str] = "internal_error"
+
+    @property
+    def message(self) -> str:
+        return str(self)
+
+
+class Invalid(TrueupError):
+    """The request or document cannot mean anything."""
+
+    code = "invalid_request"
+
+
+class Unauthorized(TrueupError):
+    code = "unauthorized"
+
+
+class TooManyAttempts(TrueupError):
+    """Logins are slowed; ``retry_after_s`` says for how long."""
+
+    code = "too_many_attempts"
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NotFound(TrueupError):
+    code = "not_found"
+
+
+class Conflict(TrueupError):
+    """The request is well-formed but cannot go together with what is there."""
+
+    code = "conflict"
+
+
+class NoNodeAvailable(Conflict):
+    code = "no_node_available"
+
+
+class NodeUnreachable(TrueupError):
+    code = "node_unreachable"
+
+
+class UnsafePlan(TrueupError):
+    """The plan would do more harm than its limits allow."""
+
+    code = "unsafe_plan"
+
+
+class StoreError(TrueupError):
+    """The store could not be read or written; what was there is unchanged."""
+
+    code = "store_error"
+
+
+class HeadMoved(StoreError):
+    """Somebody else committed first; evaluate the intent again."""
+
+    code = "store_head_moved"
+
+
+class LateFence(TrueupError):
+    """Another worker has the job by now; this one's result is not wanted."""
+
+    code = "late_fence"
+
+
+class ArtifactError(TrueupError):
+    """An archive could not be fetched or is not what its pin says."""
+
+    code = "artifact_error"
+
+
+class RecordsError(TrueupError):
+    """The database could not be read or written."""
+
+    code = "records_error"

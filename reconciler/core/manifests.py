@@ -1,0 +1,253 @@
+"""The documents of the store: Platform, Node, Site, Environment.
+
+These models are the only definition of desired state; the JSON Schemas in ``contracts/schemas`` are made from
+them. This module knows the shape of one document and nothing of the others: see ``fleet`` for references.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from enum import StrEnum
+from ipaddress import ip_address
+from typing import Annotated, Any, Literal
+from uuid import UUID, uuid5
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, EmailStr, Field, StringConstraints
+
+API_VERSION = "trueup/v1"
+PATH_NAMESPACE = UUID("7f1c6f0e-51ad-5f0a-9c39-3a7d1d5c2b11")
+"""Namespace of the ids of documents that name none: ``uuid5(PATH_NAMESPACE, path)``."""
+
+SLUG_PATTERN = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
+HOSTNAME_PATTERN = r"^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])$"
+VERSION_PATTERN = r"^[0-9]+\.[0-9]+(?:\.[0-9]+)?$"
+
+
+def _printable(text: str) -> str:
+    if any(unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for character in text):
+        raise ValueError("must not contain control or invisible formatting characters")
+    if text != text.strip():
+        raise ValueError("must not begin or end with white space")
+    return text
+
+
+def _address(text: str) -> str:
+    return str(ip_address(text))
+
+
+def _host_key(text: str) -> str:
+    if not re.fullmatch(r"(ssh-ed25519|ecdsa-sha2-nistp\d+|ssh-rsa) [A-Za-z0-9+/]+=*", text):
+        raise ValueError("must be a public host key: type and base64, as `ssh-keyscan` prints after the address")
+    return text
+
+
+Slug = Annotated[str, StringConstraints(pattern=SLUG_PATTERN, max_length=63)]
+Hostname = Annotated[str, StringConstraints(pattern=HOSTNAME_PATTERN, min_length=4, max_length=253)]
+DisplayName = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_printable)]
+Version = Annotated[str, StringConstraints(pattern=VERSION_PATTERN)]
+Address = Annotated[str, AfterValidator(_address)]
+HostKey = Annotated[str, AfterValidator(_host_key)]
+
+
+class EnvironmentType(StrEnum):
+    """What an environment is for; exactly one of a site's environments is ``production``."""
+
+    PRODUCTION = "production"
+    STAGING = "staging"
+    CLONE = "clone"
+
+
+class ReconcileMode(StrEnum):
+    """What the loop does about a difference: heal it, tell it, or leave it alone."""
+
+    ENFORCE = "enforce"
+    REPORT = "report"
+    PAUSED = "paused"
+
+
+class PromotionPreset(StrEnum):
+    CONTENT_PROTECT = "content-protect"
+    COMMERCE_PROTECT = "commerce-protect"
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Metadata(Strict):
+    id: UUID | None = Field(default=None, description="Left out: the UUIDv5 of the document's path.")
+    name: DisplayName | None = Field(default=None, description="Shown to people; left out: the slug.")
+
+
+class Reconcile(Strict):
+    mode: ReconcileMode = ReconcileMode.ENFORCE
+    reason: str | None = Field(default=None, max_length=500)
+    until: AwareDatetime | None = Field(
+        default=None, description="After this moment the mode is `enforce` again."
+    )
+
+
+class WordPressDefaults(Strict):
+    version: Version = Field(default="7.1.1", description="WordPress version of new sites.")
+    admin_user: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{1,30}$")] = "trueup"
+    admin_email: EmailStr = "webmaster@example.com"
+
+
+class BlastLimit(Strict):
+    environments: int = Field(default=3, ge=0, description="Most environments that one plan may delete.")
+    percent: int = Field(default=20, ge=0, le=100, description="Most of the fleet, in percent.")
+
+
+class PlatformSpec(Strict):
+    preview_domain: Hostname | None = None
+    wordpress: WordPressDefaults = WordPressDefaults()
+    blast_limit: BlastLimit = BlastLimit()
+
+
+class Platform(Strict):
+    """What holds for the whole fleet. Path: ``platform.yaml``."""
+
+    apiVersion: Literal["trueup/v1"]  # noqa: N815 (the field's standard name)
+    kind: Literal["Platform"]
+    metadata: Metadata = Metadata()
+    spec: PlatformSpec = PlatformSpec()
+
+
+class Ssh(Strict):
+    host_key: HostKey = Field(description="The pinned public host key; `trueup node add` puts it here.")
+    port: int = Field(default=22, ge=1, le=65535)
+    user: Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")] = "root"
+
+
+class Redis(Strict):
+    memory_percent: int = Field(default=10, ge=1, le=50, description="Redis's limit, in percent of RAM.")
+
+
+class NodeSpec(Strict):
+    address: Address = Field(description="The node's public IP address.")
+    ssh: Ssh
+    state: Literal["active", "decommissioned"] = "active"
+    concurrency: int = Field(default=1, ge=1, le=16, description="Jobs that may work on the node at once.")
+    redis: Redis = Redis()
+    reconcile: Reconcile = Reconcile()
+
+
+class Node(Strict):
+    """A managed Linux host. Path: ``nodes/<name>.yaml``."""
+
+    apiVersion: Literal["trueup/v1"]  # noqa: N815
+    kind: Literal["Node"]
+    metadata: Metadata = Metadata()
+    spec: NodeSpec
+
+
+class SiteSpec(Strict):
+    pass
+
+
+class Site(Strict):
+    """A WordPress project. Path: ``sites/<slug>/site.yaml``."""
+
+    apiVersion: Literal["trueup/v1"]  # noqa: N815
+    kind: Literal["Site"]
+    metadata: Metadata = Metadata()
+    spec: SiteSpec = SiteSpec()
+
+
+class WordPress(Strict):
+    version: Version
+
+
+class Release(Strict):
+    """Where the code comes from; a new id is a new release."""
+
+    id: UUID
+    source_type: Literal["git", "upload"] | None = Field(
+        default=None, description="Left out: WordPress core alone."
+    )
+    source_ref: str | None = None
+    revision: str | None = None
+
+
+class Content(Strict):
+    """Where database and uploads came from; the node applies each id once."""
+
+    id: UUID
+    origin: Literal["install"] = "install"
+    title: DisplayName | None = None
+    admin_user: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{1,30}$")] | None = None
+    admin_email: EmailStr | None = None
+    locale: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(_[A-Z]{2})?$")] = "en_US"
+
+
+class Cache(Strict):
+    fastcgi: bool = True
+    redis: bool = True
+
+
+class Php(Strict):
+    memory_limit_mb: int = Field(default=256, ge=64, le=4096)
+    max_children: int = Field(default=8, ge=1, le=256)
+    upload_max_mb: int = Field(default=64, ge=1, le=4096)
+    max_execution_s: int = Field(default=60, ge=5, le=3600)
+
+
+class EnvironmentSpec(Strict):
+    type: EnvironmentType
+    node: Slug
+    wordpress: WordPress | None = Field(default=None, description="Left out: the platform's version.")
+    release: Release | None = Field(default=None, description="Left out: an id made from the path.")
+    content: Content | None = Field(default=None, description="Left out: an id made from the path.")
+    source_environment: UUID | None = None
+    promotion_preset: PromotionPreset | None = None
+    preview_url: Annotated[str, StringConstraints(pattern=r"^https?://[a-z0-9.-]+$")] | None = Field(
+        default=None, description="Written once when the environment is made; left out: derived."
+    )
+    cache: Cache = Cache()
+    php: Php = Php()
+    files: Literal["writable", "locked"] = "writable"
+    reconcile: Reconcile = Reconcile()
+
+
+class Environment(Strict):
+    """One running copy of a site. Path: ``sites/<site>/environments/<slug>.yaml``."""
+
+    apiVersion: Literal["trueup/v1"]  # noqa: N815
+    kind: Literal["Environment"]
+    metadata: Metadata = Metadata()
+    spec: EnvironmentSpec
+
+
+Manifest = Platform | Node | Site | Environment
+
+_PATHS: tuple[tuple[re.Pattern[str], type[Platform] | type[Node] | type[Site] | type[Environment]], ...] = (
+    (re.compile(r"^platform\.yaml$"), Platform),
+    (re.compile(r"^nodes/(?P<node>[^/]+)\.yaml$"), Node),
+    (re.compile(r"^sites/(?P<site>[^/]+)/site\.yaml$"), Site),
+    (re.compile(r"^sites/(?P<site>[^/]+)/environments/(?P<environment>[^/]+)\.yaml$"), Environment),
+)
+
+
+def model_for(path: str) -> type[Platform] | type[Node] | type[Site] | type[Environment] | None:
+    """The model of the document at ``path``; None where the layout knows no document."""
+    return next((model for pattern, model in _PATHS if pattern.match(path)), None)
+
+
+def slugs_of(path: str) -> dict[str, str]:
+    """The slugs that a document's path gives: any of ``node``, ``site``, ``environment``."""
+    for pattern, _ in _PATHS:
+        if match := pattern.match(path):
+            return match.groupdict()
+    return {}
+
+
+def id_of(path: str, metadata: Metadata) -> UUID:
+    """The document's id: as written, or made from its path."""
+    return metadata.id or uuid5(PATH_NAMESPACE, path)
+
+
+def json_schema(model: type[Any]) -> dict[str, Any]:
+    """JSON Schema (2020-12) of one document kind, as ``contracts/schemas/<kind>.json`` holds it."""
+    schema: dict[str, Any] = model.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

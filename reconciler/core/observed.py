@@ -1,0 +1,96 @@
+"""What a node answered. ``Unreachable`` is not ``Missing``, and neither is an empty answer.
+
+The shapes are the probe's (``nodes/probe.py``): one JSON object per node, all its environments in it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+
+class _Observed(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Applied(_Observed):
+    """The manifest that applying wrote on the node: what was asked for and what was put there."""
+
+    format: Literal[1]
+    variables: dict[str, Any]
+    """The role's variable as it was applied, without ``job``."""
+    digest: str
+    """``digest_of`` those variables."""
+    role_digest: str
+    """sha256 over the role's templates and modules: another Trueup version writes other files."""
+    files: dict[str, str]
+    """Managed files: path to sha256 in hex."""
+    links: dict[str, str] = {}
+    """Managed symbolic links: path to target."""
+    services: tuple[str, ...] = ()
+    """Units that must be active and enabled."""
+    applied_at: AwareDatetime
+    releases: tuple[str, ...] = ()
+    """Release ids that were applied, oldest first."""
+    contents: tuple[str, ...] = ()
+    """Content ids that were applied, oldest first."""
+
+
+class Service(_Observed):
+    active: str
+    """systemd's ActiveState: active, inactive, failed, activating …"""
+    enabled: str
+    """systemd's UnitFileState: enabled, disabled, masked, static …, or empty."""
+
+
+class FileDifference(_Observed):
+    """A file that is not what its manifest says (deep observation only)."""
+
+    path: str
+    kind: Literal["modified", "missing", "unknown"]
+    area: Literal["core", "release", "uploads"]
+
+
+class ObservedEnvironment(_Observed):
+    applied: Applied | None
+    pending: bool = False
+    """An apply began and did not end."""
+    files: dict[str, str | None] = {}
+    """sha256 now, per managed file; None: not there."""
+    links: dict[str, str | None] = {}
+    services: dict[str, Service] = {}
+    database: bool = False
+    wordpress_version: str | None = None
+    differences: tuple[FileDifference, ...] | None = None
+    """None unless the observation was deep."""
+
+
+class ObservedNode(_Observed):
+    observed_at: AwareDatetime
+    hostname: str
+    os_id: str = ""
+    os_version: str = ""
+    memory_bytes: int = 0
+    disk_free_bytes: int = 0
+    disk_size_bytes: int = 0
+    versions: dict[str, str] = {}
+    """Package versions of nginx, php, mariadb, redis, wp_cli; and ``probe``."""
+    artifacts: dict[str, tuple[str, ...]] = {}
+    hold: str | None = None
+    """The reason in ``/etc/trueup/hold``: nobody but an operator changes this node now."""
+    applied: Applied | None = None
+    """The node role's manifest; None: never provisioned."""
+    pending: bool = False
+    files: dict[str, str | None] = {}
+    links: dict[str, str | None] = {}
+    services: dict[str, Service] = {}
+    environments: dict[str, ObservedEnvironment] = {}
+    """By environment id. An id that isn't here is *missing* on this node: it answered and has none."""
+
+
+class Unreachable(_Observed):
+    """No answer, or none that could be understood: nothing is known, so nothing is decided."""
+
+    since: AwareDatetime
+    reason: str

@@ -1,0 +1,93 @@
+"""What the playbooks are told: the one dict variable of each role, complete and typed.
+
+``trueup_node`` for role ``node``, ``trueup_environment`` for role ``environment``. A test holds these models
+against the roles' ``meta/argument_specs.yml`` both ways. A settings' digest says whether a node was configured
+from the same settings: sha256 of the canonical JSON, leaving out ``job``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Variables(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Job(_Variables):
+    """Who runs: the fence decides between two runs of which one is late. None: an operator by hand."""
+
+    id: str
+    fence: int
+
+
+class ReleaseVariables(_Variables):
+    id: str
+    source_type: Literal["git", "upload"] | None
+    source_ref: str | None
+    revision: str | None
+
+
+class ContentVariables(_Variables):
+    id: str
+    origin: Literal["install"]
+    title: str
+    admin_user: str
+    admin_email: str
+    locale: str
+
+
+class PhpVariables(_Variables):
+    memory_limit_mb: int
+    max_children: int
+    upload_max_mb: int
+    max_execution_s: int
+
+
+class EnvironmentVariables(_Variables):
+    """``trueup_environment``: all that one environment's server-side shape follows from."""
+
+    id: str
+    site: str
+    slug: str
+    type: Literal["production", "staging", "clone"]
+    url: str
+    """Scheme and host, no trailing slash; WordPress's home and siteurl."""
+    hostnames: tuple[str, ...]
+    """Every name that the server block answers to; the first is the url's."""
+    wordpress_version: str
+    release: ReleaseVariables
+    content: ContentVariables
+    fastcgi_cache: bool
+    redis_cache: bool
+    php: PhpVariables
+    files: Literal["writable", "locked"]
+    job: Job | None = None
+
+    def digest(self) -> str:
+        return digest_of(self)
+
+
+class NodeVariables(_Variables):
+    """``trueup_node``: all that a node's baseline follows from."""
+
+    id: str
+    name: str
+    address: str
+    ssh_port: int
+    redis_memory_percent: int
+    job: Job | None = None
+
+    def digest(self) -> str:
+        return digest_of(self)
+
+
+def digest_of(variables: _Variables) -> str:
+    """sha256 in hex of the variables' canonical JSON (sorted keys, no spaces, UTF-8), without ``job``."""
+    data = variables.model_dump(mode="json", exclude={"job"})
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
