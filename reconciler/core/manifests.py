@@ -83,9 +83,7 @@ class Metadata(Strict):
 class Reconcile(Strict):
     mode: ReconcileMode = ReconcileMode.ENFORCE
     reason: str | None = Field(default=None, max_length=500)
-    until: AwareDatetime | None = Field(
-        default=None, description="After this moment the mode is `enforce` again."
-    )
+    until: AwareDatetime | None = Field(default=None, description="After this moment the mode is `enforce` again.")
 
 
 class WordPressDefaults(Strict):
@@ -163,9 +161,7 @@ class Release(Strict):
     """Where the code comes from; a new id is a new release."""
 
     id: UUID
-    source_type: Literal["git", "upload"] | None = Field(
-        default=None, description="Left out: WordPress core alone."
-    )
+    source_type: Literal["git", "upload"] | None = Field(default=None, description="Left out: WordPress core alone.")
     source_ref: str | None = None
     revision: str | None = None
 

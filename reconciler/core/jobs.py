@@ -1,0 +1,70 @@
+"""Jobs: their types, states and error codes, and when a failed one is tried again."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class JobType(StrEnum):
+    """Why a job runs; ``docs/job-types.md`` says what each does."""
+
+    SITE_CREATE = "site-create"
+    SITE_IMPORT = "site-import"
+    ENVIRONMENT_CREATE = "environment-create"
+    DRIFT_CHECK = "drift-check"
+    DEPLOY = "deploy"
+    UPDATES = "updates"
+    RESTORE = "restore"
+    PROMOTE = "promote"
+    CACHE_UPDATE = "cache-update"
+    CACHE_PURGE = "cache-purge"
+    BACKUP = "backup"
+    DOMAIN_ADD = "domain-add"
+    DOMAIN_REMOVE = "domain-remove"
+    RECONCILE = "reconcile"
+    NODE_PROVISION = "node-provision"
+    NODE_OBSERVE = "node-observe"
+    HEALTH_CHECK = "health-check"
+
+
+class JobErrorCode(StrEnum):
+    """Why a job failed; ``docs/error-codes.md`` says what to do."""
+
+    ANSIBLE_PLAY_ERROR = "ANSIBLE_PLAY_ERROR"
+    ANSIBLE_HOST_FAILED = "ANSIBLE_HOST_FAILED"
+    ANSIBLE_HOST_UNREACHABLE = "ANSIBLE_HOST_UNREACHABLE"
+    ANSIBLE_SYNTAX_ERROR = "ANSIBLE_SYNTAX_ERROR"
+    ANSIBLE_TIMEOUT = "ANSIBLE_TIMEOUT"
+    ANSIBLE_UNEXPECTED_ERROR = "ANSIBLE_UNEXPECTED_ERROR"
+    ANSIBLE_UNKNOWN_EXIT = "ANSIBLE_UNKNOWN_EXIT"
+    JOB_TIMEOUT = "JOB_TIMEOUT"
+    JOB_LEASE_LOST = "JOB_LEASE_LOST"
+    JOB_CONFLICT = "JOB_CONFLICT"
+    JOB_INTERNAL_ERROR = "JOB_INTERNAL_ERROR"
+    TARGET_MISSING = "TARGET_MISSING"
+    DOCUMENT_STALLED = "DOCUMENT_STALLED"
+    NODE_ON_HOLD = "NODE_ON_HOLD"
+    ARTIFACT_UNAVAILABLE = "ARTIFACT_UNAVAILABLE"
+    NOT_CONVERGED = "NOT_CONVERGED"
+
+
+RETRIED = frozenset(
+    {
+        JobErrorCode.ANSIBLE_PLAY_ERROR,
+        JobErrorCode.ANSIBLE_HOST_FAILED,
+        JobErrorCode.ANSIBLE_HOST_UNREACHABLE,
+        JobErrorCode.ANSIBLE_TIMEOUT,
+    }
+)
+RETRY_DELAYS = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15))
+MAX_ATTEMPTS = 3
+DEFAULT_TIMEOUT = timedelta(minutes=30)
