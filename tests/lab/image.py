@@ -23,12 +23,15 @@ from tests.lab.paths import LabError, cache_directory
 # Raise when the recipe below changes what the image contains.
 RECIPE = 1
 SUITE = "bookworm"
-PACKAGES = """
-    systemd systemd-sysv dbus openssh-server python3 python3-apt sudo ca-certificates iproute2 procps curl rsync cron
-    git acl unzip zstd nftables fail2ban nginx php-fpm php-cli php-mysql php-redis php-curl php-gd php-mbstring php-xml
-    php-zip php-intl php-imagick mariadb-server mariadb-client redis-server certbot python3-pymysql python3-systemd
-    bind9-dnsutils logrotate
-""".split()
+# fmt: off
+PACKAGES = [
+    "systemd", "systemd-sysv", "dbus", "openssh-server", "python3", "python3-apt", "sudo", "ca-certificates",
+    "iproute2", "procps", "curl", "rsync", "cron", "git", "acl", "unzip", "zstd", "nftables", "fail2ban",
+    "nginx", "php-fpm", "php-cli", "php-mysql", "php-redis", "php-curl", "php-gd", "php-mbstring", "php-xml",
+    "php-zip", "php-intl", "php-imagick", "mariadb-server", "mariadb-client", "redis-server", "certbot",
+    "python3-pymysql", "python3-systemd", "bind9-dnsutils", "logrotate",
+]
+# fmt: on
 
 # These cannot work in a container: there is no disk to trim or scrub, and no terminal to log in at.
 MASKED = ("console-getty.service", "e2scrub_reap.service", "e2scrub_all.timer", "fstrim.timer")
