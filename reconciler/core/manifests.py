@@ -92,15 +92,9 @@ class WordPressDefaults(Strict):
     admin_email: EmailStr = "webmaster@example.com"
 
 
-class BlastLimit(Strict):
-    environments: int = Field(default=3, ge=0, description="Most environments that one plan may delete.")
-    percent: int = Field(default=20, ge=0, le=100, description="Most of the fleet, in percent.")
-
-
 class PlatformSpec(Strict):
     preview_domain: Hostname | None = None
     wordpress: WordPressDefaults = WordPressDefaults()
-    blast_limit: BlastLimit = BlastLimit()
 
 
 class Platform(Strict):
