@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import artifacts
+from reconciler import archives, artifacts
 from reconciler.artifacts import Pins
 from reconciler.core.errors import ArtifactError
 
@@ -64,7 +64,7 @@ def make_pins(sources: dict[str, dict[str, str]], package: Path, digest: str = "
     return Pins.model_validate(
         {
             "wordpress": {
-                "1.2.3": {"content_digest": digest or artifacts.digest_of_tree(TREE), "sources": sources},
+                "1.2.3": {"content_digest": digest or archives.digest_of_tree(TREE), "sources": sources},
                 "1.10": {"content_digest": "0" * 64, "sources": {}},
             },
             "wp_cli": {
@@ -94,11 +94,11 @@ def test_fetches_verifies_and_keeps_by_npm(tmp_path: Path, pins: Pins) -> None:
 
 def test_the_same_tree_gives_the_same_bytes_whatever_its_order_and_times() -> None:
     shuffled = dict(reversed(TREE.items()))
-    again = artifacts.tree_of(io.BytesIO(tar_of(shuffled)), "again", "wordpress")
-    assert artifacts.pack(TREE) == artifacts.pack(again)
-    assert artifacts.digest_of_tree(TREE) == artifacts.digest_of_tree(again)
+    again = archives.tree_of(io.BytesIO(tar_of(shuffled)), "again", "wordpress")
+    assert archives.pack(TREE) == archives.pack(again)
+    assert archives.digest_of_tree(TREE) == archives.digest_of_tree(again)
     lines = sorted(f"{hashlib.sha256(c).hexdigest()}  {p}\n" for p, c in TREE.items())
-    assert artifacts.digest_of_tree(TREE) == hashlib.sha256("".join(lines).encode()).hexdigest()
+    assert archives.digest_of_tree(TREE) == hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def test_a_second_fetch_asks_nobody(tmp_path: Path, pins: Pins, package: Path) -> None:
@@ -210,7 +210,7 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 
 )
 def test_hostile_members_are_refused(member: tarfile.TarInfo, message: str) -> None:
     with pytest.raises(ArtifactError, match=message):
-        artifacts.tree_of(io.BytesIO(tar_of(TREE, member)), "bad.tar.gz", "wordpress")
+        archives.tree_of(io.BytesIO(tar_of(TREE, member)), "bad.tar.gz", "wordpress")
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused_before_it_fills_the_memory() -> None:
@@ -219,14 +219,14 @@ def test_an_archive_that_unpacks_to_too_much_is_refused_before_it_fills_the_memo
     with gzip.GzipFile(fileobj=buffer, mode="wb") as zipped:
         zipped.write(header)
     with pytest.raises(ArtifactError, match="is larger than 512 MiB"):
-        artifacts.tree_of(io.BytesIO(buffer.getvalue()), "bomb.tar.gz", "wordpress")
+        archives.tree_of(io.BytesIO(buffer.getvalue()), "bomb.tar.gz", "wordpress")
 
 
 @pytest.mark.parametrize("keep", [0, 10, 200, -1000])
 def test_a_cut_archive_is_refused(keep: int) -> None:
     whole = tar_of({"a": os.urandom(5000)})
     with pytest.raises(ArtifactError, match=r"cut\.tar\.gz"):
-        artifacts.tree_of(io.BytesIO(whole[:keep]), "cut.tar.gz", "wordpress")
+        archives.tree_of(io.BytesIO(whole[:keep]), "cut.tar.gz", "wordpress")
 
 
 # --- Several at once, and killed ---
@@ -287,7 +287,7 @@ def test_a_killed_fetch_leaves_nothing_that_is_believed(
     (cache / "wordpress-1.2.3.tar.gz").write_bytes(b"half")
     monkeypatch.setenv("NPM_DELAY", "0")
     archive = artifacts.fetch_wordpress("1.2.3", cache, pins=pins)
-    assert artifacts.digest_of_tree(artifacts.tree_of(archive.path.open("rb"), "x", "wordpress"))
+    assert archives.digest_of_tree(archives.tree_of(archive.path.open("rb"), "x", "wordpress"))
     assert sorted(path.name for path in cache.iterdir()) == [
         ".wordpress-1.2.3.tar.gz.lock",
         "wordpress-1.2.3.tar.gz",
@@ -302,7 +302,7 @@ def test_homes_share_a_download_cache_and_verify_it(
     first = artifacts.fetch_wordpress("1.2.3", tmp_path / "one", pins=pins)
     shutil.rmtree(package)
     assert artifacts.fetch_wordpress("1.2.3", tmp_path / "two", pins=pins).sha256 == first.sha256
-    (tmp_path / "shared/artifacts/wordpress-1.2.3.tar.gz").write_bytes(artifacts.pack({"evil.php": b"x"}))
+    (tmp_path / "shared/artifacts/wordpress-1.2.3.tar.gz").write_bytes(archives.pack({"evil.php": b"x"}))
     with pytest.raises(ArtifactError, match="could not be fetched"):
         artifacts.fetch_wordpress("1.2.3", tmp_path / "three", pins=pins)
 
