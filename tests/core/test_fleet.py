@@ -1,0 +1,120 @@
+"""References, uniqueness, and what stalls what."""
+
+from __future__ import annotations
+
+import copy
+from uuid import uuid5
+
+import pytest
+
+from reconciler.core.fleet import Document, Stalled, assemble, parse
+from reconciler.core.manifests import PATH_NAMESPACE
+from tests.core import documents as d
+
+
+def _stalled(documents: dict) -> dict[str, str]:
+    return {item.path: item.message for item in d.fleet_of(documents).stalled}
+
+
+def test_small_fleet_is_whole() -> None:
+    fleet = d.fleet_of(d.small())
+    assert fleet.stalled == ()
+    assert [e.key for e in fleet.environments.values()] == ["acme/production"]
+
+
+def test_ids_come_from_paths_and_do_not_move() -> None:
+    fleet, again = d.fleet_of(d.small()), d.fleet_of(dict(reversed(d.small().items())))
+    assert fleet.environments.keys() == again.environments.keys()
+    assert fleet.sites_by_slug["acme"].id == uuid5(PATH_NAMESPACE, "sites/acme/site.yaml")
+
+
+def test_dangling_node_stalls_that_environment_only() -> None:
+    documents = d.small() | {
+        "sites/shop/site.yaml": d.site(),
+        "sites/shop/environments/production.yaml": d.environment("web-9"),
+    }
+    stalled = _stalled(documents)
+    assert list(stalled) == ["sites/shop/environments/production.yaml"]
+    assert "names node web-9, which no document defines" in stalled["sites/shop/environments/production.yaml"]
+
+
+def test_environment_without_site_stalls() -> None:
+    documents = d.small()
+    del documents["sites/acme/site.yaml"]
+    assert "Add sites/acme/site.yaml" in _stalled(documents)["sites/acme/environments/production.yaml"]
+
+
+def test_copied_id_stalls_both_and_names_the_other() -> None:
+    documents = d.small()
+    documents["sites/acme/environments/production.yaml"]["metadata"] = {"id": "11111111-1111-4111-8111-111111111111"}
+    copied = copy.deepcopy(documents["sites/acme/environments/production.yaml"])
+    copied["spec"]["type"] = "staging"
+    documents["sites/acme/environments/staging.yaml"] = copied
+    stalled = _stalled(documents)
+    assert set(stalled) == {"sites/acme/environments/production.yaml", "sites/acme/environments/staging.yaml"}
+    assert "staging.yaml" in stalled["sites/acme/environments/production.yaml"]
+
+
+def test_second_production_stalls_both() -> None:
+    documents = d.small() | {"sites/acme/environments/other.yaml": d.environment()}
+    assert len(_stalled(documents)) == 2
+
+
+def test_two_nodes_on_one_address_stall() -> None:
+    documents = d.small() | {"nodes/web-2.yaml": d.node()}
+    stalled = _stalled(documents)
+    assert {"nodes/web-1.yaml", "nodes/web-2.yaml"} <= set(stalled)
+
+
+@pytest.mark.parametrize(
+    ("path", "data", "words"),
+    [
+        ("nodes/web-1.yaml", {"apiVersion": "trueup/v1", "kind": "Node"}, "spec: Field required"),
+        ("nodes/web-1.yaml", d.node(colour="red"), "spec.colour: no such field"),
+        ("nodes/web-1.yaml", d.node(address="example.com"), "spec.address"),
+        ("nodes/web-1.yaml", d.site(), "kind"),
+        ("nodes/web-1.yaml", "just text", "document"),
+        ("nodes/Web_1.yaml", d.node(), "is no slug"),
+        ("nodes/-x.yaml", d.node(), "is no slug"),
+        ("nodes/deep/web-1.yaml", d.node(), "no document belongs at this path"),
+        ("sites/acme/environments/production.yaml", d.environment(type="live"), "spec.type"),
+        ("sites/acme/environments/production.yaml", d.environment(cache={"fastcgi": None}), "spec.cache.fastcgi"),
+        ("sites/acme/site.yaml", d.site("a\nb"), "metadata.name: must not contain control"),
+        ("sites/acme/site.yaml", d.site("a\u202eb"), "metadata.name: must not contain control"),
+    ],
+)
+def test_wrong_documents_stall_with_the_field(path: str, data: object, words: str) -> None:
+    problem = parse(Document(path, data, lambda _: 7))
+    assert isinstance(problem, Stalled)
+    assert words in problem.message
+
+
+def test_line_is_that_of_the_field() -> None:
+    asked: list = []
+    parse(Document("nodes/web-1.yaml", d.node(colour="red"), lambda location: asked.append(location) or 9))
+    assert asked == [("spec", "colour")]
+
+
+def test_other_files_are_none_of_our_business() -> None:
+    assert parse(Document(".github/workflows/plan.yaml", {"on": "push"}, lambda _: None)) is None
+
+
+def test_unreadable_documents_leave_the_rest() -> None:
+    rest = [parse(Document(path, data, lambda _: None)) for path, data in d.small().items()]
+    fleet = assemble("0" * 40, [*rest, Stalled("sites/shop/site.yaml", 3, "not YAML")])
+    assert [str(item) for item in fleet.stalled] == ["sites/shop/site.yaml:3: not YAML"]
+    assert len(fleet.environments) == 1
+
+
+def test_preview_url_is_kept_once_written() -> None:
+    documents = d.small()
+    documents["platform.yaml"] = {
+        "apiVersion": "trueup/v1",
+        "kind": "Platform",
+        "spec": {"preview_domain": "preview.example.com"},
+    }
+    documents["sites/acme/environments/production.yaml"]["spec"]["preview_url"] = "http://0a1b2c3d.10-0-0-1.sslip.io"
+    fleet = d.fleet_of(documents)
+    environment = fleet.environments_by_key["acme/production"]
+    assert fleet.preview_url(environment) == "http://0a1b2c3d.10-0-0-1.sslip.io"
+    assert fleet.environment_variables(environment.id).hostnames == ("0a1b2c3d.10-0-0-1.sslip.io",)

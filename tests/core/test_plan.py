@@ -1,0 +1,206 @@
+"""Desired and observed in, plan out: each case is a file, and each has its no-op twin."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from reconciler.core.fleet import Fleet
+from reconciler.core.observed import ObservedNode, Unreachable
+from reconciler.core.plan import Answer, Plan, Verdict, decide
+from tests.core import documents as d
+from tests.core.fake_node import NOW, ROLES, apply, configured, fresh, provisioned
+
+CASES = sorted((Path(__file__).parent / "cases").glob("*.yaml"))
+
+
+def _fleet(case: dict[str, Any]) -> Fleet:
+    documents = d.small()
+    for path, patch in case.get("desired", {}).items():
+        documents[path] = _merged(documents.get(path, {}), patch)
+    return d.fleet_of(documents)
+
+
+def _merged(base: Any, patch: Any) -> Any:
+    if not isinstance(base, dict) or not isinstance(patch, dict):
+        return patch
+    return {key: _merged(base.get(key), patch[key]) if key in patch else base[key] for key in base | patch}
+
+
+def _answer(kind: str, fleet: Fleet) -> Answer:
+    node = fleet.nodes_by_slug["web-1"]
+    if kind == "unreachable":
+        return Unreachable(since=NOW, reason="connection refused")
+    if kind == "fresh":
+        return fresh()
+    there = provisioned(fleet.node_variables(node.id))
+    if kind == "provisioned":
+        return there
+    variables = fleet.environment_variables(fleet.environments_by_key["acme/production"].id)
+    return there.model_copy(update={"environments": {variables.id: configured(variables)}})
+
+
+def _touched(answer: Answer, case: dict[str, Any]) -> Answer:
+    if not isinstance(answer, ObservedNode):
+        return answer
+    data = answer.model_dump(mode="json") | {"hold": case.get("hold")}
+    for id_, environment in data["environments"].items():
+        touch = json.loads(json.dumps(case.get("touch", {})).replace("{id}", id_))
+        data["environments"][id_] = _merged(environment, touch)
+    return ObservedNode.model_validate(data)
+
+
+def _lines(plan: Plan) -> list[str]:
+    lines = [f"silent {s.node} {' '.join(s.environments)}" for s in plan.silent]
+    for step in plan.steps:
+        lines.append(f"{step.action.verb} {step.action.target} {step.verdict}")
+        lines += [f"{c.field}: {c.desired} <- {c.observed} ({c.cause})" for c in step.changes]
+    return lines
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_case(path: Path) -> None:
+    case = YAML(typ="safe").load(path)
+    fleet, before = _fleet(case), _fleet({})
+    untouched = _answer(case["observed"], before)
+    answer = _touched(untouched, case)
+    environment = before.environment_variables(before.environments_by_key["acme/production"].id)
+    expect = json.loads(
+        json.dumps(case["expect"]).replace("{id}", environment.id).replace("{digest}", environment.digest()[:12])
+    )
+    plan = decide(fleet, {"web-1": answer}, ROLES, NOW)
+    assert _lines(plan) == expect
+    _assert_twin_is_empty(fleet, answer, plan)
+
+
+def _assert_twin_is_empty(fleet: Fleet, answer: Answer, plan: Plan) -> None:
+    """Once all that may be applied is applied, nothing is left to apply."""
+    for _ in range(2):
+        for step in plan.to_apply:
+            assert isinstance(answer, ObservedNode)
+            answer = apply(step, answer)
+        plan = decide(fleet, {"web-1": answer}, ROLES, NOW)
+    assert plan.to_apply == ()
+
+
+def test_cases_are_found() -> None:
+    assert len(CASES) >= 15
+
+
+def test_deliberate_apply_overrules_report_but_not_pause() -> None:
+    for mode, verdict in (("report", Verdict.APPLY), ("paused", Verdict.PAUSED)):
+        fleet = _fleet(
+            {"desired": {"sites/acme/environments/production.yaml": {"spec": {"reconcile": {"mode": mode}}}}}
+        )
+        environment = fleet.environments_by_key["acme/production"]
+        plan = decide(
+            fleet, {"web-1": _answer("provisioned", fleet)}, ROLES, NOW, deliberate=frozenset({environment.id})
+        )
+        assert [step.verdict for step in plan.steps] == [verdict]
+
+
+def test_environment_that_is_on_another_node_is_not_made_again() -> None:
+    before = _fleet({})
+    documents = d.small() | {"nodes/web-2.yaml": d.node("10.0.0.2")}
+    documents["sites/acme/environments/production.yaml"]["spec"]["node"] = "web-2"
+    moved = d.fleet_of(documents)
+    empty = provisioned(moved.node_variables(moved.nodes_by_slug["web-2"].id))
+    plan = decide(moved, {"web-1": _answer("configured", before), "web-2": empty}, ROLES, NOW)
+    assert [(s.verdict, s.reason) for s in plan.steps] == [
+        (Verdict.BLOCKED, "acme/production is on node web-1. Set spec.node back to web-1.")
+    ]
+    environment = moved.environments_by_key["acme/production"]
+    silent: dict[str, Answer] = {"web-1": Unreachable(since=NOW, reason="timeout"), "web-2": empty}
+    plan = decide(moved, silent, ROLES, NOW, placed={environment.id: "web-1"})
+    assert [s.verdict for s in plan.steps] == [Verdict.BLOCKED]
+
+
+def test_a_document_that_is_gone_deletes_nothing() -> None:
+    answer = _answer("configured", _fleet({}))
+    documents = d.small()
+    del documents["sites/acme/environments/production.yaml"]
+    plan = decide(d.fleet_of(documents), {"web-1": answer}, ROLES, NOW)
+    assert plan.steps == ()
+    assert len(plan.orphans) == 1
+
+
+def test_upgrade_of_the_role_is_a_change() -> None:
+    fleet = _fleet({})
+    roles = type(ROLES)(node=ROLES.node, environment="c" * 64)
+    plan = decide(fleet, {"web-1": _answer("configured", fleet)}, roles, NOW)
+    assert _lines(plan)[1] == f"role: {'c' * 12} <- {'b' * 12} (Trueup was upgraded)"
+
+
+_touches = st.fixed_dictionaries(
+    {},
+    optional={
+        "pending": st.booleans(),
+        "database": st.booleans(),
+        "wordpress_version": st.sampled_from([None, "7.1.1", "6.5"]),
+        "services": st.dictionaries(
+            st.sampled_from(["trueup-php@{id}.service", "trueup-cron@{id}.timer"]),
+            st.fixed_dictionaries(
+                {
+                    "active": st.sampled_from(["active", "inactive", "failed", "activating"]),
+                    "enabled": st.sampled_from(["enabled", "disabled", "masked", ""]),
+                }
+            ),
+        ),
+        "files": st.dictionaries(
+            st.just("/etc/nginx/sites-enabled/trueup-{id}.conf"), st.one_of(st.none(), st.text(max_size=8))
+        ),
+    },
+)
+_desired = st.fixed_dictionaries(
+    {},
+    optional={
+        "cache": st.fixed_dictionaries({}, optional={"fastcgi": st.booleans(), "redis": st.booleans()}),
+        "files": st.sampled_from(["writable", "locked"]),
+        "php": st.fixed_dictionaries({"memory_limit_mb": st.integers(64, 4096)}),
+        "reconcile": st.fixed_dictionaries({"mode": st.sampled_from(["enforce", "report", "paused"])}),
+    },
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    kind=st.sampled_from(["fresh", "provisioned", "configured", "unreachable"]),
+    touch=_touches,
+    spec=_desired,
+    hold=st.sampled_from([None, "brake"]),
+    stalled=st.booleans(),
+)
+def test_decide_converges_in_one_pass_and_destroys_nothing(
+    kind: str, touch: dict, spec: dict, hold: str | None, stalled: bool
+) -> None:
+    desired: dict[str, Any] = {"sites/acme/environments/production.yaml": {"spec": spec}}
+    if stalled:
+        desired["sites/acme/environments/production.yaml"]["spec"] = spec | {"node": "web-9"}
+    fleet = _fleet({"desired": desired})
+    answer = _touched(_answer(kind, _fleet({})), {"touch": touch, "hold": hold})
+    plan = decide(fleet, {"web-1": answer}, ROLES, NOW)
+    if isinstance(answer, Unreachable) or hold is not None:
+        assert plan.to_apply == ()
+    if stalled:
+        assert not any(step.action.verb == "configure" for step in plan.steps)
+    for step in plan.to_apply:
+        before = answer
+        assert isinstance(before, ObservedNode)
+        answer = apply(step, before)
+        assert before.environments.keys() <= answer.environments.keys()
+    after = decide(fleet, {"web-1": answer}, ROLES, NOW)
+    if not any(step.action.verb == "provision" for step in plan.to_apply):
+        assert after.to_apply == ()
+
+
+@settings(max_examples=50, deadline=None)
+@given(spec=_desired)
+def test_decide_of_what_is_there_is_empty(spec: dict) -> None:
+    fleet = _fleet({"desired": {"sites/acme/environments/production.yaml": {"spec": spec}}})
+    assert decide(fleet, {"web-1": _answer("configured", fleet)}, ROLES, NOW).is_empty
