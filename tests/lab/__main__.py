@@ -136,9 +136,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _sweep(_: argparse.Namespace) -> None:
-    """Making the Lab sweeps, so only what a second look finds is new; both are listed by what is left."""
-    left = {node.name for node in Lab().nodes()}
-    print(f"Swept. Nodes left: {', '.join(sorted(left)) or 'none'}.")
+    print(f"Removed: {', '.join(Lab().swept) or 'nothing'}.")
 
 
 if __name__ == "__main__":

@@ -131,6 +131,7 @@ class Container:
     def kill(self) -> None:
         """Pull the plug; afterwards no process and no control group is left."""
         if self.control_group.exists():
+            self._kill_init()
             (self.control_group / "cgroup.kill").write_text("1")
             if not wait_until(lambda: not self.running(), 10):
                 raise LabError(f"Processes of {self.hostname} survive being killed: {self.pids()}.")
@@ -143,6 +144,14 @@ class Container:
         propagate = Path("/run/systemd/nspawn/propagate", self.machine)  # a killed nspawn leaves it
         if propagate.exists():
             propagate.rmdir()
+
+    def _kill_init(self) -> None:
+        """All inside die with it, and nspawn reaps it and tidies up: killed first, it would leave a zombie."""
+        init = self.init()
+        if init is not None:
+            os.kill(init, signal.SIGKILL)
+            self.pause(paused=False)
+            wait_until(lambda: not self.running(), 3)
 
     def pause(self, *, paused: bool) -> None:
         (self.control_group / "cgroup.freeze").write_text("1" if paused else "0")

@@ -36,7 +36,7 @@ PACKAGES = [
 # These cannot work in a container: there is no disk to trim or scrub, and no terminal to log in at.
 MASKED = ("console-getty.service", "e2scrub_reap.service", "e2scrub_all.timer", "fstrim.timer")
 # Enabled by the distribution, but the apt timers need the internet, and fail2ban cannot start before it is told to read
-# the journal (Debian 12 has no /var/log/auth.log, https://bugs.debian.org/770171). A playbook may enable them.
+# the journal (Debian 12 has no /var/log/auth.log). A playbook may enable them.
 DISABLED = ("apt-daily.timer", "apt-daily-upgrade.timer", "fail2ban.service")
 
 UNUSED_IMAGE_DAYS = 14

@@ -38,7 +38,7 @@ class Lab:
         self._own: list[Node] = []
         with self._lock():
             self._ensure_key()
-        self.sweep()
+        self.swept = self.sweep()
 
     # Nodes
 
@@ -107,18 +107,26 @@ class Lab:
                 self.remove(node)
 
     def remove(self, node: Node) -> None:
-        if not node.directory.exists():
+        """Several processes may try at once: one does it, the others wait and find it done."""
+        try:
+            directory = os.open(node.directory, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
             return
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            if node.directory.exists():
+                self._remove_locked(node)
+        finally:
+            os.close(directory)
+
+    def _remove_locked(self, node: Node) -> None:
         node.kill()
+        gone = self.nodes_directory / f".gone-{node.name}-{time.monotonic_ns()}"
         with self._lock():
-            gone = self.nodes_directory / f".gone-{node.name}-{time.monotonic_ns()}"
-            try:
-                node.directory.rename(gone)
-            except FileNotFoundError:  # another process removed it at the same time
-                return
+            node.directory.rename(gone)
             if not self._records():
                 self._remove_shared(node.network)
-        # `rm --one-file-system` and not a tree walk of our own: were anything still mounted, it would be left alone.
+        # Not a tree walk of our own: were anything still mounted in there, this leaves it alone.
         run(["rm", "-rf", "--one-file-system", str(gone)], timeout=120)
 
     # Snapshots
@@ -158,6 +166,11 @@ class Lab:
                 finally:
                     node.down()
         return key
+
+    def forget_snapshot(self, key: str) -> None:
+        """Delete it; no node may be running on it."""
+        snapshots = ensure_image().snapshots
+        run(["rm", "-rf", str(snapshots / key), str(snapshots / f".{key}.lock")], timeout=120)
 
     def _snapshot_layers(self, image: Image, key: str) -> tuple[str, ...]:
         directory = image.snapshots / key

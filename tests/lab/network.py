@@ -74,7 +74,7 @@ def connect(network: Network, namespace: str, address: str) -> None:
     link = network.link(address)
     _ip(
         f"netns add {namespace}",
-        f"link add {link} type veth peer name eth0 netns {namespace}",
+        f"link add {link} type veth peer name eth0 address {_hardware_address(address)} netns {namespace}",
         f"link set {link} master {network.bridge} up",
     )
     _ip(
@@ -98,6 +98,11 @@ def set_link(network: Network, address: str, *, up: bool) -> None:
 
 def namespace_path(namespace: str) -> Path:
     return Path("/run/netns") / namespace
+
+
+def _hardware_address(address: str) -> str:
+    """The same for the same address always, or neighbours would go on sending to a restarted node's old one."""
+    return "02:00:" + ":".join(f"{int(part):02x}" for part in address.split("."))
 
 
 def _link_exists(link: str) -> bool:
