@@ -13,7 +13,16 @@ from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 from uuid import UUID, uuid5
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, EmailStr, Field, StrictBool, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    EmailStr,
+    Field,
+    StrictBool,
+    StringConstraints,
+)
 
 API_VERSION = "trueup/v1"
 PATH_NAMESPACE = UUID("7f1c6f0e-51ad-5f0a-9c39-3a7d1d5c2b11")
