@@ -1,0 +1,41 @@
+# `make demo` and `make test` are all that a newcomer needs; the rest is for who works on Trueup.
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+# The npm package first where npm is there; both are pinned and checked.
+export TRUEUP_ARTIFACT_SOURCES ?= $(if $(shell command -v npm),npm$(,)wordpress.org$(,)github,wordpress.org$(,)github$(,)npm)
+, := ,
+
+.PHONY: help demo demo-down test bench lint format lock prepare
+
+help: ## This list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+demo: prepare ## A real node, a real WordPress site made through the API, drift made and healed; left running
+	@$(PY) -m tests.lab.demo up
+
+demo-down: ## Remove every trace of the demo
+	@$(PY) -m tests.lab.demo down
+
+test: ## Set up and run every test
+	@.ci/prepare test
+	@$(PY) -m pytest
+
+lint: prepare ## ruff, mypy, ansible-lint, import-linter
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/ansible-lint --offline --profile production playbooks
+
+bench: ## Measure, as ratios in one run
+	@.ci/prepare
+	@$(PY) -m tests.bench
+
+format: prepare
+	@.venv/bin/ruff check --fix -q . ; .venv/bin/ruff format .
+
+lock: prepare ## Renew requirements.lock
+	@.venv/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --upgrade -q -o requirements.lock
+
+prepare:
+	@.ci/prepare
