@@ -1,0 +1,80 @@
+"""What every request passes before it is routed: its origin and its size; and what every answer carries."""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.clients import Networks, client_of, is_foreign
+from api.errors import CrossOrigin, RequestTooLarge, answer
+
+BODY_LIMIT = 64 * 1024
+_READS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
+
+class Gate:
+    """ASGI middleware. Leaves the request's ``Client`` in ``request.state.client``."""
+
+    def __init__(self, app: ASGIApp, trusted: Networks) -> None:
+        self._app = app
+        self._trusted = trusted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers, peer = Headers(scope=scope), (scope.get("client") or ("", 0))[0]
+        client = client_of(peer, scope.get("scheme", "http"), headers, self._trusted)
+        scope.setdefault("state", {})["client"] = client
+        send = _with_headers(send)
+        if scope["method"] in _READS:
+            await self._app(scope, receive, send)
+        elif is_foreign(headers.get("origin"), headers.get("sec-fetch-site"), headers.get("host", ""), client.secure):
+            refusal = CrossOrigin(
+                "The request comes from another origin. Send it from the control plane's own address."
+            )
+            await answer(refusal)(scope, receive, send)
+        elif (body := await _read(headers, receive)) is None:
+            refusal_ = RequestTooLarge(f"The body is larger than {BODY_LIMIT // 1024} KiB. Send less.")
+            await answer(refusal_)(scope, receive, send)
+        else:
+            await self._app(scope, _replay(body, receive), send)
+
+
+async def _read(headers: Headers, receive: Receive) -> list[Message] | None:
+    """The whole body; None as soon as it is known to be over the limit."""
+    declared = headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > BODY_LIMIT:
+        return None
+    messages: list[Message] = []
+    size = 0
+    while True:
+        message = await receive()
+        messages.append(message)
+        size += len(message.get("body", b""))
+        if size > BODY_LIMIT:
+            return None
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return messages
+
+
+def _replay(messages: list[Message], receive: Receive) -> Receive:
+    waiting = iter(messages)
+
+    async def replay() -> Message:
+        return next(waiting, None) or await receive()
+
+    return replay
+
+
+def _with_headers(send: Send) -> Send:
+    """Answers belong to one session and to no cache; browsers take them for what they say they are."""
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers.setdefault("Cache-Control", "no-store")
+            headers["X-Content-Type-Options"] = "nosniff"
+        await send(message)
+
+    return send_with_headers

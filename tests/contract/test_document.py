@@ -1,0 +1,79 @@
+"""The document in itself: valid, complete, and consistent from operation to operation."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from tests.contract.document import DOCUMENT, NOT_YET, ROOT, SCHEMAS, Operation, operations, resolve
+
+ALL = list(operations())
+by_key = pytest.mark.parametrize("operation", ALL, ids=lambda operation: operation.key)
+
+
+def test_is_valid_openapi_3_1() -> None:
+    OpenAPIV31SpecValidator(DOCUMENT).validate()
+    assert DOCUMENT["openapi"].startswith("3.1")
+    assert DOCUMENT["servers"] == [{"url": "/api"}]
+
+
+def test_error_schema_is_the_shared_one() -> None:
+    shared = json.loads((ROOT / "contracts" / "schemas" / "error.json").read_text(encoding="utf-8"))
+    del shared["$schema"], shared["title"]
+    assert SCHEMAS["Error"] == shared
+
+
+def test_operation_ids_are_unique() -> None:
+    ids = [operation.spec["operationId"] for operation in ALL]
+    assert len(ids) == len(set(ids))
+
+
+def test_not_yet_names_only_operations_of_the_contract() -> None:
+    assert {operation.key for operation in ALL} >= NOT_YET
+
+
+@by_key
+def test_every_error_is_code_and_message(operation: Operation) -> None:
+    for status in operation.responses:
+        if status >= 400:
+            assert operation.response_schema(status) == {"$ref": "#/components/schemas/Error"}, status
+
+
+@by_key
+def test_every_error_that_applies_is_named(operation: Operation) -> None:
+    writes = operation.method != "GET"
+    has_body = operation.request_schema is not None
+    expected = {
+        401: not operation.is_open or operation.path == "/login",
+        404: operation.has_id,
+        400: operation.has_id or writes,
+        403: writes,
+        413: writes,
+        409: writes and operation.path not in {"/login", "/logout"},
+        500: True,
+    }
+    named = {status: status in operation.responses for status in expected}
+    assert named == expected
+    assert has_body <= writes
+
+
+@by_key
+def test_accepted_work_answers_202_with_job_and_location(operation: Operation) -> None:
+    synchronous = operation.method == "GET" or operation.path.endswith(("/login", "/logout", "/magic-login"))
+    assert operation.success == (200 if synchronous else 202)
+    if operation.success == 202:
+        assert operation.response_schema(202) == {"$ref": "#/components/schemas/JobAccepted"}
+        assert resolve(operation.responses[202]["headers"]["Location"])["required"] is True
+
+
+@by_key
+def test_request_bodies_refuse_unknown_fields(operation: Operation) -> None:
+    if schema := operation.request_schema:
+        assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEMAS if "required" in SCHEMAS[name] and "Request" not in name])
+def test_answers_have_all_their_fields_always(name: str) -> None:
+    assert SCHEMAS[name]["required"] == list(SCHEMAS[name]["properties"])
