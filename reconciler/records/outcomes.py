@@ -1,0 +1,64 @@
+"""How a run ended, and what follows for the job. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+DELAYS = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15))
+"""How long to wait after the first, second, third failed attempt; the last also after any later one."""
+
+RETRIED = frozenset({"ANSIBLE_PLAY_ERROR", "ANSIBLE_HOST_FAILED", "ANSIBLE_HOST_UNREACHABLE", "ANSIBLE_TIMEOUT"})
+"""Error codes that another attempt may mend; any other failure is final."""
+
+LEASE_LOST = "JOB_LEASE_LOST"
+"""The last attempt's worker vanished."""
+
+MESSAGE_LIMIT = 10 * 1024
+"""Longest error message, in characters; of a longer one the beginning and the end are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    result: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """``error_code`` is from the registry of job errors; the message is for a person and free of secrets."""
+
+    error_code: str
+    message: str
+    result: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The run was ended because somebody cancelled the job."""
+
+
+Outcome = Succeeded | Failed | Stopped
+
+
+def next_attempt(
+    error_code: str,
+    attempt: int,
+    max_attempts: int,
+    now: datetime,
+    delays: Sequence[timedelta] = DELAYS,
+) -> datetime | None:
+    """When to try again after attempt number ``attempt`` (from 1) failed; None: never."""
+    if error_code not in RETRIED or attempt >= max_attempts:
+        return None
+    return now + delays[min(attempt, len(delays)) - 1]
+
+
+def shortened(message: str) -> str:
+    """``message`` within the limit: its first line says what happened, its end what was printed last."""
+    if len(message) <= MESSAGE_LIMIT:
+        return message
+    gap = "\n…\n"
+    head = message[:1024]
+    return head + gap + message[-(MESSAGE_LIMIT - len(head) - len(gap)) :]

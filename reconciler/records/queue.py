@@ -1,0 +1,272 @@
+"""The job store as workers see it: claim a job with its locks, keep its lease, end it once, take over from the dead.
+
+Each claim gets a fence, larger than any before it in this database. Whoever comes with an older one is late: the
+job is somebody else's by now, and nothing that the late one says is stored (``LateFence``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, delete, func, insert, or_, select, update
+
+from reconciler.core.errors import LateFence
+from reconciler.records import outcomes
+from reconciler.records.database import reading, write
+from reconciler.records.jobs import Job, JobStatus, job_from, locks_from
+from reconciler.records.locks import Lock, Waiting, fitting, free_slot
+from reconciler.records.outcomes import Outcome
+from reconciler.records.tables import fences, jobs, locks
+
+LEASE = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A job that is this worker's as long as its heartbeats arrive in time."""
+
+    job: Job
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A job that its worker no longer has. Stop what may still run under ``fence``; ``job`` is as it is now."""
+
+    job: Job
+    fence: int
+    locked_by: str
+
+
+class Queue:
+    def __init__(self, engine: Engine, lease: timedelta = LEASE, delays: Sequence[timedelta] = outcomes.DELAYS) -> None:
+        self._engine = engine
+        self._lease = lease
+        self._delays = delays
+
+    def claim(self, worker: str, now: datetime, job_types: Collection[str] | None = None) -> Claimed | None:
+        """The oldest job that may run now, with all its locks; None: nothing to do.
+
+        ``locks`` has the rule. Ready is a queued job whose time has come and that is undeclared or committed;
+        jobs that are not ready hold nobody back. ``job_types``: only these, the others keep their place in line.
+        """
+        return write(self._engine, lambda connection: self._claim(connection, worker, now, job_types))
+
+    def heartbeat(self, job_id: UUID, fence: int, now: datetime) -> bool:
+        """Extend the lease. True: somebody wants the job cancelled; stop and finish with ``Stopped``."""
+        values = {"heartbeat_at": now, "lease_until": now + self._lease, "updated_at": now}
+        query = update(jobs).where(*_is_held(job_id, fence)).values(**values).returning(jobs.c.cancel_requested)
+        cancel = write(self._engine, lambda connection: connection.execute(query).scalar())
+        if cancel is None:
+            raise _late(job_id, fence)
+        return bool(cancel)
+
+    def finish(self, job_id: UUID, fence: int, outcome: Outcome, now: datetime) -> Job:
+        """End this attempt and give its locks back: succeeded, cancelled, failed, or queued for the next attempt."""
+
+        def work(connection: Connection) -> Job:
+            job = _held(connection, job_id, fence)
+            return _settle(connection, job, _ending(job, outcome, now, self._delays), now)
+
+        return write(self._engine, work)
+
+    def release(self, job_id: UUID, fence: int, now: datetime) -> Job:
+        """Give a job back unharmed, because this worker stops: the attempt does not count."""
+
+        def work(connection: Connection) -> Job:
+            job = _held(connection, job_id, fence)
+            values = _queued_again(now) | {"attempt_count": job.attempt_count - 1}
+            return _settle(connection, job, _stopped() if job.cancel_requested else values, now)
+
+        return write(self._engine, work)
+
+    def expire(self, now: datetime) -> list[Lost]:
+        """Take jobs back whose lease ran out: queued again, or failed after the last attempt.
+
+        Stopping what they left running is the caller's.
+        """
+        query = select(jobs).where(jobs.c.status == JobStatus.RUNNING, jobs.c.lease_until < now)
+
+        def work(connection: Connection) -> list[Lost]:
+            rows = connection.execute(query.order_by(jobs.c.id).with_for_update(skip_locked=True)).all()
+            return [_lose(connection, job_from(row), now) for row in rows]
+
+        return write(self._engine, work)
+
+    def reclaim(self, is_dead: Callable[[str], bool], now: datetime) -> list[Lost]:
+        """``expire`` without waiting, for jobs whose ``locked_by`` the caller knows to be dead."""
+        with reading(self._engine) as connection:
+            running = select(jobs.c.id, jobs.c.fence, jobs.c.locked_by).where(jobs.c.status == JobStatus.RUNNING)
+            orphans = [(row.id, row.fence) for row in connection.execute(running) if is_dead(row.locked_by)]
+
+        def work(connection: Connection) -> list[Lost]:
+            held = (_find_held(connection, job_id, fence) for job_id, fence in sorted(orphans))
+            return [_lose(connection, job, now) for job in held if job is not None]
+
+        return write(self._engine, work) if orphans else []
+
+    def _claim(
+        self, connection: Connection, worker: str, now: datetime, job_types: Collection[str] | None
+    ) -> Claimed | None:
+        # Held to the end of the transaction: claims go one by one, and each sees the locks of those before it.
+        last = connection.execute(select(fences.c.value).with_for_update()).scalar_one()
+        with closing(_waiting(connection, now, job_types)) as waiting:
+            for candidate in fitting(waiting, _slots_held(connection)):
+                if _still_queued(connection, candidate.job_id):
+                    return self._take(connection, candidate, worker, last + 1, now)
+        return None
+
+    def _take(self, connection: Connection, candidate: Waiting, worker: str, fence: int, now: datetime) -> Claimed:
+        connection.execute(update(fences).values(value=fence))
+        for lock in candidate.locks:
+            slot = free_slot(lock, _slots_used(connection, lock))
+            row = {"resource": lock.resource, "slot": slot, "job_id": candidate.job_id, "fence": fence}
+            connection.execute(insert(locks).values(row))
+        query = (
+            update(jobs)
+            .where(jobs.c.id == candidate.job_id)
+            .values(
+                status=JobStatus.RUNNING,
+                attempt_count=jobs.c.attempt_count + 1,
+                fence=fence,
+                locked_at=now,
+                locked_by=worker,
+                lease_until=now + self._lease,
+                heartbeat_at=now,
+                started_at=func.coalesce(jobs.c.started_at, now),
+                updated_at=now,
+            )
+        )
+        return Claimed(job_from(connection.execute(query.returning(jobs)).one()), fence)
+
+
+def _waiting(
+    connection: Connection, now: datetime, job_types: Collection[str] | None
+) -> Generator[Waiting, None, None]:
+    query = (
+        select(jobs.c.id, jobs.c.job_type, jobs.c.locks)
+        .where(
+            jobs.c.status == JobStatus.QUEUED,
+            jobs.c.run_after <= now,
+            or_(~jobs.c.declared, jobs.c.revision.is_not(None)),
+        )
+        .order_by(jobs.c.created_at, jobs.c.id)
+    )
+    with closing(connection.execute(query)) as rows:
+        for row in rows:
+            wanted = job_types is None or row.job_type in job_types
+            yield Waiting(row.id, locks_from(row.locks), wanted)
+
+
+def _slots_held(connection: Connection) -> dict[str, int]:
+    query = select(locks.c.resource, func.count()).group_by(locks.c.resource)
+    return {resource: int(count) for resource, count in connection.execute(query)}
+
+
+def _slots_used(connection: Connection, lock: Lock) -> set[int]:
+    return set(connection.execute(select(locks.c.slot).where(locks.c.resource == lock.resource)).scalars())
+
+
+def _still_queued(connection: Connection, job_id: UUID) -> bool:
+    """Lock the job's row. False: somebody is changing it right now, cancelling it perhaps."""
+    query = select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.status == JobStatus.QUEUED)
+    return connection.execute(query.with_for_update(skip_locked=True)).first() is not None
+
+
+def _is_held(job_id: UUID, fence: int) -> tuple[Any, ...]:
+    return jobs.c.id == job_id, jobs.c.fence == fence, jobs.c.status == JobStatus.RUNNING
+
+
+def _find_held(connection: Connection, job_id: UUID, fence: int) -> Job | None:
+    row = connection.execute(select(jobs).where(*_is_held(job_id, fence)).with_for_update()).first()
+    return None if row is None else job_from(row)
+
+
+def _held(connection: Connection, job_id: UUID, fence: int) -> Job:
+    job = _find_held(connection, job_id, fence)
+    if job is None:
+        raise _late(job_id, fence)
+    return job
+
+
+def _late(job_id: UUID, fence: int) -> LateFence:
+    return LateFence(f"Job {job_id} is no longer held with fence {fence}. Stop working on it; nothing was stored.")
+
+
+def _lose(connection: Connection, job: Job, now: datetime) -> Lost:
+    assert job.fence is not None  # noqa: S101 (a running job has one)
+    who = job.locked_by or "unknown"
+    if job.cancel_requested:
+        values = _stopped()
+    elif job.attempt_count < job.max_attempts:
+        values = _queued_again(now)
+    else:
+        attempt = f"attempt {job.attempt_count} of {job.max_attempts}"
+        message = f"The worker {who} vanished in {attempt}. See its log, then start the operation again."
+        values = _failed(outcomes.LEASE_LOST, message)
+    return Lost(_settle(connection, job, values, now), job.fence, who)
+
+
+def _ending(job: Job, outcome: Outcome, now: datetime, delays: Sequence[timedelta]) -> dict[str, Any]:
+    match outcome:
+        case outcomes.Succeeded(result):
+            return {"status": JobStatus.SUCCEEDED, "error_code": None, "error_message": None, "result": result}
+        case outcomes.Stopped():
+            return _stopped()
+        case outcomes.Failed(code, message, result):
+            values = _failed(code, message) | {"result": result}
+            if job.cancel_requested:
+                return values | _stopped()
+            again = outcomes.next_attempt(code, job.attempt_count, job.max_attempts, now, delays)
+            return values if again is None else values | _queued_again(again)
+
+
+def _failed(code: str, message: str) -> dict[str, Any]:
+    return {"status": JobStatus.FAILED, "error_code": code, "error_message": outcomes.shortened(message)}
+
+
+def _stopped() -> dict[str, Any]:
+    return {"status": JobStatus.CANCELLED}
+
+
+def _queued_again(run_after: datetime) -> dict[str, Any]:
+    return {"status": JobStatus.QUEUED, "run_after": run_after, "locked_at": None, "locked_by": None}
+
+
+def _settle(connection: Connection, job: Job, values: dict[str, Any], now: datetime) -> Job:
+    """Give the job's locks back and store how its attempt ended."""
+    connection.execute(delete(locks).where(locks.c.job_id == job.id))
+    values = values | {"lease_until": None, "heartbeat_at": None, "updated_at": now}
+    if values["status"] is not JobStatus.QUEUED:
+        values["finished_at"] = now
+    elif _another_is_queued(connection, job):
+        values["dedupe_key"] = None
+    ended = job_from(connection.execute(update(jobs).where(jobs.c.id == job.id).values(**values).returning(jobs)).one())
+    if ended.ephemeral:
+        _clear_away(connection, ended)
+    return ended
+
+
+def _another_is_queued(connection: Connection, job: Job) -> bool:
+    if job.dedupe_key is None:
+        return False
+    query = select(jobs.c.id).where(jobs.c.dedupe_key == job.dedupe_key, jobs.c.status == JobStatus.QUEUED)
+    return connection.execute(query).first() is not None
+
+
+def _clear_away(connection: Connection, ended: Job) -> None:
+    if ended.status in {JobStatus.SUCCEEDED, JobStatus.CANCELLED}:
+        connection.execute(delete(jobs).where(jobs.c.id == ended.id))
+    if ended.status in {JobStatus.SUCCEEDED, JobStatus.FAILED} and ended.dedupe_key is not None:
+        older = delete(jobs).where(
+            jobs.c.dedupe_key == ended.dedupe_key,
+            jobs.c.ephemeral,
+            jobs.c.status == JobStatus.FAILED,
+            jobs.c.id != ended.id,
+        )
+        connection.execute(older)
