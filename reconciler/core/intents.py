@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from reconciler.core.errors import Conflict, NoNodeAvailable
 from reconciler.core.fleet import EnvironmentEntry, Fleet, NodeEntry, preview_url
-from reconciler.core.manifests import API_VERSION, DisplayName, Slug
+from reconciler.core.manifests import API_VERSION, DisplayName, ReconcileMode, Slug, effective_mode
 from reconciler.core.status import EnvironmentStatus
 
 KeyPath = tuple[str, ...]
@@ -73,7 +74,7 @@ class AddNode(_Intent):
 Intent = Annotated[CreateSite | SetCache | AddNode, Field(discriminator="operation")]
 
 
-def evaluate(intent: Intent, fleet: Fleet, statuses: Mapping[UUID, EnvironmentStatus]) -> Edit:
+def evaluate(intent: Intent, fleet: Fleet, statuses: Mapping[UUID, EnvironmentStatus], now: datetime) -> Edit:
     """The edit that carries ``intent`` out on this fleet.
 
     Raises:
@@ -84,7 +85,7 @@ def evaluate(intent: Intent, fleet: Fleet, statuses: Mapping[UUID, EnvironmentSt
         case CreateSite():
             return _create_site(intent, fleet)
         case SetCache():
-            return _set_cache(intent, fleet, statuses)
+            return _set_cache(intent, fleet, statuses, now)
         case AddNode():
             return _add_node(intent, fleet)
 
@@ -143,9 +144,9 @@ def _takes_sites(node: NodeEntry) -> bool:
     return node.stalled is None and node.manifest.spec.state == "active"
 
 
-def _set_cache(intent: SetCache, fleet: Fleet, statuses: Mapping[UUID, EnvironmentStatus]) -> Edit:
+def _set_cache(intent: SetCache, fleet: Fleet, statuses: Mapping[UUID, EnvironmentStatus], now: datetime) -> Edit:
     environment = fleet.environment(intent.environment_id)
-    refuse_stalled(environment)
+    refuse_untouchable(environment, now)
     # Cache flags merge with whatever is queued; only a failed environment must be looked at first.
     if statuses.get(environment.id) is EnvironmentStatus.FAILED:
         raise Conflict(f"Environment {environment.key} is failed. Look at its last job and apply it again first.")
@@ -161,10 +162,14 @@ def _set_cache(intent: SetCache, fleet: Fleet, statuses: Mapping[UUID, Environme
 _CACHES = {"fastcgi": "FastCGI cache", "redis": "Redis cache"}
 
 
-def refuse_stalled(environment: EnvironmentEntry) -> None:
-    """Raises Conflict when nothing may be decided for the environment's document."""
+def refuse_untouchable(environment: EnvironmentEntry, now: datetime) -> None:
+    """Raises Conflict when nothing may be done to the environment: its document is stalled, or says paused."""
     if environment.stalled:
         raise Conflict(f"{environment.stalled} Correct the document first.")
+    reconcile = environment.manifest.spec.reconcile
+    if effective_mode(reconcile, now) is ReconcileMode.PAUSED:
+        reason = f" ({reconcile.reason})" if reconcile.reason else ""
+        raise Conflict(f"Environment {environment.key} is paused{reason}. Set spec.reconcile.mode to enforce first.")
 
 
 def _add_node(intent: AddNode, fleet: Fleet) -> Edit:

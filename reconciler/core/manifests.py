@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from datetime import datetime
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal
@@ -93,6 +94,13 @@ class Reconcile(Strict):
     mode: ReconcileMode = ReconcileMode.ENFORCE
     reason: str | None = Field(default=None, max_length=500)
     until: AwareDatetime | None = Field(default=None, description="After this moment the mode is `enforce` again.")
+
+
+def effective_mode(reconcile: Reconcile, now: datetime) -> ReconcileMode:
+    """The mode in force: ``until`` ends a mode that isn't ``enforce``."""
+    if reconcile.until is not None and now >= reconcile.until:
+        return ReconcileMode.ENFORCE
+    return reconcile.mode
 
 
 class WordPressDefaults(Strict):

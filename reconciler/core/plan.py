@@ -14,7 +14,7 @@ from uuid import UUID
 from reconciler.core.actions import ConfigureEnvironment, ProvisionNode
 from reconciler.core.changes import Change, diff_environment, diff_node
 from reconciler.core.fleet import EnvironmentEntry, Fleet, NodeEntry, Stalled
-from reconciler.core.manifests import Reconcile, ReconcileMode
+from reconciler.core.manifests import Reconcile, ReconcileMode, effective_mode
 from reconciler.core.observed import ObservedEnvironment, ObservedNode, Unreachable
 from reconciler.core.variables import EnvironmentVariables
 
@@ -237,13 +237,6 @@ def _verdict(
     if mode is ReconcileMode.REPORT and not deliberate:
         return Verdict.REPORT, reconcile.reason or "spec.reconcile.mode is report."
     return Verdict.APPLY, None
-
-
-def effective_mode(reconcile: Reconcile, now: datetime) -> ReconcileMode:
-    """The mode in force: ``until`` ends a mode that isn't ``enforce``."""
-    if reconcile.until is not None and now >= reconcile.until:
-        return ReconcileMode.ENFORCE
-    return reconcile.mode
 
 
 def _orphans(fleet: Fleet, observed: Mapping[str, Answer]) -> Iterator[Orphan]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -12,6 +13,7 @@ from reconciler.core.fleet import Document, Entry, parse
 from reconciler.core.intents import AddNode, CreateSite, SetCache, evaluate
 from reconciler.core.status import EnvironmentStatus
 from tests.core import documents as d
+from tests.core.fake_node import NOW
 
 ID = UUID("3f2a9c1e-4b7d-4a11-8c55-0123456789ab")
 
@@ -22,7 +24,7 @@ def _create(slug: str = "shop", name: str = "Shop", **more: object) -> CreateSit
 
 
 def test_create_site_writes_two_valid_documents() -> None:
-    edit = evaluate(_create(name='{{ 7*7 }} $(id) "x"'), d.fleet_of(d.small()), {})
+    edit = evaluate(_create(name='{{ 7*7 }} $(id) "x"'), d.fleet_of(d.small()), {}, NOW)
     assert set(edit.create) == {"sites/shop/site.yaml", "sites/shop/environments/production.yaml"}
     parsed = [parse(Document(path, data, lambda _: None)) for path, data in edit.create.items()]
     assert all(isinstance(entry, Entry) for entry in parsed)
@@ -33,12 +35,12 @@ def test_create_site_writes_two_valid_documents() -> None:
 
 def test_create_site_again_is_the_same_edit() -> None:
     fleet = d.fleet_of(d.small())
-    assert evaluate(_create(), fleet, {}) == evaluate(_create(), fleet, {})
+    assert evaluate(_create(), fleet, {}, NOW) == evaluate(_create(), fleet, {}, NOW)
 
 
 def test_create_site_goes_to_the_emptiest_node() -> None:
     fleet = d.fleet_of(d.small() | {"nodes/web-0.yaml": d.node("10.0.0.3"), "nodes/web-2.yaml": d.node("10.0.0.2")})
-    spec = evaluate(_create(), fleet, {}).create["sites/shop/environments/production.yaml"]["spec"]
+    spec = evaluate(_create(), fleet, {}, NOW).create["sites/shop/environments/production.yaml"]["spec"]
     assert spec["node"] == "web-0"
 
 
@@ -50,14 +52,14 @@ def test_create_site_needs_an_active_node(state: str | None) -> None:
     else:
         del documents["nodes/web-1.yaml"]
     with pytest.raises(NoNodeAvailable, match="trueup node add"):
-        evaluate(_create(), d.fleet_of(documents), {})
+        evaluate(_create(), d.fleet_of(documents), {}, NOW)
 
 
 def test_taken_slug_conflicts_even_where_its_document_is_stalled() -> None:
     documents = d.small() | {"sites/shop/environments/production.yaml": d.environment("web-9")}
     for slug in ("acme", "shop"):
         with pytest.raises(Conflict, match="Choose another slug"):
-            evaluate(_create(slug), d.fleet_of(documents), {})
+            evaluate(_create(slug), d.fleet_of(documents), {}, NOW)
 
 
 @pytest.mark.parametrize("slug", ["", "-a", "a-", "A", "a_b", "a..b", "../x", "{{x}}", "$(id)", "é", "a\n", "a" * 64])
@@ -69,7 +71,7 @@ def test_wrong_slugs_are_refused(slug: str) -> None:
 def test_set_cache_assigns_only_what_was_named() -> None:
     fleet = d.fleet_of(d.small())
     environment = fleet.environments_by_key["acme/production"]
-    edit = evaluate(SetCache(environment_id=environment.id, fastcgi=False), fleet, {})
+    edit = evaluate(SetCache(environment_id=environment.id, fastcgi=False), fleet, {}, NOW)
     assert edit.assign == {environment.path: {("spec", "cache", "fastcgi"): False}}
     assert edit.message == "Switch FastCGI cache off for acme/production"
 
@@ -78,14 +80,14 @@ def test_set_cache_of_a_failed_environment_conflicts() -> None:
     fleet = d.fleet_of(d.small())
     environment = fleet.environments_by_key["acme/production"]
     intent = SetCache(environment_id=environment.id, redis=True)
-    evaluate(intent, fleet, {environment.id: EnvironmentStatus.DEPLOYING})
+    evaluate(intent, fleet, {environment.id: EnvironmentStatus.DEPLOYING}, NOW)
     with pytest.raises(Conflict, match="failed"):
-        evaluate(intent, fleet, {environment.id: EnvironmentStatus.FAILED})
+        evaluate(intent, fleet, {environment.id: EnvironmentStatus.FAILED}, NOW)
 
 
 def test_set_cache_of_nothing_known() -> None:
     with pytest.raises(NotFound):
-        evaluate(SetCache(environment_id=ID, redis=True), d.fleet_of(d.small()), {})
+        evaluate(SetCache(environment_id=ID, redis=True), d.fleet_of(d.small()), {}, NOW)
 
 
 def test_stalled_environment_conflicts_with_its_line() -> None:
@@ -94,12 +96,23 @@ def test_stalled_environment_conflicts_with_its_line() -> None:
     fleet = d.fleet_of(documents)
     environment = fleet.environments_by_key["acme/production"]
     with pytest.raises(Conflict, match=r"production.yaml:1: .*web-9"):
-        evaluate(SetCache(environment_id=environment.id, redis=True), fleet, {})
+        evaluate(SetCache(environment_id=environment.id, redis=True), fleet, {}, NOW)
 
 
 def test_add_node_refuses_a_second_name_for_one_host() -> None:
     node = {"node_id": ID, "name": "web-2", "address": "10.0.0.1", "port": 22, "user": "root", "host_key": d.HOST_KEY}
     with pytest.raises(Conflict, match="web-1"):
-        evaluate(AddNode.model_validate(node), d.fleet_of(d.small()), {})
-    edit = evaluate(AddNode.model_validate(node | {"address": "10.0.0.2"}), d.fleet_of(d.small()), {})
+        evaluate(AddNode.model_validate(node), d.fleet_of(d.small()), {}, NOW)
+    edit = evaluate(AddNode.model_validate(node | {"address": "10.0.0.2"}), d.fleet_of(d.small()), {}, NOW)
     assert isinstance(parse(Document("nodes/web-2.yaml", edit.create["nodes/web-2.yaml"], lambda _: None)), Entry)
+
+
+def test_paused_environment_conflicts_until_the_pause_ends() -> None:
+    documents = d.small()
+    reconcile = {"mode": "paused", "reason": "christmas", "until": "2026-11-22T12:00:00Z"}
+    documents["sites/acme/environments/production.yaml"]["spec"]["reconcile"] = reconcile
+    fleet = d.fleet_of(documents)
+    intent = SetCache(environment_id=fleet.environments_by_key["acme/production"].id, redis=True)
+    with pytest.raises(Conflict, match="paused \\(christmas\\)"):
+        evaluate(intent, fleet, {}, NOW - timedelta(seconds=1))
+    evaluate(intent, fleet, {}, NOW)
