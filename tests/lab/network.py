@@ -55,8 +55,11 @@ def read_network(lab_id: str, recorded: Path) -> Network:
 
 def ensure_bridge(network: Network) -> None:
     if not _link_exists(network.bridge):
+        # Without an address of its own a bridge takes its lowest port's, and every node's neighbour entry for it
+        # goes stale when that port goes.
+        hardware = _hardware_address(network.gateway)
         _ip(
-            f"link add {network.bridge} type bridge stp_state 0 forward_delay 0",
+            f"link add {network.bridge} address {hardware} type bridge stp_state 0 forward_delay 0",
             f"addr add {network.gateway}/{network.subnet.prefixlen} dev {network.bridge}",
             f"link set {network.bridge} up",
         )
