@@ -1,0 +1,322 @@
+"""Commands on nodes over ssh, for callers in any thread. Connections are kept, one per node, and shared.
+
+A node is believed by its pinned host key alone; this host's own ssh files and agent are not looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import threading
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import asyncssh
+
+from reconciler.core.errors import NodeUnreachable
+
+CONNECT_S = 3.0
+LOGIN_S = 5.0
+OPEN_SESSION_S = 3.0
+KEEPALIVE_S = 15.0
+SESSIONS = 8
+"""At once on one connection; sshd's own limit is 10."""
+MAX_OUTPUT_BYTES = 32 << 20
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A node as ssh sees it."""
+
+    name: str
+    address: str
+    port: int
+    user: str
+    host_key: str
+    """Type and base64, as the node's document pins it."""
+    key_file: Path
+
+    def __str__(self) -> str:
+        return f"Node {self.name} ({_host_and_port(self.address, self.port)})"
+
+
+@dataclass(frozen=True)
+class Completed:
+    stdout: bytes
+    stderr: bytes
+    exit: int
+    """As a shell counts: 128 + the signal's number for a command that a signal ended."""
+
+
+@dataclass(frozen=True)
+class HostKey:
+    key: str
+    """Type and base64: what goes into ``spec.ssh.host_key``."""
+    fingerprint: str
+    """``SHA256:…``, as ``ssh-keygen -l`` on the node shows it."""
+
+
+class CommandTimeout(NodeUnreachable):
+    """The node took the command, and it did not end in time."""
+
+
+class OutputTooLarge(NodeUnreachable):
+    """The command said more than anybody wants to hear."""
+
+
+class _SessionRefused(Exception):
+    """The command was not started: the kept connection is no good."""
+
+
+@dataclass
+class _Link:
+    """What is kept of one node."""
+
+    connection: asyncssh.SSHClientConnection | None = None
+    connecting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    sessions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SESSIONS))
+
+    def drop(self) -> None:
+        if self.connection is not None:
+            self.connection.abort()
+            self.connection = None
+
+
+class Connections:
+    """Runs commands on nodes; use it from any thread, close it once."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._links: dict[Target, _Link] = {}
+        self._thread = threading.Thread(target=self._serve, name="node-connections", daemon=True)
+        self._thread.start()
+
+    def run(
+        self,
+        target: Target,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout_s: float = 30.0,
+        max_output_bytes: int = MAX_OUTPUT_BYTES,
+    ) -> Completed:
+        """Run ``argv`` as root and wait; a status that isn't 0 is the caller's to judge.
+
+        The node itself ends the command after ``timeout_s``. Raises NodeUnreachable (CommandTimeout, OutputTooLarge).
+        A command may be sent twice if a kept connection turns out to be dead, never once it has answered.
+        """
+        return self.wait(
+            self.run_async(target, argv, stdin=stdin, timeout_s=timeout_s, max_output_bytes=max_output_bytes)
+        )
+
+    async def run_async(
+        self,
+        target: Target,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout_s: float = 30.0,
+        max_output_bytes: int = MAX_OUTPUT_BYTES,
+    ) -> Completed:
+        """``run`` for coroutines that are given to ``wait``."""
+        link = self._links.setdefault(target, _Link())
+        command = _command(target, argv, timeout_s)
+        async with link.sessions:
+            try:
+                process = await self._start(target, link, command)
+            except _SessionRefused:
+                link.drop()
+                process = await self._start_afresh(target, link, command)
+            return await _finish(target, link, process, stdin, timeout_s, max_output_bytes)
+
+    def wait(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """The result of ``work``, done on the connections' own loop. Call it from outside of that loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def close(self) -> None:
+        """End all connections; a second call does nothing."""
+        if self._thread.is_alive():
+            self.wait(self._close())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+
+    def __enter__(self) -> Connections:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        self._loop.close()
+
+    async def _close(self) -> None:
+        open_ones = [link.connection for link in self._links.values() if link.connection]
+        self._links.clear()
+        for connection in open_ones:
+            connection.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await asyncio.gather(*(connection.wait_closed() for connection in open_ones), return_exceptions=True)
+        for connection in open_ones:
+            connection.abort()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _start_afresh(self, target: Target, link: _Link, command: str) -> asyncssh.SSHClientProcess[bytes]:
+        try:
+            return await self._start(target, link, command)
+        except _SessionRefused as refused:
+            link.drop()
+            raise NodeUnreachable(
+                f"{target} accepts a login but starts no command: {refused}. Look at it."
+            ) from refused
+
+    async def _start(self, target: Target, link: _Link, command: str) -> asyncssh.SSHClientProcess[bytes]:
+        async with link.connecting:
+            if link.connection is None or link.connection.is_closed():
+                link.connection = await _connect(target)
+            connection = link.connection
+        try:
+            async with asyncio.timeout(OPEN_SESSION_S):
+                return await connection.create_process(command, encoding=None)
+        except (asyncssh.Error, OSError) as error:  # TimeoutError is an OSError
+            raise _SessionRefused(str(error) or "no answer") from error
+
+
+async def _connect(target: Target) -> asyncssh.SSHClientConnection:
+    try:
+        key = asyncssh.read_private_key(target.key_file)
+    except (OSError, asyncssh.KeyImportError) as error:
+        raise NodeUnreachable(
+            f"The ssh key {target.key_file} cannot be read: {error}. Run `trueup init`, or restore it."
+        ) from error
+    try:
+        async with asyncio.timeout(CONNECT_S + LOGIN_S):
+            return await asyncssh.connect(
+                target.address,
+                target.port,
+                username=target.user,
+                client_keys=[key],
+                known_hosts=asyncssh.import_known_hosts(f"* {target.host_key}\n"),
+                config=None,
+                agent_path=None,
+                x509_trusted_certs=None,
+                connect_timeout=CONNECT_S,
+                login_timeout=LOGIN_S,
+                keepalive_interval=KEEPALIVE_S,
+            )
+    except (asyncssh.Error, OSError) as error:
+        raise NodeUnreachable(f"{target} {_why(target, error)}") from error
+
+
+def _why(target: Target, error: Exception) -> str:
+    """What became of a connection, and what to do about it."""
+    if isinstance(error, asyncssh.HostKeyNotVerifiable):
+        return (
+            f"shows another host key than the one pinned in nodes/{target.name}.yaml. If it was reinstalled, "
+            "compare the new key on its console and pin that; otherwise somebody stands in between."
+        )
+    if isinstance(error, asyncssh.PermissionDenied):
+        return f"does not let {target.user} in with the key {target.key_file}. Add its public part there."
+    if isinstance(error, ConnectionRefusedError):
+        return "refuses connections. Start its ssh service, or correct spec.ssh.port."
+    if isinstance(error, TimeoutError):
+        return "does not answer. Check that it is up and that its firewall lets this host in."
+    return f"cannot be reached: {str(error) or type(error).__name__}. Check its address and network."
+
+
+def _command(target: Target, argv: Sequence[str], timeout_s: float) -> str:
+    become = [] if target.user == "root" else ["sudo", "-n", "--"]
+    return shlex.join([*become, "timeout", "-k", "1", f"{timeout_s:.3f}", *argv])
+
+
+async def _finish(
+    target: Target,
+    link: _Link,
+    process: asyncssh.SSHClientProcess[bytes],
+    stdin: bytes,
+    timeout_s: float,
+    limit: int,
+) -> Completed:
+    try:
+        async with asyncio.timeout(timeout_s + 2):
+            with suppress(BrokenPipeError):
+                process.stdin.write(stdin)
+                process.stdin.write_eof()
+            stdout, stderr = await asyncio.gather(_read(process.stdout, limit), _read(process.stderr, limit))
+            await process.wait_closed()
+    except TimeoutError as error:
+        link.drop()
+        raise CommandTimeout(f"{target} did not end a command within {timeout_s:g} s. Look at its load.") from error
+    except _TooLarge as error:
+        process.close()
+        raise OutputTooLarge(f"{target} answered with more than {limit >> 10} KiB. Look at what runs there.") from error
+    except (asyncssh.Error, OSError) as error:
+        link.drop()
+        raise NodeUnreachable(f"{target} was lost in the middle of a command. Check its network.") from error
+    return _completed(target, link, process, stdout, stderr, timeout_s)
+
+
+def _completed(
+    target: Target,
+    link: _Link,
+    process: asyncssh.SSHClientProcess[bytes],
+    stdout: bytes,
+    stderr: bytes,
+    timeout_s: float,
+) -> Completed:
+    status = process.returncode
+    if status is None:
+        link.drop()
+        raise NodeUnreachable(f"{target} was lost in the middle of a command. Check its network.")
+    if status in (124, 137, -9):  # what timeout(1) says when it had to end the command
+        raise CommandTimeout(f"{target} did not end a command within {timeout_s:g} s. Look at its load.")
+    return Completed(stdout, stderr, status if status >= 0 else 128 - status)
+
+
+class _TooLarge(Exception):
+    """More than the limit was read."""
+
+
+async def _read(stream: asyncssh.SSHReader[bytes], limit: int) -> bytes:
+    data = bytearray()
+    while chunk := await stream.read(1 << 16):
+        data += chunk
+        if len(data) > limit:
+            raise _TooLarge
+    return bytes(data)
+
+
+def scan_host_key(address: str, port: int = 22) -> HostKey:
+    """The key that the host at ``address`` shows; whether it is the right one, a person must say."""
+    return asyncio.run(_scan(address, port))
+
+
+async def _scan(address: str, port: int) -> HostKey:
+    where = f"The host at {_host_and_port(address, port)}"
+    try:
+        async with asyncio.timeout(CONNECT_S + LOGIN_S):
+            key = await asyncssh.get_server_host_key(address, port, config=None)
+    except ConnectionRefusedError as error:
+        raise NodeUnreachable(f"{where} refuses connections. Start its ssh service, or correct the port.") from error
+    except TimeoutError as error:
+        raise NodeUnreachable(f"{where} does not answer. Check its address and firewall.") from error
+    except (asyncssh.Error, OSError) as error:
+        raise NodeUnreachable(f"{where} cannot be reached: {error}. Check its address and network.") from error
+    if key is None:
+        raise NodeUnreachable(f"{where} shows no host key. Look at its ssh service.")
+    kind, text = key.export_public_key("openssh").decode().split()[:2]
+    return HostKey(f"{kind} {text}", key.get_fingerprint("sha256"))
+
+
+def _host_and_port(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

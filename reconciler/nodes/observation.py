@@ -1,0 +1,68 @@
+"""What nodes answer, all asked at once: one round trip each. One that does not answer is ``Unreachable``, with why."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from reconciler.core.errors import NodeUnreachable
+from reconciler.core.observed import ObservedNode, Unreachable
+from reconciler.nodes.connection import Connections, Target
+
+LIGHT_S = 15.0
+DEEP_S = 300.0
+MAX_ANSWER_BYTES = 16 << 20
+
+
+def observe(
+    connections: Connections,
+    targets: Iterable[Target],
+    *,
+    now: datetime,
+    deep: bool = False,
+    environments: Sequence[str] | None = None,
+    timeout_s: float | None = None,
+    probe: bytes | None = None,
+) -> Mapping[str, ObservedNode | Unreachable]:
+    """By node name. ``environments`` are the ids to look at; None: all that the node has. Raises nothing for a node."""
+    script = probe if probe is not None else Path(__file__).with_name("probe.py").read_bytes()
+    options = json.dumps({"deep": deep, "environments": environments and list(environments)})
+    limit = timeout_s or (DEEP_S if deep else LIGHT_S)
+    asked = list(targets)
+
+    async def ask_all() -> list[ObservedNode | Unreachable]:
+        return await asyncio.gather(*(_ask(connections, one, script, options, limit, now) for one in asked))
+
+    return dict(zip((target.name for target in asked), connections.wait(ask_all()), strict=True))
+
+
+async def _ask(
+    connections: Connections, target: Target, script: bytes, options: str, timeout_s: float, now: datetime
+) -> ObservedNode | Unreachable:
+    argv = ["python3", "-I", "-S", "-", options]
+    try:
+        done = await connections.run_async(
+            target, argv, stdin=script, timeout_s=timeout_s, max_output_bytes=MAX_ANSWER_BYTES
+        )
+    except NodeUnreachable as error:
+        return Unreachable(since=now, reason=error.message)
+    if done.exit != 0:
+        said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2][:300] or "nothing"
+        reason = f"{target} could not be observed: the probe ended with status {done.exit} and said: {said}"
+        return Unreachable(since=now, reason=reason)
+    return _understood(target, done.stdout, now)
+
+
+def _understood(target: Target, answer: bytes, now: datetime) -> ObservedNode | Unreachable:
+    try:
+        return ObservedNode.model_validate_json(answer)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        reason = f"{target} gave an answer that cannot be understood: {where} {first['msg']}".replace(": :", ":")
+        return Unreachable(since=now, reason=reason)
