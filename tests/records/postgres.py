@@ -1,0 +1,43 @@
+"""A private PostgreSQL for tests: own data directory, unix socket only, gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def binaries() -> Path | None:
+    """Debian's newest PostgreSQL, or whatever PATH has."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    if found:
+        return found[-1].parent
+    initdb = shutil.which("initdb")
+    return Path(initdb).parent if initdb else None
+
+
+@contextmanager
+def cluster(bin_directory: Path) -> Iterator[Path]:
+    """Start a server; gives the directory of its socket. It refuses root, so root becomes somebody else."""
+    who = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
+    directory = Path(tempfile.mkdtemp(prefix="trueup-pg-"))
+    if who:
+        shutil.chown(directory, **who)
+    data = directory / "data"
+    run = {"check": True, "cwd": directory, "stdout": subprocess.DEVNULL, "timeout": 60, **who}
+    try:
+        initdb = [bin_directory / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        subprocess.run([*initdb, "--locale=C"], **run)
+        options = f"-c listen_addresses= -c unix_socket_directories={directory} -c max_connections=100"
+        control = [bin_directory / "pg_ctl", "-D", data, "-w", "-l", directory / "log"]
+        subprocess.run([*control, "-o", options, "start"], **run)
+        try:
+            yield directory
+        finally:
+            subprocess.run([*control, "-m", "immediate", "stop"], **run)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
