@@ -157,6 +157,7 @@ class Node:
             "IdentitiesOnly": "yes",
             "BatchMode": "yes",
             "ConnectTimeout": "5",
+            "KexAlgorithms": "^curve25519-sha256",  # the default's first choice costs 0.1 s a connection
         }
         flags = [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
         return ["ssh", "-F", "none", *flags, *options, f"root@{self.address}"]
