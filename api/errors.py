@@ -55,9 +55,10 @@ STATUSES: dict[type[TrueupError], int] = {
 _INTERNAL = "Something went wrong on the control plane. Its log has the details."
 # These messages name files and hosts of the control plane; the log gets them, the client doesn't.
 _VEILED: dict[type[TrueupError], str] = {
-    errors.StoreError: "The store could not be read or written. Try again; the control plane's log has the details.",
-    errors.RecordsError: "The database could not be read or written. Try again; the log of the control plane has the details.",
+    errors.StoreError: "The store could not be read or written.",
+    errors.RecordsError: "The database could not be read or written.",
 }
+_VEIL = "Nothing was changed. Try again; the control plane's log has the details."
 
 
 def status_of(error: type[TrueupError]) -> int:
@@ -74,7 +75,7 @@ def answer(error: TrueupError) -> JSONResponse:
     for kind, message in _VEILED.items():
         if isinstance(error, kind):
             _log.error("request failed", code=error.code, message=error.message)
-            return _body(status, error.code, message)
+            return _body(status, error.code, f"{message} {_VEIL}")
     headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.TooManyAttempts) else None
     return _body(status, error.code, error.message, headers)
 

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.clients import Networks, client_of, is_foreign
 from api.errors import CrossOrigin, RequestTooLarge, answer
+from api.observability import Watch
 
 BODY_LIMIT = 64 * 1024
 _READS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -15,9 +16,10 @@ _READS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 class Gate:
     """ASGI middleware. Leaves the request's ``Client`` in ``request.state.client``."""
 
-    def __init__(self, app: ASGIApp, trusted: Networks) -> None:
+    def __init__(self, app: ASGIApp, trusted: Networks, watch: Watch) -> None:
         self._app = app
         self._trusted = trusted
+        self._watch = watch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -26,7 +28,7 @@ class Gate:
         headers, peer = Headers(scope=scope), (scope.get("client") or ("", 0))[0]
         client = client_of(peer, scope.get("scheme", "http"), headers, self._trusted)
         scope.setdefault("state", {})["client"] = client
-        send = _with_headers(send)
+        send = self._watch.timed(scope, _with_headers(send))
         if scope["method"] in _READS:
             await self._app(scope, receive, send)
         elif is_foreign(headers.get("origin"), headers.get("sec-fetch-site"), headers.get("host", ""), client.secure):

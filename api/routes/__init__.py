@@ -1,0 +1,1 @@
+"""One module per kind of resource. Handlers parse, make one call and answer."""

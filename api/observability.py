@@ -1,0 +1,85 @@
+"""What machines that watch want to know: readiness, and the numbers that Prometheus scrapes."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Iterator
+from time import perf_counter
+
+from prometheus_client import CollectorRegistry, GCCollector, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.types import Message, Scope, Send
+
+from api.dependencies import Dependencies
+from api.views import environment_views, node_views, site_views
+
+_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+
+
+class Watch:
+    """One app's registry: requests as they are answered, the fleet as it is when asked."""
+
+    def __init__(self, dependencies: Dependencies) -> None:
+        self.registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.registry)
+        self.registry.register(_Fleet(dependencies))
+        self.requests = Histogram(
+            "trueup_http_request_seconds",
+            "Time to answer, by route and status.",
+            ("method", "route", "status"),
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+            registry=self.registry,
+        )
+
+    def timed(self, scope: Scope, send: Send) -> Send:
+        """``send`` that counts the answer when it begins."""
+        began = perf_counter()
+
+        async def counting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                # The route's template, not the path: ids would make a series each.
+                route = getattr(scope.get("route"), "path", "none")
+                method = scope["method"] if scope["method"] in _METHODS else "other"
+                self.requests.labels(method, route, message["status"]).observe(perf_counter() - began)
+            await send(message)
+
+        return counting
+
+
+class _Fleet(Collector):
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
+
+    def describe(self) -> list[Metric]:
+        """Nothing is asked before the first scrape."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        current = self._dependencies.state.current()
+        jobs = self._dependencies.records.jobs.counts()
+        yield _gauge("trueup_jobs", "Jobs that are kept.", "status", {status.value: jobs[status] for status in jobs})
+        yield _gauge("trueup_nodes", "Nodes.", "status", Tally(node.status.value for node in node_views(current)))
+        yield _gauge("trueup_sites", "Sites.", "status", Tally(site.status.value for site in site_views(current)))
+        environments = environment_views(current)
+        statuses = Tally(environment.status.value for environment in environments)
+        drift = Tally(environment.drift_status.value for environment in environments)
+        yield _gauge("trueup_environments", "Environments.", "status", statuses)
+        yield _gauge("trueup_environments_drift", "Environments by their newest drift check.", "drift", drift)
+        yield GaugeMetricFamily(
+            "trueup_documents_stalled", "Documents that nothing is decided for.", len(current.fleet.stalled)
+        )
+
+
+def _gauge(name: str, text: str, label: str, values: dict[str, int] | Tally[str]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for value, count in values.items():
+        family.add_metric([value], count)
+    return family
+
+
+def check_ready(dependencies: Dependencies) -> None:
+    """Raises StoreError or RecordsError when the control plane could not take work now."""
+    dependencies.state.fleet()
+    dependencies.records.jobs.counts()

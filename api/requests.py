@@ -1,0 +1,51 @@
+"""Request bodies, exactly as the contract has them: unknown fields and values of another type are refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
+
+from reconciler.core.errors import Invalid
+from reconciler.core.manifests import DisplayName, Slug
+
+Email = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254)]
+Password = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class LoginRequest(_Body):
+    email: Email
+    password: Password
+
+
+class CreateSiteRequest(_Body):
+    name: DisplayName
+    slug: Slug
+
+
+class CacheRequest(_Body):
+    """Absent is not ``null``, which the contract refuses: ask ``given`` for what the client said."""
+
+    fastcgi_cache_enabled: bool = False
+    redis_cache_enabled: bool = False
+
+    @model_validator(mode="after")
+    def _at_least_one(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("give fastcgi_cache_enabled, redis_cache_enabled, or both")
+        return self
+
+    def given(self, field: str) -> bool | None:
+        """The field's value; None where the client left it out."""
+        return getattr(self, field) if field in self.model_fields_set else None
+
+
+async def no_body(request: Request) -> None:
+    """For operations that take no body: an empty one or ``{}`` is fine, anything else says something we'd ignore."""
+    if (await request.body()).strip() not in {b"", b"{}"}:
+        raise Invalid("This operation takes no body. Send it without one.")

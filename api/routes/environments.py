@@ -1,0 +1,40 @@
+"""One environment: what it is, its caches, its drift."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Response
+
+from api.auth import Who, require_session
+from api.dependencies import Deps
+from api.requests import CacheRequest, no_body
+from api.views import Environment, JobAccepted, accepted, environment_view
+
+router = APIRouter(prefix="/api/environments/{id}", dependencies=[Depends(require_session)])
+
+
+@router.get("")
+def get_environment(id: UUID, deps: Deps) -> Environment:
+    """One environment."""
+    current = deps.state.current()
+    return environment_view(current, current.fleet.environment(id))
+
+
+@router.patch("/cache", status_code=202)
+def set_cache(id: UUID, body: CacheRequest, who: Who, response: Response, deps: Deps) -> JobAccepted:
+    """Declare the page cache and the object cache on or off; a job makes it so."""
+    fastcgi, redis = body.given("fastcgi_cache_enabled"), body.given("redis_cache_enabled")
+    return accepted(response, deps.operations.set_cache(id, fastcgi, redis, who))
+
+
+@router.post("/cache/purge", status_code=202, dependencies=[Depends(no_body)])
+def purge_cache(id: UUID, who: Who, response: Response, deps: Deps) -> JobAccepted:
+    """A job that empties both caches of this environment."""
+    return accepted(response, deps.operations.purge_cache(id, who))
+
+
+@router.post("/drift-check", status_code=202, dependencies=[Depends(no_body)])
+def check_drift(id: UUID, who: Who, response: Response, deps: Deps) -> JobAccepted:
+    """A job that compares this environment with what Git says, files included."""
+    return accepted(response, deps.operations.drift_check(id, who))

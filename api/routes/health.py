@@ -1,0 +1,38 @@
+"""For machines that watch: alive, ready, and Prometheus. Outside ``/api`` and its contract."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from api.auth import may_watch
+from api.dependencies import Deps
+from api.errors import NotReady
+from api.observability import Watch, check_ready
+from reconciler.core.errors import TrueupError
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/healthz")
+async def healthz() -> Response:
+    """The process answers."""
+    return JSONResponse({"status": "ok"})
+
+
+@router.get("/readyz")
+def readyz(deps: Deps) -> Response:
+    """Database and store can be read and written."""
+    try:
+        check_ready(deps)
+    except TrueupError as error:
+        raise NotReady(f"Not ready: {error.code}. The control plane's log has the details.") from error
+    return JSONResponse({"status": "ready"})
+
+
+@router.get("/metrics", dependencies=[Depends(may_watch)])
+def metrics(request: Request) -> Response:
+    """What Prometheus scrapes."""
+    watch: Watch = request.app.state.watch
+    return Response(generate_latest(watch.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,41 @@
+"""Sites and their environments."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Response
+
+from api.auth import Who, require_session
+from api.dependencies import Deps
+from api.requests import CreateSiteRequest
+from api.views import SITES, Environment, JobAccepted, Site, accepted, as_json, environment_view, site_view, site_views
+
+router = APIRouter(prefix="/api/sites", dependencies=[Depends(require_session)])
+
+
+@router.get("", response_model=list[Site])
+def list_sites(deps: Deps) -> Response:
+    """Every site, by slug."""
+    return as_json(SITES, site_views(deps.state.current()))
+
+
+@router.post("", status_code=202)
+def create_site(body: CreateSiteRequest, who: Who, response: Response, deps: Deps) -> JobAccepted:
+    """Declare a site and its production environment; a job makes it."""
+    return accepted(response, deps.operations.create_site(body.name, body.slug, who))
+
+
+@router.get("/{id}")
+def get_site(id: UUID, deps: Deps) -> Site:
+    """One site."""
+    current = deps.state.current()
+    return site_view(current, current.fleet.site(id))
+
+
+@router.get("/{id}/environments")
+def list_environments(id: UUID, deps: Deps) -> list[Environment]:
+    """The site's environments, production first."""
+    current = deps.state.current()
+    environments = current.fleet.environments_by_site.get(current.fleet.site(id).slug, ())
+    return [environment_view(current, environment) for environment in environments]

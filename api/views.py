@@ -1,0 +1,227 @@
+"""Records as the API answers them: desired state joined with what the records remember."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Literal, TypedDict, TypeVar
+from uuid import UUID
+
+from fastapi import Response
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from reconciler.core.fleet import EnvironmentEntry, NodeEntry, SiteEntry
+from reconciler.core.jobs import JobType
+from reconciler.core.manifests import EnvironmentType, Metadata, PromotionPreset, id_of
+from reconciler.core.status import DriftStatus, EnvironmentStatus, NodeStatus
+from reconciler.records.jobs import Job as JobRow
+from reconciler.records.jobs import JobStatus
+from reconciler.state import CurrentState
+
+T = TypeVar("T")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Success(_View):
+    success: Literal[True] = True
+
+
+class JobAccepted(_View):
+    job_id: UUID
+
+
+class Site(_View):
+    id: UUID
+    name: str
+    slug: str
+    status: EnvironmentStatus
+    primary_environment_id: UUID | None
+    created_at: datetime
+    updated_at: datetime
+    state_version: int
+
+
+class Environment(_View):
+    id: UUID
+    site_id: UUID
+    name: str
+    slug: str
+    environment_type: EnvironmentType
+    status: EnvironmentStatus
+    node_id: UUID
+    source_environment_id: UUID | None
+    promotion_preset: PromotionPreset | None
+    preview_url: str
+    primary_domain_id: UUID | None
+    current_release_id: UUID | None
+    drift_status: DriftStatus
+    drift_checked_at: datetime | None
+    last_drift_check_id: UUID | None
+    fastcgi_cache_enabled: bool
+    redis_cache_enabled: bool
+    created_at: datetime
+    updated_at: datetime
+    state_version: int
+
+
+class Job(_View):
+    id: UUID
+    job_type: JobType
+    status: JobStatus
+    site_id: UUID | None
+    environment_id: UUID | None
+    node_id: UUID | None
+    attempt_count: int
+    max_attempts: int
+    run_after: datetime
+    locked_at: datetime | None
+    locked_by: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    error_code: str | None
+    error_message: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class Metrics(_View):
+    jobs_running: int
+    jobs_queued: int
+    nodes_active: int
+    sites_total: int
+
+
+class Node(_View):
+    id: UUID
+    name: str
+    status: NodeStatus
+    address: str
+    environments: int
+    observed_at: datetime | None
+    unreachable_reason: str | None
+    hold: str | None
+    os: str | None
+    versions: dict[str, str]
+    memory_bytes: int | None
+    disk_free_bytes: int | None
+    disk_size_bytes: int | None
+
+
+def site_view(current: CurrentState, site: SiteEntry) -> Site:
+    """A site; its status and version also move with those of its environments."""
+    environments = current.fleet.environments_by_site.get(site.slug, ())
+    production = next((one for one in environments if one.manifest.spec.type is EnvironmentType.PRODUCTION), None)
+    return Site(
+        id=site.id,
+        name=site.name,
+        slug=site.slug,
+        status=current.site_status(site.slug),
+        primary_environment_id=production.id if production else None,
+        **_changes(current, site.path, environments),
+    )
+
+
+def environment_view(current: CurrentState, environment: EnvironmentEntry) -> Environment:
+    fleet, spec, drift = current.fleet, environment.manifest.spec, current.drift(environment.id)
+    site, node = fleet.site_of(environment), fleet.node_of(environment)
+    return Environment(
+        id=environment.id,
+        # What no document defines has the id that a document at that path would have.
+        site_id=site.id if site else id_of(f"sites/{environment.site}/site.yaml", Metadata()),
+        node_id=node.id if node else id_of(f"nodes/{spec.node}.yaml", Metadata()),
+        name=environment.name,
+        slug=environment.slug,
+        environment_type=spec.type,
+        status=current.status_of(environment.id),
+        source_environment_id=spec.source_environment,
+        promotion_preset=spec.promotion_preset,
+        preview_url=fleet.preview_url(environment),
+        primary_domain_id=None,
+        current_release_id=fleet.release_id(environment),
+        drift_status=drift.status,
+        drift_checked_at=drift.checked_at,
+        last_drift_check_id=drift.check_id,
+        fastcgi_cache_enabled=spec.cache.fastcgi,
+        redis_cache_enabled=spec.cache.redis,
+        **_changes(current, environment.path, (environment,)),
+    )
+
+
+class _Changes(TypedDict):
+    created_at: datetime
+    updated_at: datetime
+    state_version: int
+
+
+def _changes(current: CurrentState, path: str, environments: Iterable[EnvironmentEntry]) -> _Changes:
+    """When and how often the document or the statuses of these environments changed."""
+    history = current.history(path)
+    rows = [row for environment in environments if (row := current.status_row(environment.id))]
+    first, last, commits = (history.created_at, history.updated_at, history.commits) if history else (EPOCH, EPOCH, 1)
+    return {
+        "created_at": first,
+        "updated_at": max([last, *(row.changed_at for row in rows)]),
+        "state_version": commits + sum(row.version for row in rows),
+    }
+
+
+def site_views(current: CurrentState) -> list[Site]:
+    """Every site, by slug."""
+    _ = current.statuses  # one query for all, instead of one each
+    return [site_view(current, site) for site in sorted(current.fleet.sites.values(), key=lambda site: site.slug)]
+
+
+def environment_views(current: CurrentState) -> list[Environment]:
+    """Every environment of the fleet, in no order."""
+    _ = current.statuses, current.drift_checks
+    return [environment_view(current, environment) for environment in current.fleet.environments.values()]
+
+
+def node_views(current: CurrentState) -> list[Node]:
+    """Every node, by name."""
+    return [node_view(current, node) for node in sorted(current.fleet.nodes.values(), key=lambda node: node.slug)]
+
+
+def job_view(job: JobRow) -> Job:
+    return Job.model_validate(job, from_attributes=True)
+
+
+def node_view(current: CurrentState, node: NodeEntry) -> Node:
+    """A node with the last that it answered, however long ago."""
+    observation = current.observations.get(node.id)
+    seen = observation.observed if observation else None
+    unreachable = observation.unreachable if observation else None
+    return Node(
+        id=node.id,
+        name=node.slug,
+        status=current.node_status(node.id),
+        address=node.manifest.spec.address,
+        environments=len(current.fleet.environments_by_node.get(node.slug, ())),
+        observed_at=seen.observed_at if seen else None,
+        unreachable_reason=unreachable.reason if unreachable else None,
+        hold=seen.hold if seen else None,
+        os=f"{seen.os_id} {seen.os_version}".strip() if seen else None,
+        versions=seen.versions if seen else {},
+        memory_bytes=seen.memory_bytes if seen else None,
+        disk_free_bytes=seen.disk_free_bytes if seen else None,
+        disk_size_bytes=seen.disk_size_bytes if seen else None,
+    )
+
+
+def accepted(response: Response, job_id: UUID) -> JobAccepted:
+    """The body for accepted work; also says where to follow it."""
+    response.headers["Location"] = f"/api/jobs/{job_id}"
+    return JobAccepted(job_id=job_id)
+
+
+SITES = TypeAdapter(list[Site])
+JOBS = TypeAdapter(list[Job])
+
+
+def as_json(adapter: TypeAdapter[T], value: T) -> Response:
+    """``value`` as JSON in one go; FastAPI would turn a long list into Python objects first."""
+    return Response(adapter.dump_json(value), media_type="application/json")
