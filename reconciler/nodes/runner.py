@@ -84,9 +84,12 @@ class Runner:
         unit ``trueup-<job>.scope`` on ``targets`` too. Every value goes to Ansible as unsafe: none is a template.
         """
         started = time.monotonic()
+        path = _path_of(playbook)
+        if cancel is not None and cancel.is_set():
+            return _not_started()
         with tempfile.TemporaryDirectory(prefix=f"{_checked(job)}-", dir=self._run_directory) as name:
             directory = Path(name)
-            config = self._configure(directory, _path_of(playbook), inventory, job, extra_vars or {}, check=check)
+            config = self._configure(directory, path, inventory, job, extra_vars or {}, check=check)
             watch = _Watch(directory, cancel, started + timeout_s)
             record = Record(on_result)
             try:
@@ -152,11 +155,11 @@ class Runner:
             cmdline="--check --diff" if check else "--diff",
             envvars=environment,
             project_dir=str(playbook.parent),
-            settings={"pexpect_timeout": POLL_S},
             quiet=True,
             ident="run",
         )
         config.prepare()
+        config.pexpect_timeout = POLL_S  # ansible_runner drops `settings` unless they are in a file
         # ansible_runner starts from a copy of os.environ: whatever is set there stays there.
         config.env = {name: config.env[name] for name in (*environment, *_FROM_ANSIBLE_RUNNER) if name in config.env}
         return config
@@ -199,11 +202,11 @@ class _Watch:
         now = time.monotonic()
         if self.verdict is None:
             self.verdict = self._judge(now)
-            if self.verdict:
-                self._kill_at = now + TERM_GRACE_S
-                processes.terminate([pid for pid in self._ours() if processes.parent_of(pid) == os.getpid()])
-        elif now > self._kill_at:
+            self._kill_at = now + TERM_GRACE_S
+        if self.verdict and now > self._kill_at:
             processes.sweep({processes.RUN_MARK: self._directory})
+        elif self.verdict:  # again and again: the first may come before Ansible has begun
+            processes.terminate([pid for pid in self._ours() if processes.parent_of(pid) == os.getpid()])
         return False
 
     def _judge(self, now: float) -> Literal["cancelled", "timed_out"] | None:
@@ -222,6 +225,10 @@ def _stop_unit(connections: Connections, target: Target, unit: str) -> bool:
     with suppress(NodeUnreachable):
         return connections.run(target, ["sh", "-c", script, "sh", unit], timeout_s=STOP_REMOTE_S).exit == 0
     return False
+
+
+def _not_started() -> RunResult:
+    return RunResult("cancelled", None, "The run was cancelled before it began.", {}, (), "", 0.0)
 
 
 def _printed(artifacts: Path) -> str:
