@@ -1,0 +1,262 @@
+"""The workers' side of the job store, one step at a time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine, func, select
+
+from reconciler.core.errors import LateFence, NotFound
+from reconciler.records.database import reading
+from reconciler.records.jobs import Job, JobFilter, Jobs, JobStatus
+from reconciler.records.locks import Lock
+from reconciler.records.outcomes import LEASE_LOST, Failed, Stopped, Succeeded
+from reconciler.records.queue import Claimed, Queue
+from reconciler.records.tables import locks
+from tests.records.examples import NOON, after, new_job
+
+
+def take(queue: Queue, seconds: float = 0) -> Claimed:
+    claimed = queue.claim("host:1:0", after(seconds=seconds))
+    assert claimed is not None
+    return claimed
+
+
+def locks_held(engine: Engine) -> int:
+    with reading(engine) as connection:
+        return connection.execute(select(func.count()).select_from(locks)).scalar_one()
+
+
+def test_a_claim_takes_the_oldest_job_and_its_locks(engine: Engine, jobs: Jobs, queue: Queue) -> None:
+    young = jobs.enqueue(new_job("site:a"), after(seconds=1))
+    old = jobs.enqueue(new_job("site:a", "node:n"), NOON)
+    claimed = take(queue, 2)
+    assert claimed.job.id == old.id
+    assert (claimed.job.status, claimed.job.attempt_count) == (JobStatus.RUNNING, 1)
+    assert (claimed.job.locked_by, claimed.job.locked_at) == ("host:1:0", after(seconds=2))
+    assert claimed.job.lease_until == after(seconds=62)
+    assert locks_held(engine) == 2
+    assert queue.claim("w", after(seconds=3)) is None
+    queue.finish(old.id, claimed.fence, Succeeded(), after(seconds=4))
+    assert locks_held(engine) == 0
+    assert take(queue, 5).job.id == young.id
+
+
+def test_every_claim_has_a_larger_fence(jobs: Jobs, queue: Queue) -> None:
+    jobs.enqueue_all([new_job() for _ in range(5)], NOON)
+    fences = [take(queue).fence for _ in range(5)]
+    assert fences == sorted(set(fences))
+    assert queue.claim("w", NOON) is None
+
+
+def test_a_node_runs_as_many_as_its_capacity(jobs: Jobs, queue: Queue) -> None:
+    made = [jobs.enqueue(new_job(f"site:{n}", Lock("node:n", 2)), after(seconds=n)) for n in range(4)]
+    first, second = take(queue, 9), take(queue, 9)
+    assert [first.job.id, second.job.id] == [made[0].id, made[1].id]
+    assert queue.claim("w", after(seconds=9)) is None
+    queue.finish(second.job.id, second.fence, Succeeded(), after(seconds=10))
+    assert take(queue, 11).job.id == made[2].id
+    assert queue.claim("w", after(seconds=11)) is None
+
+
+def test_nobody_overtakes_at_a_lock_and_nobody_starves(jobs: Jobs, queue: Queue) -> None:
+    """A stream of young jobs for node n cannot keep the old job from it, though its site was busy at first."""
+    blocker = jobs.enqueue(new_job("site:a", "node:m"), NOON)
+    busy = take(queue)
+    assert busy.job.id == blocker.id
+    old = jobs.enqueue(new_job("site:a", "node:n"), after(seconds=1))
+    jobs.enqueue_all([new_job(f"site:{n}", "node:n") for n in range(5)], after(seconds=2))
+    young = take(queue, 3)
+    assert young.job.id != old.id, "the old job cannot use node n yet, so it is not kept idle"
+    queue.finish(blocker.id, busy.fence, Succeeded(), after(seconds=4))
+    assert queue.claim("w", after(seconds=4)) is None
+    queue.finish(young.job.id, young.fence, Succeeded(), after(seconds=5))
+    assert take(queue, 6).job.id == old.id
+
+
+def test_a_worker_of_one_kind_leaves_the_others_their_turn(jobs: Jobs, queue: Queue) -> None:
+    other = jobs.enqueue(new_job("node:n", job_type="deploy"), NOON)
+    jobs.enqueue(new_job("node:n", job_type="node-observe"), after(seconds=1))
+    free = jobs.enqueue(new_job(job_type="node-observe"), after(seconds=2))
+    claimed = queue.claim("w", after(seconds=3), {"node-observe"})
+    assert claimed is not None
+    assert claimed.job.id == free.id
+    assert queue.claim("w", after(seconds=3), {"node-observe"}) is None
+    assert take(queue, 3).job.id == other.id
+
+
+def test_work_waits_for_its_time(jobs: Jobs, queue: Queue) -> None:
+    jobs.enqueue(new_job("site:a", run_after=after(minutes=1)), NOON)
+    sooner = jobs.enqueue(new_job("site:a"), after(seconds=1))
+    claimed = take(queue, 59)
+    assert claimed.job.id == sooner.id, "what waits for its time holds nobody back"
+    queue.finish(sooner.id, claimed.fence, Succeeded(), after(seconds=59))
+    assert queue.claim("w", after(seconds=59)) is None
+    assert take(queue, 60)
+
+
+def test_failures_that_may_mend_are_tried_again(jobs: Jobs, queue: Queue) -> None:
+    job_id = jobs.enqueue(new_job("site:a", max_attempts=4), NOON).id
+    now = NOON
+    for attempt, minutes in enumerate((1, 5, 15), start=1):
+        claimed = queue.claim("w", now)
+        assert claimed is not None
+        assert claimed.job.attempt_count == attempt
+        waiting = queue.finish(job_id, claimed.fence, Failed("ANSIBLE_HOST_FAILED", "no luck"), now)
+        assert (waiting.status, waiting.error_code) == (JobStatus.QUEUED, "ANSIBLE_HOST_FAILED")
+        assert waiting.run_after == now + timedelta(minutes=minutes)
+        assert (waiting.locked_by, waiting.finished_at) == (None, None)
+        assert queue.claim("w", waiting.run_after - timedelta(seconds=1)) is None
+        now = waiting.run_after
+    claimed = queue.claim("w", now)
+    assert claimed is not None
+    failed = queue.finish(job_id, claimed.fence, Failed("ANSIBLE_HOST_FAILED", "no luck"), now)
+    assert (failed.status, failed.finished_at, failed.started_at) == (JobStatus.FAILED, now, NOON)
+
+
+def test_three_attempts_unless_said_otherwise(jobs: Jobs, queue: Queue) -> None:
+    job_id = jobs.enqueue(new_job(), NOON).id
+    for hour in range(3):
+        claimed = queue.claim("w", after(hours=hour))
+        assert claimed is not None
+        ended = queue.finish(job_id, claimed.fence, Failed("ANSIBLE_TIMEOUT", "slow"), after(hours=hour))
+    assert (ended.status, ended.attempt_count) == (JobStatus.FAILED, 3)
+
+
+def test_final_failures_are_final(jobs: Jobs, queue: Queue) -> None:
+    jobs.enqueue(new_job(), NOON)
+    claimed = take(queue)
+    failed = queue.finish(claimed.job.id, claimed.fence, Failed("CHECKSUM_WRONG", "not the file"), NOON)
+    assert (failed.status, failed.error_message) == (JobStatus.FAILED, "not the file")
+    assert queue.claim("w", after(days=1)) is None
+
+
+def test_success_after_a_failure_leaves_no_error(jobs: Jobs, queue: Queue) -> None:
+    jobs.enqueue(new_job(), NOON)
+    claimed = take(queue)
+    queue.finish(claimed.job.id, claimed.fence, Failed("ANSIBLE_TIMEOUT", "slow"), NOON)
+    claimed = take(queue, 60)
+    ended = queue.finish(claimed.job.id, claimed.fence, Succeeded({"n": 1}), after(seconds=61))
+    assert (ended.status, ended.error_code, ended.error_message) == (JobStatus.SUCCEEDED, None, None)
+    assert ended.result == {"n": 1}
+
+
+def test_a_heartbeat_extends_the_lease(jobs: Jobs, queue: Queue) -> None:
+    jobs.enqueue(new_job(), NOON)
+    claimed = take(queue)
+    assert queue.heartbeat(claimed.job.id, claimed.fence, after(seconds=50)) is False
+    assert queue.expire(after(seconds=109)) == []
+    assert jobs.get(claimed.job.id).lease_until == after(seconds=110)
+    assert len(queue.expire(after(seconds=111))) == 1
+
+
+def test_whoever_lost_the_lease_is_late(engine: Engine, jobs: Jobs, queue: Queue) -> None:
+    job_id = jobs.enqueue(new_job("site:a"), NOON).id
+    late = take(queue)
+    (lost,) = queue.expire(after(seconds=61))
+    assert (lost.job.id, lost.fence, lost.locked_by) == (job_id, late.fence, "host:1:0")
+    assert lost.job.status is JobStatus.QUEUED
+    assert locks_held(engine) == 0
+
+    def is_late() -> None:
+        before = jobs.get(job_id)
+        for act in (
+            lambda: queue.finish(job_id, late.fence, Succeeded(), after(seconds=70)),
+            lambda: queue.finish(job_id, late.fence, Failed("X", "y"), after(seconds=70)),
+            lambda: queue.heartbeat(job_id, late.fence, after(seconds=70)),
+            lambda: queue.release(job_id, late.fence, after(seconds=70)),
+        ):
+            with pytest.raises(LateFence, match=f"fence {late.fence}"):
+                act()
+        assert jobs.get(job_id) == before
+
+    is_late()
+    second = queue.claim("other", after(seconds=62))
+    assert second is not None
+    assert second.fence > late.fence
+    is_late()
+    assert locks_held(engine) == 1
+    queue.finish(job_id, second.fence, Succeeded(), after(seconds=71))
+    is_late()
+
+
+def test_a_lease_that_ran_out_unnoticed_still_counts(jobs: Jobs, queue: Queue) -> None:
+    jobs.enqueue(new_job(), NOON)
+    claimed = take(queue)
+    ended = queue.finish(claimed.job.id, claimed.fence, Succeeded(), after(hours=1))
+    assert ended.status is JobStatus.SUCCEEDED
+
+
+def test_a_job_whose_workers_vanish_fails_in_the_end(jobs: Jobs, queue: Queue) -> None:
+    job_id = jobs.enqueue(new_job(), NOON).id
+    for minute in range(0, 6, 2):
+        assert take(queue, minute * 60).job.id == job_id
+        (lost,) = queue.expire(after(minutes=minute + 1.5))
+    assert (lost.job.status, lost.job.error_code) == (JobStatus.FAILED, LEASE_LOST)
+    assert "host:1:0 vanished in attempt 3 of 3" in (lost.job.error_message or "")
+
+
+def test_dead_workers_jobs_come_back_at_once(jobs: Jobs, queue: Queue) -> None:
+    jobs.enqueue_all([new_job(), new_job()], NOON)
+    dead, alive = queue.claim("host:1:0", NOON), queue.claim("other:7:0", NOON)
+    assert dead is not None
+    assert alive is not None
+    (lost,) = queue.reclaim(lambda who: who.startswith("host:"), after(seconds=1))
+    assert (lost.job.id, lost.job.status, lost.locked_by) == (dead.job.id, JobStatus.QUEUED, "host:1:0")
+    assert jobs.get(alive.job.id).status is JobStatus.RUNNING
+    assert queue.reclaim(lambda who: who.startswith("host:"), after(seconds=1)) == []
+
+
+def test_giving_back_is_no_attempt(engine: Engine, jobs: Jobs, queue: Queue) -> None:
+    jobs.enqueue(new_job("site:a"), NOON)
+    claimed = take(queue)
+    back = queue.release(claimed.job.id, claimed.fence, after(seconds=1))
+    assert (back.status, back.attempt_count, locks_held(engine)) == (JobStatus.QUEUED, 0, 0)
+    assert take(queue, 1).job.attempt_count == 1
+
+
+def test_a_cancelled_job_is_not_tried_again(jobs: Jobs, queue: Queue) -> None:
+    def running() -> Claimed:
+        jobs.enqueue(new_job(), NOON)
+        claimed = take(queue)
+        jobs.cancel(claimed.job.id, NOON)
+        assert queue.heartbeat(claimed.job.id, claimed.fence, NOON) is True
+        return claimed
+
+    def ended(job: Job) -> JobStatus:
+        assert job.finished_at is not None
+        return job.status
+
+    stopped = running()
+    assert ended(queue.finish(stopped.job.id, stopped.fence, Stopped(), NOON)) is JobStatus.CANCELLED
+    failed = running()
+    outcome = Failed("ANSIBLE_TIMEOUT", "slow")
+    assert ended(queue.finish(failed.job.id, failed.fence, outcome, NOON)) is JobStatus.CANCELLED
+    done = running()
+    assert ended(queue.finish(done.job.id, done.fence, Succeeded(), NOON)) is JobStatus.SUCCEEDED
+    released = running()
+    assert ended(queue.release(released.job.id, released.fence, NOON)) is JobStatus.CANCELLED
+    running()
+    assert ended(queue.expire(after(hours=1))[0].job) is JobStatus.CANCELLED
+
+
+def test_ephemeral_jobs_leave_no_trace_but_their_last_failure(jobs: Jobs, queue: Queue) -> None:
+    def run(outcome: Succeeded | Failed) -> UUID:
+        job = jobs.enqueue(new_job(ephemeral=True, dedupe_key="observe:n", max_attempts=1), NOON)
+        claimed = take(queue)
+        ended = queue.finish(job.id, claimed.fence, outcome, NOON)
+        assert ended.status in {JobStatus.SUCCEEDED, JobStatus.FAILED}
+        return job.id
+
+    with pytest.raises(NotFound):
+        jobs.get(run(Succeeded()))
+    jobs.enqueue(new_job(), after(days=-1))
+    kept = take(queue)
+    queue.finish(kept.job.id, kept.fence, Failed("X", "stays"), NOON)
+    run(Failed("ANSIBLE_HOST_UNREACHABLE", "no route"))
+    last = run(Failed("ANSIBLE_HOST_UNREACHABLE", "no route"))
+    assert [job.id for job in jobs.page(JobFilter(ephemeral=True)).jobs] == [last]
+    run(Succeeded())
+    assert [job.id for job in jobs.page().jobs] == [kept.job.id]
