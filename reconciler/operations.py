@@ -1,0 +1,249 @@
+"""What people ask for: each operation becomes a job, and where it changes what should be, a commit.
+
+The job's row comes first, then the commit that carries its id, then the mark that the job may run. A crash in
+between loses neither: ``recover`` matches the rows that have no commit yet with the history, and makes the commit
+where there is none, from the intent in the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from pydantic import TypeAdapter
+
+from reconciler.core.errors import Conflict, NotFound, TrueupError
+from reconciler.core.fleet import EnvironmentEntry, Fleet
+from reconciler.core.intents import AddNode, CreateSite, Edit, Intent, SetCache, evaluate, refuse_untouchable
+from reconciler.core.jobs import JobErrorCode, JobStatus, JobType
+from reconciler.core.status import EnvironmentStatus, summarize
+from reconciler.dispatch import Dispatcher
+from reconciler.records.audit import Entry as AuditEntry
+from reconciler.records.jobs import Job, NewJob
+from reconciler.records.locks import Lock, node_lock, site_lock
+from reconciler.state import State
+from reconciler.store.repository import Author, Snapshot
+
+SETTLED = timedelta(seconds=20)
+"""How long a declaration may take between its row and its mark; the store's own patience is 15 s."""
+
+_INTENT: TypeAdapter[Intent] = TypeAdapter(Intent)
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who asks, and the address that the request came from (empty: this host)."""
+
+    name: str
+    email: str
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a job is about."""
+
+    site_id: UUID | None = None
+    environment_id: UUID | None = None
+    node_id: UUID | None = None
+    locks: tuple[Lock, ...] = ()
+
+
+class Operations:
+    def __init__(
+        self,
+        state: State,
+        dispatcher: Dispatcher,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], UUID],
+    ) -> None:
+        self._state = state
+        self._records = state.records
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._new_id = new_id
+
+    def create_site(self, name: str, slug: str, actor: Actor, node: str | None = None) -> UUID:
+        """Declare a site with its production environment; the job's id.
+
+        Raises:
+            Conflict: the slug is taken, or no node can take a site.
+        """
+        draft = CreateSite(
+            name=name,
+            slug=slug,
+            node=node,
+            site_id=self._new_id(),
+            environment_id=self._new_id(),
+            release_id=self._new_id(),
+            content_id=self._new_id(),
+        )
+        fleet = self._state.fleet()
+        # Evaluated once before the row is written, to learn the node whose lock the job needs.
+        environment = evaluate(draft, fleet, {}, self._clock()).create[f"sites/{slug}/environments/production.yaml"]
+        intent = draft.model_copy(update={"node": environment["spec"]["node"]})
+        chosen = fleet.nodes_by_slug[environment["spec"]["node"]]
+        target = Target(
+            intent.site_id,
+            intent.environment_id,
+            chosen.id,
+            (site_lock(intent.site_id), node_lock(chosen.id, chosen.manifest.spec.concurrency)),
+        )
+        return self._declare(intent, JobType.SITE_CREATE, target, actor)
+
+    def set_cache(self, environment_id: UUID, fastcgi: bool | None, redis: bool | None, actor: Actor) -> UUID:
+        """Declare the cache flags that are given; the job's id."""
+        intent = SetCache(environment_id=environment_id, fastcgi=fastcgi, redis=redis)
+        fleet = self._state.fleet()
+        evaluate(intent, fleet, self._statuses(), self._clock())
+        return self._declare(intent, JobType.CACHE_UPDATE, target_of(fleet, environment_id), actor)
+
+    def purge_cache(self, environment_id: UUID, actor: Actor) -> UUID:
+        """Empty both caches of the environment; the job's id."""
+        fleet = self._state.fleet()
+        refuse_untouchable(fleet.environment(environment_id), self._clock())
+        return self._enqueue(JobType.CACHE_PURGE, target_of(fleet, environment_id), actor)
+
+    def drift_check(self, environment_id: UUID, actor: Actor) -> UUID:
+        """Compare the environment with what it should be, files included; the job's id."""
+        return self._enqueue(JobType.DRIFT_CHECK, target_of(self._state.fleet(), environment_id), actor)
+
+    def apply(self, environment_id: UUID, actor: Actor) -> UUID:
+        """Reconcile the environment because somebody said so; also what brings a failed one back. The job's id."""
+        fleet = self._state.fleet()
+        refuse_untouchable(fleet.environment(environment_id), self._clock())
+        return self._enqueue(JobType.RECONCILE, target_of(fleet, environment_id), actor, deliberate=True)
+
+    def provision(self, node_id: UUID, actor: Actor) -> UUID:
+        """Bring the node to the baseline; the job's id."""
+        return self._enqueue(JobType.NODE_PROVISION, node_target(self._state.fleet(), node_id), actor, deliberate=True)
+
+    def add_node(self, name: str, address: str, port: int, user: str, host_key: str, actor: Actor) -> UUID:
+        """Declare a host and provision it; the job's id."""
+        node_id = self._new_id()
+        intent = AddNode(node_id=node_id, name=name, address=address, port=port, user=user, host_key=host_key)
+        evaluate(intent, self._state.fleet(), {}, self._clock())
+        target = Target(node_id=node_id, locks=(node_lock(node_id, 1),))
+        return self._declare(intent, JobType.NODE_PROVISION, target, actor)
+
+    def recover(self) -> list[UUID]:
+        """Finish what a crash interrupted between a job's row and its mark. The ids of the jobs that may run now.
+
+        Rows younger than ``SETTLED`` are left alone: whoever wrote them may be about to commit.
+        """
+        before = self._clock() - SETTLED
+        waiting = [job for job in self._records.jobs.uncommitted() if job.created_at < before]
+        committed = self._state.repository.jobs_in_history([str(job.id) for job in waiting]) if waiting else {}
+        recovered = [job.id for job in waiting if self._recover(job, committed)]
+        if recovered:
+            self._dispatcher.wake()
+        return recovered
+
+    def _recover(self, job: Job, committed: Mapping[str, str]) -> bool:
+        revision = committed.get(str(job.id))
+        if revision is None:
+            stored = dict(job.intent or {})
+            actor = Actor(**stored.pop("actor"))
+            try:
+                revision = self._commit(_INTENT.validate_python(stored), job.id, actor)
+            except (Conflict, NotFound) as error:
+                self._records.jobs.reject(job.id, JobErrorCode.JOB_CONFLICT, error.message, self._clock())
+                return False
+        self._records.jobs.mark_committed(job.id, revision, self._clock())
+        self._busy(JobType(job.job_type), job.environment_id, job.id)
+        return True
+
+    def _declare(self, intent: Intent, job_type: JobType, target: Target, actor: Actor) -> UUID:
+        job_id = self._new_id()
+        stored = {**intent.model_dump(mode="json"), "actor": vars(actor)}
+        new = _new_job(job_id, job_type, target, stored, declared=True)
+        self._records.jobs.enqueue(new, self._clock())
+        try:
+            revision = self._commit(intent, job_id, actor)
+        except TrueupError as error:
+            self._records.jobs.discard(job_id)
+            self._audit(job_type, target, actor, job_id, error.code, stored)
+            raise
+        self._busy(job_type, target.environment_id, job_id)
+        self._audit(job_type, target, actor, job_id, "accepted", stored)
+        self._records.jobs.mark_committed(job_id, revision, self._clock())
+        self._dispatcher.wake()
+        return job_id
+
+    def _commit(self, intent: Intent, job_id: UUID, actor: Actor) -> str:
+        def edit(snapshot: Snapshot) -> Edit:
+            fleet = self._state.fleet_of(snapshot.revision, snapshot.documents)
+            return evaluate(intent, fleet, self._statuses(), self._clock())
+
+        author = Author(actor.name, actor.email)
+        return self._state.repository.commit(edit, author, str(job_id)).revision
+
+    def _enqueue(self, job_type: JobType, target: Target, actor: Actor, *, deliberate: bool = False) -> UUID:
+        job_id = self._new_id()
+        stored = {"operation": job_type.value, "deliberate": deliberate, "actor": vars(actor)}
+        self._records.jobs.enqueue(_new_job(job_id, job_type, target, stored), self._clock())
+        self._audit(job_type, target, actor, job_id, "accepted", stored)
+        self._dispatcher.wake()
+        return job_id
+
+    def _statuses(self) -> dict[UUID, EnvironmentStatus]:
+        return {id_: EnvironmentStatus(row.status) for id_, row in self._records.statuses.all().items()}
+
+    def _busy(self, job_type: JobType, environment_id: UUID | None, job_id: UUID) -> None:
+        if environment_id is None:
+            return
+        row = self._records.statuses.get(environment_id)
+        before = EnvironmentStatus(row.status) if row else EnvironmentStatus.ACTIVE
+        after = summarize(job_type, JobStatus.QUEUED, before)
+        if after is not before:
+            self._records.statuses.put(environment_id, after, self._clock(), job_id=job_id)
+
+    def _audit(
+        self, job_type: JobType, target: Target, actor: Actor, job_id: UUID, outcome: str, summary: Mapping[str, Any]
+    ) -> None:
+        entry = AuditEntry(
+            who=actor.email,
+            source=actor.source,
+            operation=job_type.value,
+            outcome=outcome,
+            site_id=target.site_id,
+            environment_id=target.environment_id,
+            node_id=target.node_id,
+            job_id=job_id,
+            summary={key: value for key, value in summary.items() if key != "actor"},
+        )
+        self._records.audit.append(entry, self._clock())
+
+
+def target_of(fleet: Fleet, environment_id: UUID) -> Target:
+    """The ids and locks of a job about an environment."""
+    environment: EnvironmentEntry = fleet.environment(environment_id)
+    site, node = fleet.site_of(environment), fleet.node_of(environment)
+    locks = [site_lock(site.id)] if site else []
+    if node:
+        locks.append(node_lock(node.id, node.manifest.spec.concurrency))
+    return Target(site.id if site else None, environment_id, node.id if node else None, tuple(locks))
+
+
+def node_target(fleet: Fleet, node_id: UUID) -> Target:
+    """The ids and locks of a job about a node: it has the node to itself."""
+    node = fleet.node(node_id)
+    return Target(node_id=node_id, locks=(node_lock(node_id, node.manifest.spec.concurrency),))
+
+
+def _new_job(
+    job_id: UUID, job_type: JobType, target: Target, intent: dict[str, Any], *, declared: bool = False
+) -> NewJob:
+    return NewJob(
+        id=job_id,
+        job_type=job_type,
+        site_id=target.site_id,
+        environment_id=target.environment_id,
+        node_id=target.node_id,
+        locks=target.locks,
+        intent=intent,
+        declared=declared,
+    )
