@@ -31,12 +31,13 @@ BUSY_S = 15
 
 _WRITES = "trueup_writes"
 _MIGRATION_LOCK = 0x7472756575700001
+_DEADLOCK = "40P01"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _turns: WeakKeyDictionary[Engine, threading.Lock] = WeakKeyDictionary()
 
 
 class Collision(RecordsError):
-    """Another writer inserted the same key first; doing it again will see that row."""
+    """Another writer was in the way: the same key, or each waited for the other. Doing it again will see its rows."""
 
 
 def sqlite_url(path: Path) -> URL:
@@ -132,7 +133,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 def write(engine: Engine, work: Callable[[Connection], T]) -> T:
-    """Do ``work`` in a writing transaction, and again when another writer inserted the same key meanwhile."""
+    """Do ``work`` in a writing transaction, and again when another writer was in the way."""
     for _ in range(3):
         try:
             with writing(engine) as connection:
@@ -149,7 +150,8 @@ def _typed_errors(engine: Engine) -> Iterator[None]:
     except IntegrityError as error:
         raise Collision(_explain(engine, str(error.orig))) from error
     except DBAPIError as error:
-        raise RecordsError(_explain(engine, str(error.orig))) from error
+        kind = Collision if getattr(error.orig, "sqlstate", None) == _DEADLOCK else RecordsError
+        raise kind(_explain(engine, str(error.orig))) from error
     except PoolTimeout as error:
         raise RecordsError(_explain(engine, "no connection became free in time")) from error
 

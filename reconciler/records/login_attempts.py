@@ -18,6 +18,8 @@ from reconciler.records.database import write
 from reconciler.records.tables import login_attempts
 
 EVERYBODY = "everybody"
+"""The row of the total, which the migration inserts: locked first, it puts attempts in order."""
+
 KNOWN_FOR = timedelta(days=30)
 """How long after a success a source is not slowed by the others' failures."""
 
@@ -79,13 +81,12 @@ class LoginAttempts:
 
     def prune(self, before: datetime) -> int:
         """Forget sources without an attempt since then; how many."""
-        query = delete(login_attempts).where(
-            login_attempts.c.counted_at < before, login_attempts.c.blocked_until < before
-        )
+        columns = login_attempts.c
+        old = columns.source != EVERYBODY, columns.counted_at < before, columns.blocked_until < before
+        query = delete(login_attempts).where(*old)
         return write(self._engine, lambda connection: connection.execute(query).rowcount)
 
     def _begin(self, connection: Connection, source: str, now: datetime) -> int:
-        # Everybody's row first and locked: attempts are counted one by one.
         everybody = _count(connection, EVERYBODY, now)
         own = _count(connection, source, now)
         known = own.succeeded_at is not None and now - own.succeeded_at <= KNOWN_FOR

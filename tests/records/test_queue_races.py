@@ -29,9 +29,7 @@ ROOT = Path(__file__).parents[2]
 
 def mixed_jobs(count: int, **values: object) -> list:
     rng = random.Random(7)
-    return [
-        new_job(f"site:{rng.randrange(6)}", JobLock(f"node:{rng.randrange(3)}", 2), **values) for _ in range(count)
-    ]
+    return [new_job(f"site:{rng.randrange(6)}", JobLock(f"node:{rng.randrange(3)}", 2), **values) for _ in range(count)]
 
 
 def test_sixteen_threads_run_each_job_once_and_never_share_a_lock(engine: Engine, jobs: Jobs, queue: Queue) -> None:

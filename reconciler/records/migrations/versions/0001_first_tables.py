@@ -180,6 +180,10 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_locks_job_id"), "locks", ["job_id"], unique=False)
     op.execute("INSERT INTO fences (id, value) VALUES (1, 0)")
+    op.execute(
+        "INSERT INTO login_attempts (source, failures, counted_at, blocked_until)"
+        " VALUES ('everybody', 0, '2000-01-01 00:00:00.000000', '2000-01-01 00:00:00.000000')"
+    )
 
 
 def downgrade() -> None:
