@@ -14,7 +14,6 @@ from typing import Any
 from uuid import UUID
 
 from reconciler.core.fleet import EnvironmentEntry, Fleet, NodeEntry
-from reconciler.nodes.connection import Target
 
 
 @dataclass(frozen=True)
@@ -89,14 +88,11 @@ def group_of(key: str) -> str:
     return f"environment_{site.replace('-', '_')}__{slug.replace('-', '_')}"
 
 
-def target_of(node: NodeEntry, key_file: Path) -> Target:
-    """How the node is reached over ssh."""
-    spec = node.manifest.spec
-    return Target(node.slug, spec.address, spec.ssh.port, spec.ssh.user, spec.ssh.host_key, key_file)
+def ssh_arguments(node: NodeEntry, key_file: Path | None) -> str:
+    """ssh options that accept the pinned host key and no other, whatever this host's own ssh files say.
 
-
-def ssh_arguments(node: NodeEntry) -> str:
-    """ssh options that accept the pinned host key and no other, whatever this host's own ssh files say."""
+    With a ``key_file`` it is the only key that is offered; without, the operator's own keys and agent are.
+    """
     known = f"/bin/echo {node.slug} {node.manifest.spec.ssh.host_key}"
     options = {
         "HostKeyAlias": node.slug,
@@ -104,7 +100,7 @@ def ssh_arguments(node: NodeEntry) -> str:
         "UserKnownHostsFile": "/dev/null",
         "GlobalKnownHostsFile": "/dev/null",
         "StrictHostKeyChecking": "yes",
-        "IdentitiesOnly": "yes",
+        "IdentitiesOnly": "yes" if key_file else "no",
         "BatchMode": "yes",
     }
     return shlex.join(["-F", "none", *(part for name, value in options.items() for part in ("-o", f"{name}={value}"))])
@@ -123,7 +119,7 @@ def _host(
         "ansible_port": spec.ssh.port,
         "ansible_user": spec.ssh.user,
         **({"ansible_ssh_private_key_file": str(key_file)} if key_file else {}),
-        "ansible_ssh_common_args": ssh_arguments(node),
+        "ansible_ssh_common_args": ssh_arguments(node, key_file),
         "trueup_node": fleet.node_variables(node.id).model_dump(mode="json", exclude={"job"}),
         "trueup_environments": {
             environment.key: fleet.environment_variables(environment.id).model_dump(mode="json", exclude={"job"})

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import asyncssh
 
 from reconciler.core.errors import NodeUnreachable
+from reconciler.core.fleet import NodeEntry
 
 CONNECT_S = 3.0
 LOGIN_S = 5.0
@@ -40,6 +41,12 @@ class Target:
     host_key: str
     """Type and base64, as the node's document pins it."""
     key_file: Path
+
+    @classmethod
+    def of(cls, node: NodeEntry, key_file: Path) -> Target:
+        """The node as its document says, reached with the control plane's key."""
+        spec = node.manifest.spec
+        return cls(node.slug, spec.address, spec.ssh.port, spec.ssh.user, spec.ssh.host_key, key_file)
 
     def __str__(self) -> str:
         return f"Node {self.name} ({_host_and_port(self.address, self.port)})"
