@@ -28,16 +28,20 @@ def cluster(bin_directory: Path) -> Iterator[Path]:
     if who:
         shutil.chown(directory, **who)
     data = directory / "data"
-    run = {"check": True, "cwd": directory, "stdout": subprocess.DEVNULL, "timeout": 60, **who}
+
+    def run(*command: object) -> None:
+        arguments = [str(part) for part in command]
+        subprocess.run(arguments, check=True, cwd=directory, stdout=subprocess.DEVNULL, timeout=60, **who)
+
     try:
         initdb = [bin_directory / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
-        subprocess.run([*initdb, "--locale=C"], **run)
+        run(*initdb, "--locale=C")
         options = f"-c listen_addresses= -c unix_socket_directories={directory} -c max_connections=100"
         control = [bin_directory / "pg_ctl", "-D", data, "-w", "-l", directory / "log"]
-        subprocess.run([*control, "-o", options, "start"], **run)
+        run(*control, "-o", options, "start")
         try:
             yield directory
         finally:
-            subprocess.run([*control, "-m", "immediate", "stop"], **run)
+            run(*control, "-m", "immediate", "stop")
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -187,9 +187,14 @@ def test_a_writer_who_never_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_error_undoes_the_whole_transaction(engine: Engine) -> None:
-    with pytest.raises(ZeroDivisionError), writing(engine) as connection:
-        connection.execute(leases.insert().values(name="n", holder="h", until=NOON))
-        _ = 1 / 0
+
+    def insert_and_fail() -> None:
+        with writing(engine) as connection:
+            connection.execute(leases.insert().values(name="n", holder="h", until=NOON))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        insert_and_fail()
     with reading(engine) as connection:
         assert connection.execute(select(leases)).all() == []
 
@@ -213,9 +218,13 @@ def test_a_full_disk_is_an_error_and_nothing_is_lost(small_disk: Path) -> None:
     migrate(engine)
     jobs = Jobs(engine)
     stored = []
-    with pytest.raises(RecordsError, match="Free space on its file system"):
+
+    def fill() -> None:
         for _ in range(2000):
             stored.append(jobs.enqueue(new_job(intent={"filler": uuid4().hex * 30}), NOON).id)
+
+    with pytest.raises(RecordsError, match="Free space on its file system"):
+        fill()
     assert len(stored) > 20
     with pytest.raises(RecordsError, match="Free space"):
         jobs.enqueue_all([new_job(intent={"filler": "x" * 100_000}) for _ in range(9)], NOON)
