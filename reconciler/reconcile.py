@@ -9,13 +9,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from reconciler.artifacts import host_variables
-from reconciler.core.actions import Action, ProvisionNode, PurgeCache
+from reconciler.artifacts import fetch_wordpress, fetch_wp_cli, host_variables
+from reconciler.core.actions import Action, ConfigureEnvironment, ProvisionNode, PurgeCache
 from reconciler.core.fleet import EnvironmentEntry, Fleet, NodeEntry
 from reconciler.core.jobs import JobErrorCode
 from reconciler.core.observed import ObservedNode, Unreachable
 from reconciler.core.plan import Answer, Plan, Roles, Step, Verdict, decide
-from reconciler.inventory import inventory_of, target_of
+from reconciler.inventory import inventory_of
 from reconciler.nodes.connection import Connections, Target
 from reconciler.nodes.observation import observe
 from reconciler.nodes.runner import Runner, RunResult, role_digest
@@ -80,7 +80,12 @@ class Tools:
         return {name: answer for name, answer in answers.items() if answer is not None}
 
     def apply(self, action: Action, fleet: Fleet, run: Run) -> RunResult:
-        """Run the action's playbook on its node."""
+        """Run the action's playbook on its node.
+
+        Raises:
+            ArtifactError: an archive that the action needs cannot be had.
+        """
+        self._fetch_artifacts(action)
         environment_id = None if isinstance(action, ProvisionNode) else action.environment_id
         inventory = inventory_of(
             fleet,
@@ -99,8 +104,14 @@ class Tools:
             cancel=run.cancel,
         )
 
+    def _fetch_artifacts(self, action: Action) -> None:
+        """Archives come to this host once; nodes never download."""
+        fetch_wp_cli(self._settings.artifacts)
+        if isinstance(action, ConfigureEnvironment):
+            fetch_wordpress(action.variables.wordpress_version, self._settings.artifacts)
+
     def target(self, node: NodeEntry) -> Target:
-        return target_of(node, self._settings.ssh_key)
+        return Target.of(node, self._settings.ssh_key)
 
     def stop(self, job_id: UUID, node_id: UUID | None) -> None:
         """End what a dead worker left of a job, on this host and on the node."""

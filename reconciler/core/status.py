@@ -51,12 +51,18 @@ _SEVERITY = (
 )
 
 
-def summarize(job_type: JobType, job_status: JobStatus, before: EnvironmentStatus) -> EnvironmentStatus:
+def summarize(
+    job_type: JobType, job_status: JobStatus, before: EnvironmentStatus, *, reset: bool = False
+) -> EnvironmentStatus:
     """The environment's status once a job of this type has this status.
+
+    ``reset``: somebody asked to bring a failed environment back; a success, which includes the health check, does.
 
     A job that doesn't move code or content leaves the status as it is. A retry waits in ``queued``: the
     environment stays busy until the job ends for good.
     """
+    if reset and job_status is JobStatus.SUCCEEDED and before is EnvironmentStatus.FAILED:
+        return EnvironmentStatus.ACTIVE
     busy = _WHILE_RUNNING.get(job_type)
     if busy is None:
         return before

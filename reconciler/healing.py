@@ -1,0 +1,76 @@
+"""What the loop does about a plan: it inserts a job for each step that may be applied, and touches nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from reconciler.core.actions import ProvisionNode
+from reconciler.core.fleet import Fleet
+from reconciler.core.jobs import JobType
+from reconciler.core.plan import Plan, Step
+from reconciler.core.status import EnvironmentStatus
+from reconciler.operations import node_target, target_of
+from reconciler.records.jobs import OPEN, Job, JobFilter, JobStatus, NewJob
+from reconciler.state import Records
+
+PATIENCE = timedelta(minutes=30)
+"""How long the loop waits after a reconcile of a target failed for good, unless desired state moved meanwhile."""
+
+
+class Healing:
+    def __init__(self, records: Records, clock: Callable[[], datetime], new_id: Callable[[], UUID]) -> None:
+        self._records = records
+        self._clock = clock
+        self._new_id = new_id
+
+    def enqueue(self, plan: Plan, fleet: Fleet) -> list[UUID]:
+        """Insert a job for each step to apply that nobody works on already; the new jobs' ids."""
+        statuses = self._records.statuses.all() if plan.to_apply else {}
+        failed = {id_ for id_, row in statuses.items() if row.status == EnvironmentStatus.FAILED}
+        jobs = [self._job(step, fleet) for step in plan.to_apply if _environment_id(step) not in failed]
+        wanted = [job for job in jobs if self._is_wanted(job)]
+        return [job.id for job in self._records.jobs.enqueue_all(wanted, self._clock())] if wanted else []
+
+    def _job(self, step: Step, fleet: Fleet) -> NewJob:
+        environment_id = _environment_id(step)
+        if environment_id is None:
+            job_type, target = JobType.NODE_PROVISION, node_target(fleet, step.action.node_id)
+        else:
+            job_type, target = JobType.RECONCILE, target_of(fleet, environment_id)
+        return NewJob(
+            id=self._new_id(),
+            job_type=job_type,
+            site_id=target.site_id,
+            environment_id=target.environment_id,
+            node_id=target.node_id,
+            locks=target.locks,
+            intent={"operation": job_type.value, "deliberate": False, "changes": [c.field for c in step.changes]},
+            revision=fleet.revision,
+            dedupe_key=f"heal:{environment_id or step.action.node_id}",
+        )
+
+    def _is_wanted(self, job: NewJob) -> bool:
+        """Not while a job that will reconcile the target anyway is open, nor right after one failed for good."""
+        same = JobFilter(environment_id=job.environment_id, node_id=job.node_id)
+        for other in self._records.jobs.page(same, limit=20).jobs:
+            if not _reconciles(other, job):
+                continue
+            if other.status in OPEN:
+                return False
+            if other.status is JobStatus.FAILED and other.revision == job.revision:
+                return other.finished_at is None or other.finished_at + PATIENCE < self._clock()
+            return True
+        return True
+
+
+_LOOKS_ONLY = frozenset({JobType.NODE_OBSERVE, JobType.DRIFT_CHECK, JobType.CACHE_PURGE})
+
+
+def _reconciles(other: Job, job: NewJob) -> bool:
+    return other.environment_id == job.environment_id and other.job_type not in _LOOKS_ONLY
+
+
+def _environment_id(step: Step) -> UUID | None:
+    return None if isinstance(step.action, ProvisionNode) else step.action.environment_id

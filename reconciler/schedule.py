@@ -1,0 +1,146 @@
+"""When: ticks that only insert work. Of several control planes on one database, one ticks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from reconciler.core.errors import TrueupError
+from reconciler.core.jobs import JobType
+from reconciler.dispatch import Dispatcher
+from reconciler.healing import Healing
+from reconciler.operations import Operations
+from reconciler.reconcile import Tools
+from reconciler.records.jobs import NewJob
+from reconciler.records.queue import Queue
+from reconciler.settings import Settings
+from reconciler.worker import clean_up, identity
+
+log = structlog.get_logger()
+
+LEASE = timedelta(seconds=20)
+TICK_S = 5.0
+
+
+class Schedule:
+    """Ticks for one serving process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        tools: Tools,
+        operations: Operations,
+        queue: Queue,
+        healing: Healing,
+        dispatcher: Dispatcher,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], UUID],
+    ) -> None:
+        self._settings = settings
+        self._tools = tools
+        self._operations = operations
+        self._queue = queue
+        self._healing = healing
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._new_id = new_id
+        self._records = tools.state.records
+        self._holder = identity("schedule")
+        self._revision: str | None = None
+        # One thread: ticks never overlap, so neither do two looks at the same revision.
+        self._scheduler = BackgroundScheduler(
+            executors={"default": ThreadPoolExecutor(1)},
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+            timezone="UTC",
+        )
+
+    def start(self) -> None:
+        for tick, seconds in (
+            (self.store_tick, self._settings.store_poll_s),
+            (self.observe_tick, self._settings.observe_interval_s),
+            (self.lease_tick, TICK_S),
+            (self.retention_tick, 3600.0),
+        ):
+            self._scheduler.add_job(
+                self._guarded(tick), "interval", seconds=seconds, id=tick.__name__, next_run_time=self._clock()
+            )
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        self._scheduler.shutdown(wait=True)
+        self._records.leases.release("schedule", self._holder)
+
+    def look_now(self) -> None:
+        """Somebody pushed: look at the store without waiting for the next poll."""
+        self._scheduler.modify_job("store_tick", next_run_time=self._clock())
+
+    def _guarded(self, tick: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
+            try:
+                if self._records.leases.acquire("schedule", self._holder, self._clock(), LEASE):
+                    tick()
+            except TrueupError as error:
+                # The next tick comes anyway; a full disk or a lost database must not end the ticking.
+                log.error("tick failed", tick=tick.__name__, error=error.message)
+
+        return run
+
+    def store_tick(self) -> None:
+        """Where desired state moved: a job for each target that differs from what was last observed."""
+        fleet = self._tools.state.fleet()
+        if fleet.revision == self._revision:
+            return
+        for stalled in fleet.stalled:
+            log.warning("document stalled", document=str(stalled))
+        remembered = self._tools.remembered(fleet)
+        plan = self._tools.decide(fleet, remembered)
+        healed = self._healing.enqueue(plan, fleet)
+        unseen = [node.id for node in fleet.nodes.values() if node.slug not in remembered and not node.stalled]
+        self._observe(unseen)
+        log.info("store read", revision=fleet.revision[:12], jobs=len(healed))
+        self._revision = fleet.revision
+        if healed or unseen:
+            self._dispatcher.wake_here()
+
+    def observe_tick(self) -> None:
+        """A look at every node in use."""
+        fleet = self._tools.state.fleet()
+        self._observe(
+            node.id for node in fleet.nodes.values() if not node.stalled and node.manifest.spec.state == "active"
+        )
+        self._dispatcher.wake_here()
+
+    def _observe(self, node_ids: Iterable[UUID]) -> None:
+        jobs = [
+            NewJob(
+                id=self._new_id(),
+                job_type=JobType.NODE_OBSERVE,
+                node_id=node_id,
+                dedupe_key=f"observe:{node_id}",
+                ephemeral=True,
+                max_attempts=1,
+            )
+            for node_id in node_ids
+        ]
+        if jobs:
+            self._records.jobs.enqueue_all(jobs, self._clock())
+
+    def lease_tick(self) -> None:
+        """Work of vanished workers is stopped and queued again; interrupted declarations are finished."""
+        clean_up(self._queue.expire(self._clock()), self._tools)
+        self._operations.recover()
+
+    def retention_tick(self) -> None:
+        """Forget what is older than it is kept, and pack the store."""
+        now = self._clock()
+        before = now - timedelta(days=self._settings.job_retention_days)
+        self._records.jobs.prune(before)
+        self._records.drift_checks.prune(before)
+        self._records.audit.prune(now - timedelta(days=self._settings.audit_retention_days))
+        self._records.sessions.prune(now)
+        self._tools.state.repository.maintain()

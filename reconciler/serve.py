@@ -1,0 +1,111 @@
+"""One serving process: the API, workers, ticks, and an ear for pushes. Ends them in the right order."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from uuid import uuid4
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from reconciler.core.errors import Conflict
+from reconciler.healing import Healing
+from reconciler.home import Home, clock
+from reconciler.nodes.connection import Connections
+from reconciler.reconcile import Tools
+from reconciler.records.queue import Queue
+from reconciler.schedule import Schedule
+from reconciler.worker import Worker, clean_up, is_dead
+
+log = structlog.get_logger()
+
+
+def serve(home: Home, app: FastAPI) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    settings = home.settings
+    with ExitStack() as stack:
+        stack.enter_context(background(home))
+        config = uvicorn.Config(
+            app,
+            host=settings.listen_address,
+            port=settings.listen_port,
+            # The API reads proxy headers itself, and only those of trusted proxies.
+            proxy_headers=False,
+            server_header=False,
+            log_config=None,
+            timeout_graceful_shutdown=5,
+        )
+        uvicorn.Server(config).run()
+
+
+@contextmanager
+def background(home: Home) -> Iterator[Tools]:
+    """Workers and ticks of this process, running until the block ends; a job that runs then is given up."""
+    settings, dispatcher = home.settings, home.dispatcher
+    queue = Queue(home.records.engine, settings.lease)
+    healing = Healing(home.records, clock, uuid4)
+    tools = Tools(settings, home.state, Connections(), clock)
+    workers = [worker_of(home, tools, queue, healing, f"worker-{n + 1}") for n in range(settings.workers)]
+    with ExitStack() as stack:
+        stack.callback(tools.close)
+        clean_up(queue.reclaim(is_dead, clock()), tools)
+        for worker in workers:
+            threading.Thread(target=worker.run, name=worker.identity, daemon=True).start()
+            stack.callback(worker.stop)
+        if settings.schedule:
+            schedule = Schedule(settings, tools, home.operations, queue, healing, dispatcher, clock, uuid4)
+            schedule.start()
+            stack.callback(schedule.stop)
+            stack.enter_context(_listening(home, schedule))
+        yield tools
+
+
+def worker_of(home: Home, tools: Tools, queue: Queue, healing: Healing, name: str) -> Worker:
+    """A worker with the home's settings."""
+    return Worker(
+        name,
+        tools,
+        queue,
+        healing,
+        home.dispatcher,
+        clock=clock,
+        job_timeout_s=home.settings.job_timeout_s,
+        lease=home.settings.lease,
+    )
+
+
+@contextmanager
+def _listening(home: Home, schedule: Schedule) -> Iterator[None]:
+    """Any datagram on the wake socket means: look at the store and the queue now."""
+    path = home.settings.wake_socket
+    ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    path.unlink(missing_ok=True)
+    try:
+        ear.bind(str(path))
+    except OSError as error:
+        ear.close()
+        raise Conflict(f"{path} cannot be listened at: {error.strerror}. Choose a shorter TRUEUP_HOME.") from error
+    path.chmod(0o600)
+    done = threading.Event()
+    thread = threading.Thread(target=_listen, args=(ear, done, home, schedule), name="wake", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        home.dispatcher.wake()
+        thread.join(timeout=2)
+        ear.close()
+        path.unlink(missing_ok=True)
+
+
+def _listen(ear: socket.socket, done: threading.Event, home: Home, schedule: Schedule) -> None:
+    while not done.is_set():
+        ear.recv(1)
+        if not done.is_set():
+            home.dispatcher.wake_here()
+            schedule.look_now()

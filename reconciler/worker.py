@@ -1,0 +1,204 @@
+"""Claims a job, does it under its locks, and finishes it once. Any number of workers, in any number of processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import structlog
+
+from reconciler import reconcile
+from reconciler.core.errors import ArtifactError, LateFence, RecordsError
+from reconciler.core.jobs import JobErrorCode, JobStatus, JobType
+from reconciler.core.observed import Unreachable
+from reconciler.core.status import EnvironmentStatus, summarize
+from reconciler.dispatch import Dispatcher
+from reconciler.healing import Healing
+from reconciler.reconcile import Run, Tools
+from reconciler.records.outcomes import Failed, Outcome, Succeeded
+from reconciler.records.queue import Claimed, Lost, Queue
+
+log = structlog.get_logger()
+
+
+def identity(name: str = "worker") -> str:
+    """Who holds a job: host, process id, that process's start in clock ticks, and a name within the process."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_start_of(os.getpid())}:{name}"
+
+
+def is_dead(holder: str) -> bool:
+    """Whether ``holder`` was a process of this host that is gone. Of other hosts nothing is known: not dead."""
+    host, pid, start, _ = (*holder.split(":"), "", "", "")[:4]
+    if host != socket.gethostname() or not pid.isdecimal():
+        return False
+    return str(_start_of(int(pid))) != start
+
+
+def _start_of(pid: int) -> int:
+    """Field 22 of /proc/PID/stat; 0 when there is no such process."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, IndexError):
+        return 0
+
+
+class Worker:
+    """One thread's worth of work."""
+
+    def __init__(
+        self,
+        name: str,
+        tools: Tools,
+        queue: Queue,
+        healing: Healing,
+        dispatcher: Dispatcher,
+        *,
+        clock: Callable[[], datetime],
+        job_timeout_s: float,
+        lease: timedelta,
+    ) -> None:
+        self.identity = identity(name)
+        self._tools = tools
+        self._queue = queue
+        self._healing = healing
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._job_timeout_s = job_timeout_s
+        self._beat_s = lease.total_seconds() / 3
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Work until ``stop``."""
+        while not self._stopping.is_set():
+            seen = self._dispatcher.seen()
+            try:
+                worked = self.work_once()
+            except RecordsError as error:
+                # Without the database there is no work; it may come back.
+                log.error("worker cannot reach the records", error=error.message)
+                worked = False
+            if not worked:
+                self._dispatcher.wait(seen)
+
+    def stop(self) -> None:
+        """Take no further job. One that runs goes on; whoever ends the process interrupts it, and it runs again."""
+        self._stopping.set()
+        self._dispatcher.wake_here()
+
+    def work_once(self) -> bool:
+        """Do one job if there is one."""
+        claimed = self._queue.claim(self.identity, self._clock())
+        if claimed is None:
+            return False
+        try:
+            self._work(claimed)
+        except LateFence as late:
+            log.warning("job went to another worker", job=str(claimed.job.id), error=late.message)
+        return True
+
+    def _work(self, claimed: Claimed) -> None:
+        job = claimed.job
+        if job.attempt_count > 1:
+            self._tools.stop(job.id, job.node_id)
+        self._mark(job.environment_id, job.id, JobType(job.job_type), JobStatus.RUNNING, deliberate=False)
+        log.info("job started", job=str(job.id), job_type=job.job_type, attempt=job.attempt_count)
+        with self._heartbeat(claimed) as cancel:
+            deliberate = bool((job.intent or {}).get("deliberate", job.declared))
+            run = Run(job.id, claimed.fence, self._job_timeout_s, cancel, deliberate)
+            outcome = self._attempt(claimed, run)
+        finished = self._queue.finish(job.id, claimed.fence, outcome, self._clock())
+        self._mark(job.environment_id, job.id, JobType(job.job_type), JobStatus(finished.status), deliberate=deliberate)
+        log.info("job ended", job=str(job.id), job_type=job.job_type, status=finished.status, error=finished.error_code)
+        self._dispatcher.wake_here()
+
+    def _attempt(self, claimed: Claimed, run: Run) -> Outcome:
+        """The boundary: whatever goes wrong in here is the job's failure, recorded, and not the worker's end."""
+        try:
+            return self._do(claimed, run)
+        except ArtifactError as error:
+            return Failed(JobErrorCode.ARTIFACT_UNAVAILABLE, error.message)
+        except Exception as error:
+            log.exception("job failed unexpectedly", job=str(claimed.job.id))
+            kind = type(error).__name__
+            message = f"Trueup itself failed: {kind}: {error}. Nothing more was done. See the log, and report it."
+            return Failed(JobErrorCode.JOB_INTERNAL_ERROR, message)
+
+    def _do(self, claimed: Claimed, run: Run) -> Outcome:
+        job = claimed.job
+        match JobType(job.job_type), job.environment_id, job.node_id:
+            case JobType.NODE_OBSERVE, _, UUID() as node_id:
+                return self._observe(node_id)
+            case JobType.NODE_PROVISION, _, UUID() as node_id:
+                return reconcile.reconcile_node(node_id, self._tools, run)
+            case JobType.DRIFT_CHECK, UUID() as environment_id, _:
+                return reconcile.check_drift(environment_id, self._tools, run)
+            case JobType.CACHE_PURGE, UUID() as environment_id, _:
+                return reconcile.purge_cache(environment_id, self._tools, run)
+            case _, UUID() as environment_id, _:
+                return reconcile.reconcile_environment(environment_id, self._tools, run)
+        return Failed(JobErrorCode.TARGET_MISSING, f"Job type {job.job_type} names no target. Nothing was done.")
+
+    def _observe(self, node_id: UUID) -> Outcome:
+        """Look at a node and have the loop heal what may be healed."""
+        fleet = self._tools.state.fleet()
+        node = fleet.nodes.get(node_id)
+        if node is None or node.stalled:
+            return Succeeded()
+        answers = self._tools.observe([node])
+        if isinstance(answers[node.slug], Unreachable):
+            log.warning("node unreachable", node=node.slug)
+            return Succeeded({"unreachable": True})
+        healed = self._healing.enqueue(self._tools.decide(fleet, answers), fleet)
+        if healed:
+            log.info("drift found", node=node.slug, jobs=[str(id_) for id_ in healed])
+            self._dispatcher.wake_here()
+        return Succeeded({"healing": [str(id_) for id_ in healed]})
+
+    def _mark(
+        self, environment_id: UUID | None, job_id: UUID, job_type: JobType, status: JobStatus, *, deliberate: bool
+    ) -> None:
+        """Let the environment's status follow the job's."""
+        if environment_id is None:
+            return
+        statuses = self._tools.state.records.statuses
+        row = statuses.get(environment_id)
+        before = EnvironmentStatus(row.status) if row else EnvironmentStatus.ACTIVE
+        after = summarize(job_type, status, before, reset=deliberate and job_type is JobType.RECONCILE)
+        if after is not before:
+            statuses.put(environment_id, after, self._clock(), job_id=job_id)
+
+    @contextmanager
+    def _heartbeat(self, claimed: Claimed) -> Iterator[threading.Event]:
+        """Keeps the lease; the event is set when the job is to stop: cancelled, or lost to another worker."""
+        cancel, done = threading.Event(), threading.Event()
+        thread = threading.Thread(target=self._beat, args=(claimed, cancel, done), daemon=True)
+        thread.start()
+        try:
+            yield cancel
+        finally:
+            done.set()
+            thread.join()
+
+    def _beat(self, claimed: Claimed, cancel: threading.Event, done: threading.Event) -> None:
+        while not done.wait(min(self._beat_s, 2.0)):
+            try:
+                if self._queue.heartbeat(claimed.job.id, claimed.fence, self._clock()):
+                    cancel.set()
+            except LateFence:
+                cancel.set()
+                return
+            except RecordsError as error:
+                log.error("heartbeat failed", job=str(claimed.job.id), error=error.message)
+
+
+def clean_up(lost: list[Lost], tools: Tools) -> None:
+    """Stop what the workers that lost these jobs left running, here and on the nodes."""
+    for one in lost:
+        log.warning("job lost its worker", job=str(one.job.id), worker=one.locked_by, status=one.job.status)
+        tools.stop(one.job.id, one.job.node_id)
