@@ -27,7 +27,7 @@ class _View(BaseModel):
 
 
 class Success(_View):
-    success: Literal[True] = True
+    success: Literal[True]
 
 
 class JobAccepted(_View):

@@ -17,7 +17,7 @@ def login(body: LoginRequest, response: Response, client: Sender, deps: Deps) ->
     """Open a session and set its cookie."""
     token = log_in(body, client, deps)
     set_cookie(response, token, client)
-    return Success()
+    return Success(success=True)
 
 
 @router.post("/logout", dependencies=[Depends(no_body)])
@@ -25,4 +25,4 @@ def logout(token: Token, session: Authenticated, response: Response, client: Sen
     """End the session and clear its cookie."""
     log_out(token or "", session, client, deps)
     clear_cookie(response, client)
-    return Success()
+    return Success(success=True)
