@@ -9,6 +9,7 @@ import asyncio
 import shlex
 import threading
 from collections.abc import Coroutine, Sequence
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +101,7 @@ class Connections:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._links: dict[Target, _Link] = {}
+        self._closed = False
         self._thread = threading.Thread(target=self._serve, name="node-connections", daemon=True)
         self._thread.start()
 
@@ -143,12 +145,21 @@ class Connections:
 
     def wait(self, work: Coroutine[Any, Any, _T]) -> _T:
         """The result of ``work``, done on the connections' own loop. Call it from outside of that loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        if self._closed:
+            work.close()
+            raise NodeUnreachable(
+                "The connections to the nodes are closed, because Trueup is stopping. Start it again."
+            )
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        except CancelledError as error:
+            raise NodeUnreachable("The connection was closed, because Trueup is stopping. Start it again.") from error
 
     def close(self) -> None:
         """End all connections; a second call does nothing."""
-        if self._thread.is_alive():
-            self.wait(self._close())
+        if not self._closed:
+            self._closed = True
+            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
 

@@ -31,7 +31,7 @@ def observe(
 ) -> Mapping[str, ObservedNode | Unreachable]:
     """By node name. ``environments`` are the ids to look at; None: all that the node has. Raises nothing for a node."""
     script = probe if probe is not None else Path(__file__).with_name("probe.py").read_bytes()
-    options = json.dumps({"deep": deep, "environments": environments and list(environments)})
+    options = json.dumps({"deep": deep, "environments": None if environments is None else list(environments)})
     limit = timeout_s or (DEEP_S if deep else LIGHT_S)
     asked = list(targets)
 
