@@ -55,6 +55,10 @@ def test_lowered_capacity_waits_until_enough_slots_are_free() -> None:
     assert first([waiting(Lock("n", 1))], {"n": 2}) is None
 
 
+def test_a_job_from_before_the_capacity_was_raised_is_not_overtaken() -> None:
+    assert first([waiting(Lock("n", 1)), waiting(Lock("n", 2))], {"n": 1}) is None
+
+
 def test_jobs_of_another_workers_kind_keep_their_place() -> None:
     other, mine, elsewhere = waiting("a", wanted=False), waiting("a"), waiting("b")
     assert first([other, mine, elsewhere]) is elsewhere
