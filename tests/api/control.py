@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -102,6 +104,19 @@ class Control:
         assert client.post("/api/sites", json={"name": f"The {slug}", "slug": slug}).status_code == 202
         site = next(site for site in client.get("/api/sites").json() if site["slug"] == slug)
         return UUID(site["id"]), UUID(site["primary_environment_id"])
+
+    def push(self, path: str, old: str, new: str) -> None:
+        """Change a document as a pull request's merge would: with plain Git, from outside."""
+        with TemporaryDirectory() as clone:
+            store = str(self.repository.path)
+            subprocess.run(["git", "clone", "-q", store, clone], check=True)
+            document = Path(clone, path)
+            text = document.read_text(encoding="utf-8")
+            assert old in text
+            document.write_text(text.replace(old, new), encoding="utf-8")
+            identity = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.com"]
+            subprocess.run(["git", *identity, "commit", "-qam", "Change by hand"], cwd=clone, check=True)
+            subprocess.run(["git", "push", "-q", "origin", "main"], cwd=clone, check=True)
 
     def set_status(self, environment_id: UUID, status: str) -> None:
         self.records.statuses.put(environment_id, status, self.clock())

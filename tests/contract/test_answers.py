@@ -1,0 +1,164 @@
+"""Every answer that the contract names, asked for and held against its schema."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from httpx import Response
+from starlette.testclient import TestClient
+
+from tests.api.control import EMAIL, PASSWORD, Control
+from tests.contract.document import Operation, built, resolve, validator
+
+UNREACHED = {(operation.key, 500) for operation in built()} | {("POST /environments/{id}/drift-check", 409)}
+"""Answers that nothing a client does brings about: bugs of ours, and a conflict that a later milestone can make."""
+
+CASES = [
+    (operation, status)
+    for operation in built()
+    for status in sorted(operation.responses)
+    if (operation.key, status) not in UNREACHED
+]
+
+GOOD_BODIES: dict[str, dict[str, Any]] = {
+    "POST /login": {"email": EMAIL, "password": PASSWORD},
+    "POST /sites": {"name": "Globex", "slug": "globex"},
+    "PATCH /environments/{id}/cache": {"fastcgi_cache_enabled": False},
+}
+
+
+@dataclass
+class World:
+    """A control plane with the site acme, and a client that has logged in."""
+
+    control: Control
+    site_id: UUID
+    environment_id: UUID
+    job_id: UUID
+    client: TestClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = self.control.session()
+
+    def id_for(self, operation: Operation) -> UUID:
+        noun = operation.path.split("/")[1]
+        return {"sites": self.site_id, "environments": self.environment_id, "jobs": self.job_id}[noun]
+
+    def ask(self, operation: Operation, client: TestClient | None = None, id: object = None, **given: Any) -> Response:
+        """The operation with a good request, but for what is given otherwise."""
+        url = operation.url.replace("{id}", str(id or (self.id_for(operation) if operation.has_id else "")))
+        if "json" not in given and "content" not in given and operation.key in GOOD_BODIES:
+            given["json"] = GOOD_BODIES[operation.key]
+        return (client or self.client).request(operation.method, url, **given)
+
+
+@pytest.fixture
+def world(control: Control) -> World:
+    site_id, environment_id = control.create_site("acme")
+    return World(control, site_id, environment_id, control.records.jobs.page().jobs[0].id)
+
+
+def bad_request(world: World, operation: Operation) -> Response:
+    if operation.has_id:
+        return world.ask(operation, id="no-uuid")
+    return world.ask(operation, json={"surprise": 1})
+
+
+def no_session(world: World, operation: Operation) -> Response:
+    given = {"json": {"email": EMAIL, "password": "wrong"}} if operation.path == "/login" else {}
+    return world.ask(operation, client=world.control.client(), **given)
+
+
+def foreign_origin(world: World, operation: Operation) -> Response:
+    return world.ask(operation, headers={"Origin": "https://evil.example"})
+
+
+def unknown_id(world: World, operation: Operation) -> Response:
+    return world.ask(operation, id=uuid4())
+
+
+def conflict(world: World, operation: Operation) -> Response:
+    if operation.path == "/sites":
+        return world.ask(operation, json={"name": "Acme", "slug": "acme"})
+    if operation.path.endswith("/cache"):
+        world.control.set_status(world.environment_id, "failed")
+    else:
+        world.control.push("sites/acme/environments/production.yaml", "spec:\n", "spec:\n  reconcile: {mode: paused}\n")
+    return world.ask(operation)
+
+
+def too_large(world: World, operation: Operation) -> Response:
+    return world.ask(operation, content=b" " * (64 * 1024 + 1), headers={"Content-Type": "application/json"})
+
+
+def too_many(world: World, operation: Operation) -> Response:
+    wrong = {"email": EMAIL, "password": "wrong"}
+    return next(answer for _ in range(20) if (answer := world.ask(operation, json=wrong)).status_code == 429)
+
+
+def broken_database(world: World, operation: Operation) -> Response:
+    path = world.control.home / "trueup.db"
+    world.control.records.engine.dispose()
+    with path.open("r+b") as file:
+        file.write(os.urandom(4096))
+    return world.ask(operation)
+
+
+WAYS: dict[int, Callable[[World, Operation], Response]] = {
+    200: lambda world, operation: world.ask(operation),
+    202: lambda world, operation: world.ask(operation),
+    400: bad_request,
+    401: no_session,
+    403: foreign_origin,
+    404: unknown_id,
+    409: conflict,
+    413: too_large,
+    429: too_many,
+    503: broken_database,
+}
+
+
+@pytest.mark.parametrize(("operation", "status"), CASES, ids=lambda part: getattr(part, "key", part))
+def test_answer(world: World, operation: Operation, status: int) -> None:
+    response = WAYS[status](world, operation)
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["cache-control"] == "no-store"
+    schema = operation.response_schema(status)
+    validator(schema).validate(response.json())
+    assert surplus(response.json(), schema) == set()
+    for name, header in operation.responses[status].get("headers", {}).items():
+        if resolve(header).get("required"):
+            validator(resolve(header)["schema"]).validate(typed(response.headers[name]))
+
+
+def surplus(value: Any, schema: dict[str, Any]) -> set[str]:
+    """Fields that the contract doesn't know."""
+    schema = resolve(schema)
+    if isinstance(value, list):
+        return {name for one in value for name in surplus(one, schema["items"])}
+    return set(value) - set(schema["properties"]) if "properties" in schema else set()
+
+
+def typed(header: str) -> str | int:
+    return int(header) if header.isdecimal() else header
+
+
+def test_location_answers_the_job(world: World) -> None:
+    response = world.client.post("/api/sites", json={"name": "Globex", "slug": "globex"})
+    job = world.client.get(response.headers["location"]).json()
+    assert job["id"] == response.json()["job_id"]
+    assert (job["job_type"], job["status"]) == ("site-create", "queued")
+
+
+def test_broken_store_is_503_and_tells_nothing_of_the_host(world: World) -> None:
+    world.control.repository.close()
+    (world.control.home / "store.git").rename(world.control.home / "elsewhere.git")
+    response = world.client.get("/api/sites")
+    assert (response.status_code, response.json()["code"]) == (503, "store_error")
+    assert str(world.control.home) not in response.text
