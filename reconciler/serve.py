@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from uuid import uuid4
 
-import structlog
 import uvicorn
 from fastapi import FastAPI
 
@@ -21,7 +20,8 @@ from reconciler.records.queue import Queue
 from reconciler.schedule import Schedule
 from reconciler.worker import Worker, clean_up, is_dead
 
-log = structlog.get_logger()
+STOP_S = 20.0
+"""How long a worker may take to stop what it runs on a node."""
 
 
 def serve(home: Home, app: FastAPI) -> None:
@@ -53,9 +53,10 @@ def background(home: Home) -> Iterator[Tools]:
     with ExitStack() as stack:
         stack.callback(tools.close)
         clean_up(queue.reclaim(is_dead, clock()), tools)
-        for worker in workers:
-            threading.Thread(target=worker.run, name=worker.identity, daemon=True).start()
-            stack.callback(worker.stop)
+        threads = [threading.Thread(target=worker.run, name=worker.identity, daemon=True) for worker in workers]
+        stack.callback(_end_all, workers, threads)
+        for thread in threads:
+            thread.start()
         if settings.schedule:
             schedule = Schedule(settings, tools, home.operations, queue, healing, dispatcher, clock, uuid4)
             schedule.start()
@@ -76,6 +77,13 @@ def worker_of(home: Home, tools: Tools, queue: Queue, healing: Healing, name: st
         job_timeout_s=home.settings.job_timeout_s,
         lease=home.settings.lease,
     )
+
+
+def _end_all(workers: list[Worker], threads: list[threading.Thread]) -> None:
+    for worker in workers:
+        worker.stop()
+    for thread in threads:
+        thread.join(timeout=STOP_S)
 
 
 @contextmanager

@@ -21,7 +21,8 @@ from reconciler.core.status import EnvironmentStatus, summarize
 from reconciler.dispatch import Dispatcher
 from reconciler.healing import Healing
 from reconciler.reconcile import Run, Tools
-from reconciler.records.outcomes import Failed, Outcome, Succeeded
+from reconciler.records.jobs import Job
+from reconciler.records.outcomes import Failed, Outcome, Stopped, Succeeded
 from reconciler.records.queue import Claimed, Lost, Queue
 
 log = structlog.get_logger()
@@ -87,7 +88,7 @@ class Worker:
                 self._dispatcher.wait(seen)
 
     def stop(self) -> None:
-        """Take no further job. One that runs goes on; whoever ends the process interrupts it, and it runs again."""
+        """Take no further job. One that runs is stopped, also on the node, and goes back to the queue unharmed."""
         self._stopping.set()
         self._dispatcher.wake_here()
 
@@ -112,10 +113,15 @@ class Worker:
             deliberate = bool((job.intent or {}).get("deliberate", job.declared))
             run = Run(job.id, claimed.fence, self._job_timeout_s, cancel, deliberate)
             outcome = self._attempt(claimed, run)
-        finished = self._queue.finish(job.id, claimed.fence, outcome, self._clock())
+        finished = self._end(claimed, outcome)
         self._mark(job.environment_id, job.id, JobType(job.job_type), JobStatus(finished.status), deliberate=deliberate)
         log.info("job ended", job=str(job.id), job_type=job.job_type, status=finished.status, error=finished.error_code)
         self._dispatcher.wake_here()
+
+    def _end(self, claimed: Claimed, outcome: Outcome) -> Job:
+        if isinstance(outcome, Stopped) and self._stopping.is_set():
+            return self._queue.release(claimed.job.id, claimed.fence, self._clock())
+        return self._queue.finish(claimed.job.id, claimed.fence, outcome, self._clock())
 
     def _attempt(self, claimed: Claimed, run: Run) -> Outcome:
         """The boundary: whatever goes wrong in here is the job's failure, recorded, and not the worker's end."""
@@ -186,7 +192,9 @@ class Worker:
             thread.join()
 
     def _beat(self, claimed: Claimed, cancel: threading.Event, done: threading.Event) -> None:
-        while not done.wait(min(self._beat_s, 2.0)):
+        while not done.wait(min(self._beat_s, 1.0)):
+            if self._stopping.is_set():
+                cancel.set()
             try:
                 if self._queue.heartbeat(claimed.job.id, claimed.fence, self._clock()):
                     cancel.set()

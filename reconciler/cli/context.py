@@ -1,0 +1,90 @@
+"""What commands work with: the opened home, who is asking, targets by name, and waiting for a job."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from uuid import UUID, uuid4
+
+from pydantic import ValidationError
+
+from reconciler.core.errors import Invalid, NotFound
+from reconciler.core.fleet import EnvironmentEntry, Fleet, NodeEntry
+from reconciler.healing import Healing
+from reconciler.home import Home, clock
+from reconciler.nodes.connection import Connections
+from reconciler.operations import Actor
+from reconciler.reconcile import Tools
+from reconciler.records.jobs import FINISHED, Job
+from reconciler.records.queue import Queue
+from reconciler.serve import worker_of
+from reconciler.settings import Settings
+
+
+def settings() -> Settings:
+    """The settings from the environment.
+
+    Raises:
+        Invalid: one of them has a value that it cannot have.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        name = str(problem["loc"][0]).upper()
+        raise Invalid(f"Setting TRUEUP_{name.removeprefix('TRUEUP_')}: {problem['msg']}. Correct it.") from error
+
+
+@contextmanager
+def opened() -> Iterator[Home]:
+    with Home.open(settings()) as home:
+        yield home
+
+
+@contextmanager
+def tools_of(home: Home) -> Iterator[Tools]:
+    tools = Tools(home.settings, home.state, Connections(), clock)
+    try:
+        yield tools
+    finally:
+        tools.close()
+
+
+def actor() -> Actor:
+    """Who sits at the terminal."""
+    name = os.environ.get("SUDO_USER") or getpass.getuser()
+    return Actor(name, f"{name}@localhost")
+
+
+def node_named(fleet: Fleet, name: str) -> NodeEntry:
+    if name not in fleet.nodes_by_slug:
+        raise NotFound(f"No node is named {name}. `trueup node list` shows them.")
+    return fleet.nodes_by_slug[name]
+
+
+def environment_named(fleet: Fleet, key: str) -> EnvironmentEntry:
+    if key not in fleet.environments_by_key:
+        raise NotFound(f"No environment is named {key}. Name it as site/environment; `trueup status` shows them.")
+    return fleet.environments_by_key[key]
+
+
+def wait_for(home: Home, job_id: UUID, report: Callable[[Job], None] = lambda _job: None) -> Job:
+    """The finished job. Where no process serves this home, its work is done right here."""
+    with tools_of(home) as tools:
+        worker = worker_of(home, tools, Queue(home.records.engine), Healing(home.records, clock, uuid4), "cli")
+        seen = None
+        while (job := home.records.jobs.get(job_id)).status not in FINISHED:
+            if (job.status, job.attempt_count) != seen:
+                seen = (job.status, job.attempt_count)
+                report(job)
+            if not _is_served(home) and worker.work_once():
+                continue
+            time.sleep(0.2)
+        return job
+
+
+def _is_served(home: Home) -> bool:
+    return home.settings.wake_socket.exists()

@@ -1,0 +1,74 @@
+"""How commands answer: a table for people, JSON or YAML for programs. NO_COLOR is honoured."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from ruamel.yaml import YAML
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+Output = Annotated[Format, typer.Option("--output", "-o", help="Shape of the answer.")]
+
+
+def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], output: Format) -> None:
+    """Print rows: all fields as JSON or YAML, the named columns as a table."""
+    if output is Format.TABLE:
+        _table(rows, columns)
+    else:
+        data(list(rows), output)
+
+
+def data(value: Any, output: Format) -> None:
+    """Print a value as JSON or YAML."""
+    plain = json.loads(json.dumps(value, default=str))
+    if output is Format.JSON:
+        typer.echo(json.dumps(plain, indent=2, ensure_ascii=False))
+        return
+    text = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.dump(plain, text)
+    typer.echo(text.getvalue(), nl=False)
+
+
+def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.upper(), overflow="fold")
+    for row in rows:
+        table.add_row(*(cell(row.get(column)) for column in columns))
+    console().print(table)
+
+
+def cell(value: Any) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+    return str(value)
+
+
+def console() -> Console:
+    # Not a terminal: as wide as need be, so that a program that reads tables finds whole words.
+    return Console(highlight=False, markup=False, soft_wrap=not sys.stdout.isatty())
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """One line on standard error, and the exit code."""
+    typer.echo(f"trueup: {message}", err=True)
+    sys.exit(code)

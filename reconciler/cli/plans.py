@@ -1,0 +1,212 @@
+"""``validate``, ``plan``, ``apply``, ``drift``, ``status``: what should be, what is, and what would be done."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from reconciler.cli import nodes, sites
+from reconciler.cli.context import actor, environment_named, node_named, opened, tools_of
+from reconciler.cli.jobs import finish
+from reconciler.cli.output import Format, Output, data, fail, show
+from reconciler.core import views
+from reconciler.core.errors import Invalid, NotFound
+from reconciler.core.fleet import EnvironmentEntry, Fleet
+from reconciler.core.plan import Plan, Verdict, plan_data
+from reconciler.directory import read_directory
+from reconciler.home import Home
+from reconciler.records.drift import DriftCheck
+
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(help="Nodes, sites, or site/environment; left out: everything.", show_default=False),
+]
+
+
+class PlanFormat(StrEnum):
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    JSON = "json"
+
+
+def register(app: typer.Typer) -> None:
+    for command in (validate, plan, apply, drift, status):
+        app.command()(command)
+
+
+def validate(
+    path: Annotated[Path, typer.Argument(help="A directory of documents.")], output: Output = Format.TABLE
+) -> None:
+    """Check documents against their models and each other; file and line for each problem, exit code 1 if any."""
+    fleet = read_directory(path)
+    if output is not Format.TABLE:
+        data([vars(stalled) for stalled in fleet.stalled], output)
+    for stalled in fleet.stalled if output is Format.TABLE else ():
+        typer.echo(str(stalled))
+    counted = f"{len(fleet.nodes)} nodes, {len(fleet.sites)} sites, {len(fleet.environments)} environments"
+    if fleet.stalled:
+        fail(f"{len(fleet.stalled)} of the documents in {path} cannot be used ({counted}).")
+    typer.echo(f"{path}: {counted}; all is well.", err=output is not Format.TABLE)
+
+
+def plan(
+    targets: Targets = None,
+    output: Annotated[PlanFormat, typer.Option("--output", "-o", help="Shape of the plan.")] = PlanFormat.TEXT,
+    observe: Annotated[bool, typer.Option(help="Ask the nodes now; otherwise what they last answered.")] = True,
+    detailed_exitcode: Annotated[
+        bool, typer.Option("--detailed-exitcode", help="Exit with 0: no changes, 1: error, 2: changes.")
+    ] = False,
+) -> None:
+    """Show what differs between desired and observed, and what would be done. Changes nothing."""
+    with opened() as home:
+        found = _plan(home, targets, observe=observe)
+    match output:
+        case PlanFormat.JSON:
+            data(plan_data(found), Format.JSON)
+        case PlanFormat.MARKDOWN:
+            typer.echo(views.markdown(found), nl=False)
+        case PlanFormat.TEXT:
+            typer.echo(views.text(found), nl=False)
+    if detailed_exitcode and (found.silent or found.stalled):
+        raise typer.Exit(1)
+    if detailed_exitcode and not found.is_empty:
+        raise typer.Exit(2)
+
+
+def _plan(home: Home, targets: list[str] | None, *, observe: bool) -> Plan:
+    fleet = home.state.fleet()
+    wanted = frozenset(targets or ())
+    _refuse_unknown(fleet, wanted)
+    with tools_of(home) as tools:
+        active = [n for n in fleet.nodes.values() if not n.stalled and n.manifest.spec.state == "active"]
+        observed = tools.observe(active) if observe else tools.remembered(fleet)
+        found = tools.decide(fleet, observed)
+    return found.only(wanted) if wanted else found
+
+
+def _refuse_unknown(fleet: Fleet, targets: frozenset[str]) -> None:
+    known = fleet.nodes_by_slug.keys() | fleet.sites_by_slug.keys() | fleet.environments_by_key.keys()
+    if unknown := sorted(targets - known):
+        raise NotFound(f"Nothing is named {', '.join(unknown)}. `trueup status` shows what there is.")
+
+
+def apply(
+    targets: Targets = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    require: Annotated[
+        str | None, typer.Option(help="Only if the plan has this digest: the one that was reviewed (`plan -o json`).")
+    ] = None,
+) -> None:
+    """Plan, ask, and make it so; also what brings a failed environment back."""
+    with opened() as home:
+        found = _plan(home, targets, observe=True)
+        typer.echo(views.text(found), nl=False)
+        if require is not None and found.digest() != require:
+            raise Invalid(f"The plan's digest is {found.digest()}, not the one that was reviewed. Review it again.")
+        todo = [step for step in found.steps if step.verdict in {Verdict.APPLY, Verdict.REPORT}]
+        keys = {step.action.target for step in todo} | _failed(home, targets)
+        if not keys:
+            return
+        if not yes:
+            typer.confirm(f"Apply to {', '.join(sorted(keys))}?", abort=True)
+        fleet = home.state.fleet()
+        for key in sorted(keys, key=lambda key: ("/" in key, key)):
+            if "/" in key:
+                job_id = home.operations.apply(environment_named(fleet, key).id, actor())
+            else:
+                job_id = home.operations.provision(node_named(fleet, key).id, actor())
+            finish(home, job_id, wait=True)
+
+
+def _failed(home: Home, targets: list[str] | None) -> set[str]:
+    """Failed environments that were named: applying them is how they come back."""
+    current = home.state.current()
+    return {
+        environment.key
+        for environment in current.fleet.environments.values()
+        if current.status_of(environment.id) == "failed" and {environment.key, environment.site} & set(targets or ())
+    }
+
+
+def drift(
+    targets: Targets = None,
+    check: Annotated[bool, typer.Option(help="Check now, files included; otherwise the last checks.")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """What the last drift check of each environment found."""
+    with opened() as home:
+        environments = _environments(home.state.fleet(), targets)
+        if check:
+            for environment in environments:
+                finish(home, home.operations.drift_check(environment.id, actor()), wait=True)
+        checks = home.records.drift_checks.latest_all()
+        rows = [_drift_row(environment, checks.get(environment.id)) for environment in environments]
+    show(rows, ("environment", "drift", "checked_at", "found"), output)
+    for row in rows if output is Format.TABLE and targets else ():
+        for change in row["differences"]:
+            typer.echo(
+                f"{row['environment']}  {change['field']}: desired {change['desired']}, "
+                f"observed {change['observed']} [{change['cause']}]"
+            )
+
+
+def _drift_row(environment: EnvironmentEntry, check: DriftCheck | None) -> dict[str, Any]:
+    return {
+        "environment": environment.key,
+        "drift": check.status if check else "unknown",
+        "checked_at": check.created_at.isoformat(timespec="seconds") if check else None,
+        "found": len(check.differences) if check else None,
+        "differences": list(check.differences) if check else [],
+    }
+
+
+def _environments(fleet: Fleet, targets: list[str] | None) -> list[EnvironmentEntry]:
+    wanted = frozenset(targets or ())
+    _refuse_unknown(fleet, wanted)
+    return [
+        environment
+        for environment in sorted(fleet.environments.values(), key=lambda environment: environment.key)
+        if not wanted or wanted & {environment.key, environment.site, environment.manifest.spec.node}
+    ]
+
+
+def status(output: Output = Format.TABLE) -> None:
+    """Everything at a glance: revision, nodes, environments, stalled documents, open jobs."""
+    with opened() as home:
+        current = home.state.current()
+        counts = home.records.jobs.counts()
+        environments = [
+            {
+                "environment": environment.key,
+                "status": current.status_of(environment.id).value,
+                "drift": current.drift(environment.id).status.value,
+                "mode": environment.manifest.spec.reconcile.mode.value,
+                "node": environment.manifest.spec.node,
+                "url": current.fleet.preview_url(environment),
+            }
+            for environment in _environments(current.fleet, None)
+        ]
+        report: dict[str, Any] = {
+            "revision": current.fleet.revision,
+            "jobs": {status.value: count for status, count in counts.items()},
+            "nodes": nodes.rows(home),
+            "sites": sites.rows(home),
+            "environments": environments,
+            "stalled": [vars(stalled) for stalled in current.fleet.stalled],
+        }
+    if output is not Format.TABLE:
+        data(report, output)
+        return
+    typer.echo(f"Store at {current.fleet.revision[:12]}. Jobs: {counts_text(report['jobs'])}.\n")
+    show(report["nodes"], ("name", "address", "status", "environments", "observed_at", "hold"), output)
+    typer.echo()
+    show(environments, ("environment", "status", "drift", "mode", "node", "url"), output)
+    for stalled in current.fleet.stalled:
+        typer.echo(f"stalled {stalled}")
+
+
+def counts_text(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "none"
