@@ -24,7 +24,13 @@ NOTHING = "0" * 40
 """What a ref that isn't there is said to hold."""
 
 _HEX = re.compile(r"[0-9a-f]{40}")
-_SETTINGS = ["core.fsync=all", "core.fsyncMethod=fsync", "core.quotePath=true", "core.filesRefLockTimeout=1000"]
+_SETTINGS = [
+    "core.fsync=all",
+    "fastimport.unpackLimit=1",
+    "core.fsyncMethod=fsync",
+    "core.quotePath=true",
+    "core.filesRefLockTimeout=1000",
+]
 _LONGEST_S = 600
 
 

@@ -34,6 +34,7 @@ _CONFIG = {
     # Packing is the schedule's, by `maintain`: never a surprise in the middle of a push.
     "receive.autogc": "false",
     "gc.auto": "3000",
+    "gc.autoPackLimit": "100",
     "gc.autoDetach": "false",
 }
 _MOST_COMMITS = 20_000

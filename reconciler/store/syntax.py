@@ -86,7 +86,9 @@ def compose(text: str) -> Node | None:
         return _Composer(text).document()
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise Refused(mark.line + 1 if mark else None, f"not YAML: {_problem(error)}.") from error
+        # What is never closed is noticed behind the last line.
+        last = len(text.rstrip().splitlines())
+        raise Refused(min(mark.line + 1, last) if mark else None, f"not YAML: {_problem(error)}.") from error
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1 if isinstance(error.position, int) else None
         raise Refused(line, "not YAML: it contains a control character. Remove it.") from error

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from threading import Lock
+from threading import Event, Lock
 
 from reconciler.core.errors import Conflict, HeadMoved, Invalid, StoreError
 from reconciler.core.fleet import Stalled
@@ -44,6 +44,8 @@ class _Waiting:
     job: str | None
     commit: Commit | None = None
     error: Exception | None = None
+    called: Event = field(default_factory=Event)
+    """Set when this is done, or when its thread is to write for everybody."""
 
     @property
     def done(self) -> bool:
@@ -66,33 +68,45 @@ class Writer:
         self._objects = objects
         self._reader = reader
         self._queue: deque[_Waiting] = deque()
+        self._busy = False
         self._turn = Lock()
 
     def commit(self, evaluate: Evaluate, author: Author, job: str | None) -> Commit:
         """See ``Repository.commit``."""
         waiting = _Waiting(evaluate, author, job)
-        self._queue.append(waiting)
         with self._turn:
-            if not waiting.done:
-                self._write(self._batch(waiting))
-        if waiting.error is not None:
-            raise waiting.error
+            self._queue.append(waiting)
+            if not self._busy:
+                self._busy = True
+                waiting.called.set()
+        waiting.called.wait()
+        if not waiting.done:
+            self._lead()
         if waiting.commit is None:
-            raise StoreError("The commit was interrupted. Try again.")
+            raise waiting.error or StoreError("Nothing was committed.")
         return waiting.commit
 
     def exclusively(self, command: str, *arguments: str) -> None:
         """Runs one Git command while nobody writes."""
-        with self._turn, writer_lock(self._objects.path):
+        with writer_lock(self._objects.path):
             remove_dead_locks(self._objects.path)
             self._objects.ask(command, *arguments)
 
-    def _batch(self, own: _Waiting) -> list[_Waiting]:
-        """Who waits, in their order; ``own`` is among them, even where an interrupted group had taken it."""
-        batch = [] if own in self._queue else [own]
-        while self._queue and len(batch) < _LARGEST_GROUP:
-            batch.append(self._queue.popleft())
-        return batch if own in batch else [*batch, own]
+    def _lead(self) -> None:
+        """Writes for everybody who waits now, then calls the first of those who came meanwhile."""
+        with self._turn:
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), _LARGEST_GROUP))]
+        try:
+            self._write(batch)
+        finally:
+            with self._turn:
+                self._busy = bool(self._queue)
+                if self._queue:
+                    self._queue[0].called.set()
+            for waiting in batch:
+                if not waiting.done:
+                    waiting.error = StoreError("The commit was interrupted. Try again.")
+                waiting.called.set()
 
     def _write(self, batch: list[_Waiting]) -> None:
         try:
