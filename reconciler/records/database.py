@@ -123,13 +123,26 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes; committed when the block ends, undone when it raises."""
     with ExitStack() as stack:
         stack.enter_context(_typed_errors(engine))
-        # SQLite's waiters poll; within a process, taking turns is fair and costs no sleep.
-        if turn := _turns.get(engine):
-            stack.enter_context(turn)
+        stack.enter_context(_turn(engine))
         connection = stack.enter_context(engine.connect())
         connection.execution_options(**{_WRITES: True})
         stack.enter_context(connection.begin())
         yield connection
+
+
+@contextmanager
+def _turn(engine: Engine) -> Iterator[None]:
+    """SQLite's waiters poll; within a process, taking turns is fair and costs no sleep. Not to be nested."""
+    turn = _turns.get(engine)
+    if turn is None:
+        yield
+        return
+    if not turn.acquire(timeout=BUSY_S):
+        raise RecordsError(_explain(engine, "database is locked"))
+    try:
+        yield
+    finally:
+        turn.release()
 
 
 def write(engine: Engine, work: Callable[[Connection], T]) -> T:

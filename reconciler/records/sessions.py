@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Engine, delete, insert, select, update
 
+from reconciler.core.errors import RecordsError
 from reconciler.records.database import reading, write
 from reconciler.records.tables import sessions
 
@@ -79,7 +81,9 @@ class Sessions:
 
     def _saw(self, token: str, now: datetime) -> None:
         query = update(sessions).where(sessions.c.token_sha256 == _digest(token)).values(last_seen_at=now)
-        write(self._engine, lambda connection: connection.execute(query))
+        # A full disk must not keep anybody from looking.
+        with suppress(RecordsError):
+            write(self._engine, lambda connection: connection.execute(query))
 
 
 def _digest(token: str) -> str:

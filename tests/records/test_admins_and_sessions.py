@@ -78,9 +78,9 @@ def test_an_unknown_address_costs_as_much_as_a_known_one(engine: Engine) -> None
     def cost(email: str) -> float:
         times = []
         for _ in range(5):
-            begin = time.thread_time() + time.perf_counter()
+            begin = time.process_time()
             assert not who.verify(email, "not the password", NOON)
-            times.append(time.thread_time() + time.perf_counter() - begin)
+            times.append(time.process_time() - begin)
         return median(times)
 
     known, unknown = cost("ann@example.com"), cost("nobody@example.com")

@@ -31,8 +31,9 @@ from reconciler.records.database import (
 )
 from reconciler.records.jobs import Jobs
 from reconciler.records.queue import Queue
+from reconciler.records.sessions import Sessions
 from reconciler.records.tables import fences, leases, metadata
-from tests.records.examples import NOON, new_job
+from tests.records.examples import NOON, after, new_job
 
 ROOT = Path(__file__).parents[2]
 
@@ -176,14 +177,17 @@ def test_a_writer_who_never_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(database, "BUSY_S", 0.2)
     path = tmp_path / "records.db"
     engine = open_database(sqlite_url(path))
-    engine.dispose()
-    migrate(open_database(sqlite_url(path)))
+    migrate(engine)
+    jobs = Jobs(engine)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(RecordsError, match=r"database is locked\. Another process writes"):
-        Jobs(engine).enqueue(new_job(), NOON)
+        jobs.enqueue(new_job(), NOON)
+    with ThreadPoolExecutor(4) as pool:
+        waits = [pool.submit(jobs.enqueue, new_job(), NOON) for _ in range(4)]
+        assert all(isinstance(wait.exception(timeout=5), RecordsError) for wait in waits)
     other.execute("ROLLBACK")
-    assert Jobs(engine).enqueue(new_job(), NOON)
+    assert jobs.enqueue(new_job(), NOON)
 
 
 def test_an_error_undoes_the_whole_transaction(engine: Engine) -> None:
@@ -216,7 +220,8 @@ def test_a_full_disk_is_an_error_and_nothing_is_lost(small_disk: Path) -> None:
     path = small_disk / "records.db"
     engine = open_database(sqlite_url(path))
     migrate(engine)
-    jobs = Jobs(engine)
+    jobs, opened = Jobs(engine), Sessions(engine)
+    token = opened.create("ann@example.com", "::1", NOON)
     stored = []
 
     def fill() -> None:
@@ -236,6 +241,7 @@ def test_a_full_disk_is_an_error_and_nothing_is_lost(small_disk: Path) -> None:
         if (cursor := page.next_cursor) is None:
             break
     assert known == set(stored)
+    assert opened.lookup(token, after(hours=1)) is not None, "what only notes the time does not keep anybody out"
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)

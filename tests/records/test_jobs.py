@@ -57,7 +57,7 @@ def test_several_jobs_or_none(jobs: Jobs) -> None:
 def test_a_queued_job_with_the_same_key_stands_for_both(jobs: Jobs, queue: Queue) -> None:
     first = jobs.enqueue(new_job(dedupe_key="observe:a"), NOON)
     assert jobs.enqueue(new_job(dedupe_key="observe:a"), after(seconds=1)) == first
-    assert jobs.enqueue(new_job(dedupe_key="observe:b"), NOON).id != first.id
+    assert jobs.enqueue(new_job(dedupe_key="observe:b"), after(seconds=1)).id != first.id
     queue.claim("w", NOON)
     later = jobs.enqueue(new_job(dedupe_key="observe:a"), after(seconds=2))
     assert later.id != first.id, "a job that runs may have looked already: another one is needed"
