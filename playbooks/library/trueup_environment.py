@@ -1,0 +1,240 @@
+#!/usr/bin/python
+# Copyright the Trueup contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Makes one WordPress environment on this node what its variable says, in one execution."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: trueup_environment
+short_description: Make one WordPress environment what its variable says
+description:
+  - User, directories, code, database, content, PHP, timer, server block and caches of one environment.
+  - It can be killed anywhere and run again; a second run changes nothing.
+  - Of two runs only one works, and of two jobs the one with the higher fence; see C(trueup_fence).
+options:
+  variables:
+    description: The role's variable, C(trueup_environment).
+    type: dict
+    required: true
+  artifacts:
+    description: For the action plugin. Archives on the controller.
+    type: dict
+  files:
+    description: Set by the action plugin. Text of each managed file.
+    type: dict
+  role_digest:
+    description: Set by the action plugin. sha256 over the role's own files.
+    type: str
+  archive:
+    description: Set by the action plugin when the module wanted it. C(path) on the node and C(sha256).
+    type: dict
+author: Trueup
+"""
+
+EXAMPLES = r"""
+- name: Make the environment what its variable says
+  trueup_environment:
+    variables: "{{ trueup_environment }}"
+    artifacts: "{{ trueup_artifacts }}"
+"""
+
+RETURN = r"""
+wanted: {description: The WordPress version whose archive has to be sent first., type: str, returned: when missing}
+unit: {description: The systemd scope in which the run worked., type: str, returned: always}
+busy: {description: Another run holds the environment., type: bool, returned: on failure}
+stale: {description: A later job was here already., type: bool, returned: on failure}
+held: {description: An operator holds the node., type: bool, returned: on failure}
+"""
+
+import contextlib
+import os
+import signal
+
+from ansible.module_utils import trueup_environment_account as account
+from ansible.module_utils import trueup_environment_core as core
+from ansible.module_utils import trueup_environment_health as health
+from ansible.module_utils import trueup_environment_layout as names
+from ansible.module_utils import trueup_environment_place as place
+from ansible.module_utils import trueup_environment_redis as redis
+from ansible.module_utils import trueup_environment_units as units
+from ansible.module_utils import trueup_environment_wordpress as wordpress
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.trueup_environment_database import Database
+from ansible.module_utils.trueup_environment_layout import Layout
+from ansible.module_utils.trueup_environment_ledger import Ledger, added
+from ansible.module_utils.trueup_environment_run import Failure, Run, read
+from ansible.module_utils.trueup_fence import Fence, Refused
+
+IPV6 = "/proc/net/if_inet6"
+
+
+class Environment:
+    """The steps, in the order in which they depend on each other; each changes only what differs."""
+
+    def __init__(self, run, params):
+        self.run = run
+        self.variables = params["variables"]
+        self.role_digest = params["role_digest"]
+        self.layout = Layout(self.variables["id"], self.variables["release"]["id"])
+        self.ledger = Ledger(self.layout.manifest)
+        node = {**units.php_binaries(), "@LISTEN_IPV6@": "listen [::]:80;" if os.path.exists(IPV6) else ""}
+        self.texts = {name: units.filled(text, node) for name, text in params["files"].items()}
+        self.user = None
+
+    def converge(self):
+        self.user = account.ensure_user(self.run, self.layout)
+        account.ensure_directories(self.run, self.layout, self.user)
+        self.code()
+        configuration = wordpress.Configuration(self.layout, self.texts[names.WP_CONFIG])
+        database = Database(self.run, self.layout)
+        database.ensure(configuration.password)
+        configuration.ensure(self.run, self.user)
+        database.login(configuration.password)
+        installation = self.begin_content(database, configuration.password)
+        self.services()
+        if installation:
+            installation.finish()
+        core.switch(self.run, self.layout)
+        self.address(database, configuration.password)
+        place.hosts(self.run, self.layout.id, self.variables["hostnames"])
+        units.ensure_server_block(self.run, self.layout, self.texts[names.NGINX])
+        if self.run.check_mode:
+            return
+        health.check(
+            self.run,
+            self.layout,
+            database,
+            configuration.password,
+            self.variables,
+            self.user,
+            thorough=self.run.changed,
+        )
+        self.write_down()
+
+    # Code
+
+    def code(self):
+        source = self.variables["release"]["source_type"]
+        if source is not None:
+            raise Failure(f"Release {self.layout.release_id} comes from {source}, but only WordPress core can be placed.")
+        core.ensure_release(self.run, self.layout, self.variables["wordpress_version"], self.user)
+        core.ensure_ownership(self.run, self.layout, self.user, locked=self.variables["files"] == "locked")
+        place.file(self.run, self.layout.mu_plugin, self.texts[names.MU_PLUGIN])
+        self.drop_in()
+
+    def drop_in(self):
+        """WordPress's way to Redis: what was kept before it came or went is not to be trusted."""
+        path, text = self.layout.drop_in, self.texts[names.DROP_IN]
+        if self.variables["redis_cache"]:
+            toggled = not os.path.lexists(path)
+            place.file(self.run, path, text)
+        else:
+            toggled = b"Plugin Name: Trueup object cache" in (read(path) or b"") and place.absent(self.run, path)
+        if toggled and not self.run.check_mode:
+            self.forget_objects()
+
+    def forget_objects(self):
+        try:
+            redis.forget(self.layout.redis_prefix)
+        except redis.RedisError as error:
+            self.run.notes.append(f"Objects kept in Redis were not removed: {error}")
+
+    # Content
+
+    def begin_content(self, database, password):
+        """Install what the ledger does not know, if nothing is there; None when there is nothing to do."""
+        if database.found["draft"] and self.run.change(f"unfinished installation in {database.draft}", "present", ""):
+            database.close_draft()
+        if not database.empty:
+            wordpress.refuse_foreign_tables(database, password)
+            return None
+        installation = wordpress.Installation(self.run, self.layout, database, self.variables)
+        installation.begin(self.user)
+        return installation
+
+    def address(self, database, password):
+        if wordpress.move_address(self.run, database, password, self.ledger.url, self.variables["url"]):
+            self.forget_objects()
+
+    # What runs
+
+    def services(self):
+        files = {
+            self.layout.php_service: self.texts[names.PHP_UNIT],
+            self.layout.cron_service: self.texts[names.CRON_UNIT],
+            self.layout.cron_timer: self.texts[names.CRON_TIMER],
+        }
+        known = {unit: os.path.exists(self.layout.unit_file(unit)) for unit in files}
+        services = units.Services(self.run, self.layout)
+        pool = place.file(self.run, self.layout.pool, self.texts[names.POOL])
+        changed = [u for u, text in files.items() if place.file(self.run, self.layout.unit_file(u), text)]
+        services.ensure(
+            new_units=any(not known[unit] for unit in changed),
+            changed_units=any(known[unit] for unit in changed),
+            changed_pool=pool,
+        )
+
+    # The manifest
+
+    def write_down(self):
+        layout = self.layout
+        files = [layout.server_block, layout.pool, layout.wp_config, layout.mu_plugin, layout.hosts_section]
+        files += [layout.unit_file(u) for u in (layout.php_service, layout.cron_service, layout.cron_timer)]
+        files += [layout.drop_in] if self.variables["redis_cache"] else []
+        links = [layout.current, f"{layout.release}/wp-config.php", f"{layout.content}/uploads"]
+        releases = added(self.ledger.releases, layout.release_id)
+        self.ledger.write(
+            self.run,
+            self.variables,
+            self.role_digest,
+            files=sorted(files),
+            links=links,
+            services=[layout.php_service, layout.cron_timer],
+            releases=core.forget_old_releases(self.run, layout, releases),
+            contents=added(self.ledger.contents, self.variables["content"]["id"]),
+        )
+        self.run.end()
+
+
+def apply(module, run):
+    """Whether the archive has to be sent first is asked before anything is touched."""
+    version = module.params["variables"]["wordpress_version"]
+    if not core.has(version) and not module.check_mode:
+        if not module.params["archive"]:
+            return {"wanted": version}
+        core.unpack(run, version, module.params["archive"])
+    Environment(run, module.params).converge()
+    return {}
+
+
+def main():
+    options = {
+        "variables": {"type": "dict", "required": True},
+        "artifacts": {"type": "dict"},
+        "files": {"type": "dict", "required": True},
+        "role_digest": {"type": "str", "required": True},
+        "archive": {"type": "dict"},
+    }
+    module = AnsibleModule(options, supports_check_mode=True)
+    os.umask(0o022)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a lost connection is no reason to stop halfway
+    variables = module.params["variables"]
+    job = variables.get("job")
+    fence = None
+    try:
+        layout = Layout(variables["id"])
+        with contextlib.nullcontext() if module.check_mode else Fence(layout.id, job) as fence:
+            run = Run(module.check_mode, layout.pending, job)
+            run.inherited = (fence.handle,) if fence else ()
+            facts = apply(module, run)
+    except (Failure, Refused) as error:
+        module.fail_json(msg=str(error), **error.facts)
+    except (OSError, ValueError) as error:
+        module.fail_json(msg=f"{type(error).__name__}: {error}")
+    notes = [*run.notes, *(fence.notes if fence else [])]
+    module.exit_json(changed=run.changed, diff=run.diff, notes=notes, unit=fence.unit if fence else None, **facts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+# Copyright the Trueup contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What was applied, written down on the node as the last step: the probe compares the node with it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+
+from ansible.module_utils import trueup_environment_place as place
+from ansible.module_utils.trueup_digest import variables_digest
+from ansible.module_utils.trueup_environment_run import read, write_durably
+
+
+class Ledger:
+    """The manifest that is there (empty when none can be read), and the one that will be."""
+
+    def __init__(self, path):
+        self.path = path
+        try:
+            found = json.loads(read(path) or b"{}")
+        except ValueError:
+            found = {}
+        self.former = found if isinstance(found, dict) else {}
+
+    @property
+    def releases(self):
+        return tuple(self.former.get("releases", ()))
+
+    @property
+    def contents(self):
+        return tuple(self.former.get("contents", ()))
+
+    @property
+    def url(self):
+        return self.former.get("variables", {}).get("url")
+
+    def write(self, run, variables, role_digest, files, links, services, releases, contents):
+        """Write it unless it says the same already."""
+        variables = {key: value for key, value in variables.items() if key != "job"}
+        manifest = {
+            "format": 1,
+            "variables": variables,
+            "digest": variables_digest(variables),
+            "role_digest": role_digest,
+            "files": {path: place.digest_of(path) for path in files},
+            "links": {path: os.readlink(path) for path in links if os.path.islink(path)},
+            "services": list(services),
+            "releases": list(releases),
+            "contents": list(contents),
+        }
+        before = {key: self.former.get(key) for key in manifest}
+        if before == manifest:
+            return
+        if run.change(self.path, _text(before) if self.former else "", _text(manifest)):
+            now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+            full = {**manifest, "applied_at": now, "applied_by": _applied_by(run.job)}
+            write_durably(self.path, _text(full).encode("utf-8"), 0o644)
+
+
+def added(ids, new):
+    """The ids with ``new`` as the last."""
+    return (*(one for one in ids if one != new), new)
+
+
+def _applied_by(job):
+    if not job:
+        return {"job": None, "fence": None, "operator": os.environ.get("SUDO_USER") or "root"}
+    return {"job": job["id"], "fence": int(job["fence"]), "operator": None}
+
+
+def _text(manifest):
+    return json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"

@@ -1,0 +1,72 @@
+# Copyright the Trueup contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Removes one environment's keys from the node's Redis, spoken to in its own protocol over its socket."""
+
+from __future__ import annotations
+
+import re
+import socket
+
+SOCKET = "/run/redis/redis-server.sock"
+
+
+class RedisError(Exception):
+    """Redis answered with an error, or not at all."""
+
+
+class Redis:
+    def __init__(self, path=SOCKET, timeout=10):
+        self.connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.connection.settimeout(timeout)
+        try:
+            self.connection.connect(path)
+        except OSError as error:
+            self.connection.close()
+            raise RedisError(f"Redis does not answer on {path}: {error}") from error
+        self.answers = self.connection.makefile("rb")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.answers.close()
+        self.connection.close()
+
+    def call(self, *words):
+        data = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+        lines = [b"*%d" % len(data)]
+        for word in data:
+            lines += [b"$%d" % len(word), word]
+        try:
+            self.connection.sendall(b"\r\n".join(lines) + b"\r\n")
+            return self._answer()
+        except OSError as error:
+            raise RedisError(f"Redis stopped answering: {error}") from error
+
+    def _answer(self):
+        line = self.answers.readline().rstrip(b"\r\n")
+        kind, rest = line[:1], line[1:]
+        if kind == b"-":
+            raise RedisError(rest.decode("utf-8", "replace"))
+        if kind == b"+":
+            return rest
+        if kind == b":":
+            return int(rest)
+        if kind == b"$":
+            return None if rest == b"-1" else self.answers.read(int(rest) + 2)[:-2]
+        if kind == b"*":
+            return [self._answer() for _ in range(int(rest))]
+        raise RedisError("Redis closed the connection.")
+
+
+def forget(prefix):
+    """Remove every key that begins with ``prefix``; how many there were."""
+    pattern = re.sub(r"([*?\[\]\\^-])", r"\\\1", prefix) + "*"
+    removed, cursor = 0, b"0"
+    with Redis() as redis:
+        while True:
+            cursor, keys = redis.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+            if keys:
+                removed += redis.call("UNLINK", *keys)
+            if cursor == b"0":
+                return removed
