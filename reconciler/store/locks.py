@@ -23,18 +23,24 @@ def writer_lock(repository: Path) -> Iterator[None]:
     Raises:
         StoreError: another process writes for longer than 30 s.
     """
-    try:
-        descriptor = os.open(repository / "trueup.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StoreError(f"The store's lock cannot be opened: {error.strerror}. Look at {repository}.") from error
-    try:
-        _wait_for(descriptor, repository)
+    with contextlib.ExitStack() as turn:
+        with contextlib.ExitStack() as queue:
+            # Who writes without a pause would win the lock again each time; but first it must queue.
+            _lock(queue, repository / "trueup.queue")
+            _lock(turn, repository / "trueup.lock")
         yield
-    finally:
-        os.close(descriptor)
 
 
-def _wait_for(descriptor: int, repository: Path) -> None:
+def _lock(held: contextlib.ExitStack, path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"The lock {path} cannot be opened: {error.strerror}. Nothing was changed.") from error
+    held.callback(os.close, descriptor)
+    _wait_for(descriptor, path)
+
+
+def _wait_for(descriptor: int, path: Path) -> None:
     deadline = time.monotonic() + _PATIENCE_S
     pause = 0.001
     while True:
@@ -43,10 +49,10 @@ def _wait_for(descriptor: int, repository: Path) -> None:
         except BlockingIOError as error:
             if time.monotonic() > deadline:
                 raise StoreError(
-                    f"Another process has been writing to {repository} for {_PATIENCE_S:.0f} s. Try again."
+                    f"Another process has held {path} for {_PATIENCE_S:.0f} s. Nothing was changed; try again."
                 ) from error
             time.sleep(pause)
-            pause = min(pause * 2, 0.05)
+            pause = min(pause * 2, 0.01)
         else:
             return
 
@@ -71,6 +77,15 @@ def remove_dead_locks(repository: Path) -> list[Path]:
                 path.unlink()
                 removed.append(path)
     return removed
+
+
+def remove_dead_keeps(repository: Path) -> None:
+    """Removes the marks with which an import that died would keep its pack for ever; under the writer's lock."""
+    for path in (repository / "objects" / "pack").glob("pack-*.keep"):
+        with contextlib.suppress(FileNotFoundError):
+            # The marks of pushes and of people say something else. On a full disk the mark may be empty.
+            if path.read_bytes() in {b"fast-import", b""}:
+                path.unlink()
 
 
 def _git_at_work(repository: Path) -> bool:

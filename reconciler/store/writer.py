@@ -6,6 +6,8 @@ the group is evaluated again; nothing of a group that failed is ever seen.
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +19,7 @@ from reconciler.core.fleet import Stalled
 from reconciler.core.intents import Edit
 from reconciler.store import documents
 from reconciler.store.importing import INCOMING, Author, Prepared, checked_path, message, stream
-from reconciler.store.locks import lock_files, remove_dead_locks, writer_lock
+from reconciler.store.locks import lock_files, remove_dead_keeps, remove_dead_locks, writer_lock
 from reconciler.store.objects import MAIN, NOTHING, Answer, Objects
 from reconciler.store.snapshot import Reader, Snapshot
 
@@ -26,6 +28,7 @@ Evaluate = Callable[[Snapshot], Edit]
 _LARGEST_GROUP = 256
 _MOST_RACES = 50
 _LOCK_PATIENCE_S = 15.0
+_FULL = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class Writer:
         """Runs one Git command while nobody writes."""
         with writer_lock(self._objects.path):
             remove_dead_locks(self._objects.path)
+            remove_dead_keeps(self._objects.path)
             self._objects.ask(command, *arguments)
 
     def _lead(self) -> None:
@@ -214,7 +218,7 @@ def import_commits(objects: Objects, prepared: Sequence[Prepared], base: str | N
     revisions = answer.output.decode().split()
     if answer.status or len(revisions) != len(prepared):
         _clean_up(objects, began)
-        raise StoreError(f"The store could not be written: {_reason(answer)} Nothing was changed.")
+        raise StoreError(f"The store could not be written: {_reason(objects, answer)} Nothing was changed.")
     return revisions
 
 
@@ -231,7 +235,7 @@ def move_main(objects: Objects, old: str | None, new: str) -> bool:
     objects.run("update-ref", "--stdin", feed=f"delete {INCOMING}\n".encode())
     if old is not None and objects.commit_id() != old:
         return False
-    raise StoreError(f"The store could not be written: {_reason(answer)} Nothing was changed.")
+    raise StoreError(f"The store could not be written: {_reason(objects, answer)} Nothing was changed.")
 
 
 def _past_locks(objects: Objects, *command: str, feed: bytes, head: str | None = None) -> Answer:
@@ -247,8 +251,9 @@ def _past_locks(objects: Objects, *command: str, feed: bytes, head: str | None =
         time.sleep(0.02)
 
 
-def _reason(answer: Answer) -> str:
-    if "No space left" in answer.errors:
+def _reason(objects: Objects, answer: Answer) -> str:
+    # Git words a full disk in a dozen ways; the file system says it in one.
+    if "No space left" in answer.errors or shutil.disk_usage(objects.path).free < _FULL:
         return "the disk is full. Free some space."
     lines = [line for line in answer.errors.splitlines() if line.startswith(("fatal:", "error:"))]
     return f"{lines[0] if lines else answer.errors or 'Git gave no reason'}."
@@ -259,8 +264,7 @@ def _clean_up(objects: Objects, began: float) -> None:
     objects.run("update-ref", "--stdin", feed=f"delete {INCOMING}\n".encode())
     for pattern in ("fast_import_crash_*", "objects/pack/tmp_*", "objects/??/tmp_obj_*"):
         for path in objects.path.glob(pattern):
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_mtime >= began - 1:
                     path.unlink()
-            except FileNotFoundError:
-                continue
+    remove_dead_keeps(objects.path)
