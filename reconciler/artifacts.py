@@ -93,11 +93,10 @@ def known_versions(pins: Pins | None = None) -> tuple[str, ...]:
     return tuple(sorted((pins or read_pins()).wordpress, key=_version_key, reverse=True))
 
 
-def configured_sources() -> tuple[SourceName, ...]:
-    """The sources in the order in which they are asked: ``TRUEUP_ARTIFACT_SOURCES``, or all."""
-    text = os.environ.get("TRUEUP_ARTIFACT_SOURCES", "")
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    return tuple(_source_name(name) for name in names) or SOURCES
+def configured_sources(text: str | None = None) -> tuple[SourceName, ...]:
+    """The sources in the order in which they are asked: of ``text``, else of ``TRUEUP_ARTIFACT_SOURCES``, else all."""
+    named = text if text is not None else os.environ.get("TRUEUP_ARTIFACT_SOURCES", "")
+    return tuple(_source_name(name.strip()) for name in named.split(",") if name.strip()) or SOURCES
 
 
 def fetch_wordpress(
@@ -173,7 +172,7 @@ def host_variables(cache: Path, pins: Pins | None = None) -> dict[str, Any]:
     return variables
 
 
-# --- The cache: an archive and, written after it, a note of what was verified ---
+# The cache: an archive and, written after it, a note of what was verified.
 
 
 @dataclass(frozen=True)
@@ -314,9 +313,6 @@ def _to_shared_cache(wanted: _Wanted, cache: Path, data: bytes) -> None:
     if shared is not None:
         with _locked(shared, wanted.filename):
             _keep(shared.absolute() / wanted.filename, wanted, data)
-
-
-# --- Sources ---
 
 
 def _download(source: Source, report: Progress) -> tuple[io.BufferedIOBase, str]:

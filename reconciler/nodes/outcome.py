@@ -28,7 +28,7 @@ class HostStats:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What one task gave on one host; ``data`` is its module's own answer."""
+    """What one task gave on one host; ``data`` is its module's own answer, secrets and all."""
 
     host: str
     task: str

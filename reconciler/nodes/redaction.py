@@ -37,4 +37,4 @@ def tail(text: str, limit: int) -> str:
     if len(data) <= limit:
         return text
     cut = data[-limit:]
-    return cut[cut.find(b"\n") + 1 :].decode(errors="replace")
+    return cut[cut.find(b"\n") + 1 :].decode(errors="ignore")
