@@ -119,6 +119,7 @@ class Environment:
         if source is not None:
             raise Failure(f"Release {self.layout.release_id} comes from {source}, but only WordPress core can be placed.")
         core.ensure_release(self.run, self.layout, self.variables["wordpress_version"], self.user)
+        core.ensure_links(self.run, self.layout)
         core.ensure_ownership(self.run, self.layout, self.user, locked=self.variables["files"] == "locked")
         place.file(self.run, self.layout.mu_plugin, self.texts[names.MU_PLUGIN])
         self.drop_in()

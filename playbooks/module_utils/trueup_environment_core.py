@@ -116,12 +116,12 @@ def _build(run, layout, version, user):
     former = os.path.realpath(layout.current)
     content = f"{former if os.path.isdir(former) else source}/wp-content"
     run.command(["cp", "-a", content, draft], hint=f"wp-content of release {layout.release_id} was not copied")
-    _own_content(f"{draft}/wp-content", user)
+    _own_content(f"{draft}/wp-content", user, layout.uploads)
     os.symlink(layout.wp_config, f"{draft}/wp-config.php")
     return draft
 
 
-def _own_content(content, user):
+def _own_content(content, user, target):
     """Root's, sticky: the user may add, but not remove or replace what is not its own."""
     for name in (*USER_DIRECTORIES, "mu-plugins"):
         os.makedirs(f"{content}/{name}", exist_ok=True)
@@ -131,6 +131,8 @@ def _own_content(content, user):
     uploads = f"{content}/uploads"
     if os.path.isdir(uploads) and not os.path.islink(uploads):
         shutil.rmtree(uploads)
+    if not os.path.islink(uploads):
+        os.symlink(target, uploads)
 
 
 def ensure_ownership(run, layout, user, *, locked):
@@ -156,10 +158,14 @@ def _own(path, uid, gid):
         os.lchown(directory, uid, gid)
 
 
-def switch(run, layout):
-    """Make the release the current one; whether it was another before."""
+def ensure_links(run, layout):
+    """What is shared by all releases, seen in this one."""
     place.link(run, f"{layout.content}/uploads", layout.uploads)
     place.link(run, f"{layout.release}/wp-config.php", layout.wp_config)
+
+
+def switch(run, layout):
+    """Make the release the current one; whether it was another before."""
     return place.link(run, layout.current, f"releases/{layout.release_id}")
 
 
