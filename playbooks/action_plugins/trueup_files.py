@@ -51,9 +51,7 @@ class ActionModule(ActionBase):
     def _render(self, name, task_vars):
         path = self._find_needle("templates", name)
         data = trust_as_template(self._loader.get_text_file_contents(path))
-        templar = self._templar.copy_with_new_env(
-            searchpath=[os.path.dirname(path)], available_variables=task_vars
-        )
+        templar = self._templar.copy_with_new_env(searchpath=[os.path.dirname(path)], available_variables=task_vars)
         return to_text(templar.template(data, escape_backslashes=False, overrides=RENDERING))
 
     def _verified(self, path, sha256):

@@ -5,6 +5,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import grp
+import hashlib
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import tempfile
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.trueup_fence import Fence, Refused
+
 DOCUMENTATION = r"""
 module: trueup_files
 short_description: Put a set of files in place in one execution
@@ -62,6 +75,13 @@ options:
     description: Command (no shell) that must succeed with the whole set in place.
     type: list
     elements: str
+  target:
+    description: What the files belong to; one run at a time changes it.
+    type: str
+    required: true
+  job:
+    description: Who runs this, C(id) and C(fence); left out by hand.
+    type: dict
   uploads:
     description: Set by the action plugin. Where binaries were put, by path.
     type: dict
@@ -72,6 +92,7 @@ author: Trueup
 EXAMPLES = r"""
 - name: Put nginx's files in place
   trueup_files:
+    target: node
     entries:
       - {path: /etc/nginx/nginx.conf, template: nginx/nginx.conf.j2}
       - {path: /etc/nginx/sites-enabled/default, state: absent}
@@ -93,21 +114,10 @@ paths:
   returned: always
 """
 
-import grp
-import hashlib
-import os
-import pwd
-import shutil
-import stat
-import subprocess
-import tempfile
-
-from ansible.module_utils.basic import AnsibleModule
-
 DEFAULT_MODES = {"file": "0644", "once": "0644", "directory": "0755"}
 
 
-class Refused(Exception):
+class Invalid(Exception):
     """A file cannot be put in place; nothing was changed, or everything was put back."""
 
 
@@ -126,9 +136,7 @@ def sha256_of(path):
 
 def run(argv):
     """Error text of a command, or None when it succeeded."""
-    done = subprocess.run(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-    )
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     return None if done.returncode == 0 else done.stdout.decode("utf-8", "replace").strip()[-4000:]
 
 
@@ -202,7 +210,7 @@ class Entry:
         except KeyError:
             if check_mode:
                 return -1
-            raise Refused(f"{self.path} shall belong to {name}, which does not exist on this node.") from None
+            raise Invalid(f"{self.path} shall belong to {name}, which does not exist on this node.") from None
 
     @property
     def data(self):
@@ -237,7 +245,7 @@ class Entry:
             draft.flush()
             error = run([part.replace("%s", draft.name) for part in self.validate_argv])
         if error:
-            raise Refused(f"{self.path} was not replaced, because the new one is not valid: {error}")
+            raise Invalid(f"{self.path} was not replaced, because the new one is not valid: {error}")
 
     def apply(self, check_mode):
         """Make it so (or only say so); whether anything changes."""
@@ -249,7 +257,7 @@ class Entry:
         stale = self.stale()
         if stale and not check_mode:
             if self.state == "file" and (os.path.isdir(self.path) and not os.path.islink(self.path)):
-                raise Refused(f"{self.path} is a directory, but a file belongs there. Move it away and run again.")
+                raise Invalid(f"{self.path} is a directory, but a file belongs there. Move it away and run again.")
             write(self.path, self.data, (self.mode, self.uid, self.gid))
         if stale or self.state == "once":
             return stale
@@ -317,7 +325,7 @@ def apply(entries, check, check_mode):
         if error:
             for entry in entries:
                 entry.restore()
-            raise Refused(f"The files were put back as they were, because `{' '.join(check)}` says: {error}")
+            raise Invalid(f"The files were put back as they were, because `{' '.join(check)}` says: {error}")
 
 
 def specification():
@@ -335,6 +343,8 @@ def specification():
     return {
         "entries": {"type": "list", "elements": "dict", "required": True, "options": entry},
         "check": {"type": "list", "elements": "str"},
+        "target": {"type": "str", "required": True},
+        "job": {"type": "dict"},
         "uploads": {"type": "dict", "default": {}},
     }
 
@@ -342,14 +352,19 @@ def specification():
 def main():
     module = AnsibleModule(specification(), supports_check_mode=True)
     uploads = module.params["uploads"]
+    fence = contextlib.nullcontext() if module.check_mode else Fence(module.params["target"], module.params["job"])
     try:
-        entries = [Entry(options, uploads, module.check_mode) for options in module.params["entries"]]
-        wanted = [entry.path for entry in entries if entry.wanted]
-        if wanted and not module.check_mode:
-            module.exit_json(changed=True, wanted=wanted)
-        apply(entries, module.params["check"], module.check_mode)
-    except (Refused, OSError) as error:
+        with fence:
+            entries = [Entry(options, uploads, module.check_mode) for options in module.params["entries"]]
+            wanted = [entry.path for entry in entries if entry.wanted and not module.check_mode]
+            if not wanted:
+                apply(entries, module.params["check"], module.check_mode)
+    except Refused as error:
+        module.fail_json(msg=str(error), **error.facts)
+    except (Invalid, OSError) as error:
         module.fail_json(msg=str(error))
+    if wanted:
+        module.exit_json(changed=True, wanted=wanted)
     changed = [entry for entry in entries if entry.changed]
     module.exit_json(
         changed=bool(changed),

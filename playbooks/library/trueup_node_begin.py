@@ -5,6 +5,14 @@
 
 from __future__ import annotations
 
+import glob
+import os
+import re
+import subprocess
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.trueup_fence import Fence, Refused
+
 DOCUMENTATION = r"""
 module: trueup_node_begin
 short_description: Look at a node and note that an apply begins
@@ -42,20 +50,7 @@ sshd_ports: {description: Ports that sshd listens on., type: list, returned: alw
 interrupted: {description: Whether an earlier run did not end., type: bool, returned: always}
 """
 
-import glob
-import os
-import re
-import subprocess
-
-from ansible.module_utils.basic import AnsibleModule
-
 PENDING = "/etc/trueup/node.pending"
-HOLD = "/etc/trueup/hold"
-FENCE = "/var/lib/trueup/fences/node"
-
-
-class Refused(Exception):
-    """This run must not touch the node."""
 
 
 def output(argv):
@@ -76,14 +71,12 @@ def text_of(path):
         return ""
 
 
-def write_durably(path, text):
+def write(path, text):
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    draft = f"{path}.new"
-    with open(draft, "w", encoding="utf-8") as file:
+    with open(path, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    os.rename(draft, path)
 
 
 def missing(packages):
@@ -112,24 +105,11 @@ def sshd_ports():
     return sorted({int(port) for port in ports})
 
 
-def refuse_if_late(job):
-    hold = text_of(HOLD).strip()
-    if hold:
-        raise Refused(f"An operator holds this node: {hold}. Remove {HOLD} to let jobs change it again.")
-    seen = int(text_of(FENCE) or 0)
-    if int(job["fence"]) < seen:
-        raise Refused(f"Job {job['id']} has fence {job['fence']}, but fence {seen} was here already: it is late.")
-
-
-def begin(job, check_mode):
-    """Note fence and beginning; whether an earlier run did not end."""
-    if job:
-        refuse_if_late(job)
+def begin(job):
+    """Note that an apply begins; whether an earlier one did not end."""
     interrupted = os.path.exists(PENDING)
-    if not check_mode:
-        if job:
-            write_durably(FENCE, f"{job['fence']}\n")
-        write_durably(PENDING, f"{job['id'] if job else 'by hand'}\n")
+    with Fence("node", job):
+        write(PENDING, f"{job['id'] if job else 'by hand'}\n")
     return interrupted
 
 
@@ -137,9 +117,9 @@ def main():
     options = {"packages": {"type": "list", "elements": "str", "required": True}, "job": {"type": "dict"}}
     module = AnsibleModule(options, supports_check_mode=True)
     try:
-        interrupted = begin(module.params["job"], module.check_mode)
+        interrupted = os.path.exists(PENDING) if module.check_mode else begin(module.params["job"])
     except Refused as error:
-        module.fail_json(msg=str(error), stale=True)
+        module.fail_json(msg=str(error), **error.facts)
     module.exit_json(
         changed=False,
         missing=missing(module.params["packages"]),

@@ -5,6 +5,14 @@
 
 from __future__ import annotations
 
+import datetime
+import json
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.trueup_digest import variables_digest
+from ansible.module_utils.trueup_fence import Fence, Refused
+
 DOCUMENTATION = r"""
 module: trueup_node_manifest
 short_description: Write the node's manifest and end the apply
@@ -41,13 +49,6 @@ EXAMPLES = r"""
 RETURN = r"""
 digest: {description: sha256 of the variables' canonical JSON., type: str, returned: always}
 """
-
-import datetime
-import json
-import os
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.trueup_digest import variables_digest
 
 MANIFEST = "/etc/trueup/node.json"
 PENDING = "/etc/trueup/node.pending"
@@ -95,6 +96,16 @@ def applied_by(job):
     return {"job": job["id"], "fence": int(job["fence"]), "operator": None}
 
 
+def end(manifest, changed, job):
+    """The manifest first: a crash in between only makes the next run reload what need not be."""
+    with Fence("node", job):
+        if changed:
+            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            write({**manifest, "applied_at": now, "applied_by": applied_by(job)})
+        if os.path.exists(PENDING):
+            os.unlink(PENDING)
+
+
 def main():
     options = {
         "variables": {"type": "dict", "required": True},
@@ -106,12 +117,11 @@ def main():
     manifest = manifest_of(module.params)
     before = former()
     changed = any(before.get(key) != value for key, value in manifest.items())
-    if not module.check_mode:
-        if changed:
-            now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-            write({**manifest, "applied_at": now, "applied_by": applied_by(module.params["variables"].get("job"))})
-        if os.path.exists(PENDING):
-            os.unlink(PENDING)
+    try:
+        if not module.check_mode:
+            end(manifest, changed, module.params["variables"].get("job"))
+    except Refused as error:
+        module.fail_json(msg=str(error), **error.facts)
     module.exit_json(changed=changed, digest=manifest["digest"])
 
 

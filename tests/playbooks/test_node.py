@@ -1,0 +1,431 @@
+"""Provisioning a node: the baseline as seen from outside, and what happens when somebody or something interferes."""
+
+import contextlib
+import json
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from reconciler.artifacts import Archive
+from reconciler.core.observed import Applied
+from reconciler.core.variables import Job, NodeVariables
+from reconciler.paths import share
+from tests.lab import Lab, Node
+from tests.lab.fixtures import unique_name
+from tests.playbooks.nodes import Run, host_variables, node_variables, provision, run_playbook
+
+SERVICES = ("nginx", "mariadb", "redis-server", "fail2ban", "nftables")
+FIRST_RUN_S = 45
+NO_OP_RUN_S = 25
+
+
+@dataclass(frozen=True)
+class Provisioned:
+    node: Node
+    before: str
+    check: Run
+    after_check: str
+    first: Run
+    second: Run
+    second_check: Run
+
+
+@pytest.fixture(scope="module")
+def provisioned(lab: Lab, wp_cli: Archive, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provisioned]:
+    """A fresh node and what each run on it said, in this order: check, apply, apply, check."""
+    node = lab.up(unique_name("fresh"))
+    directory = tmp_path_factory.mktemp("runs")
+    before = fingerprint(node)
+    check = provision(lab, node, directory, wp_cli, "--check", "--diff")
+    after_check = fingerprint(node)
+    first, second = (provision(lab, node, directory, wp_cli) for _ in range(2))
+    second_check = provision(lab, node, directory, wp_cli, "--check", "--diff")
+    yield Provisioned(node, before, check, after_check, first, second, second_check)
+    node.down()
+
+
+def fingerprint(node: Node) -> str:
+    """Everything that a check run must leave alone: files below these, and what is running."""
+    command = (
+        "find /etc /opt /usr/local /var/www /var/lib/trueup -xdev -printf '%p %m %u %g %s %T@ %l\\n' | sort;"
+        " systemctl list-units --no-legend --plain --type=service --state=running | cut -d' ' -f1;"
+        " systemctl show --property=MainPID nginx mariadb redis-server; nft list ruleset"
+    )
+    return node.ssh(command, check=False).stdout
+
+
+@pytest.mark.lab
+def test_a_check_run_on_a_fresh_node_succeeds_and_changes_nothing(provisioned: Provisioned) -> None:
+    provisioned.check.raise_if_failed()
+    assert provisioned.check.changed > 10
+    assert "+ssl_reject_handshake" in provisioned.check.output.replace(" ", "")
+    assert provisioned.after_check == provisioned.before
+
+
+@pytest.mark.lab
+def test_the_first_run_succeeds_in_time(provisioned: Provisioned) -> None:
+    provisioned.first.raise_if_failed()
+    assert provisioned.first.seconds < FIRST_RUN_S
+
+
+@pytest.mark.lab
+def test_the_second_run_and_a_check_change_nothing(provisioned: Provisioned) -> None:
+    assert provisioned.second.raise_if_failed().changed == 0, provisioned.second.output
+    assert provisioned.second.seconds < NO_OP_RUN_S
+    assert provisioned.second_check.raise_if_failed().changed == 0, provisioned.second_check.output
+
+
+@pytest.mark.lab
+def test_services_run_and_start_at_boot(provisioned: Provisioned) -> None:
+    assert states(provisioned.node) == dict.fromkeys(SERVICES, ("active", "enabled"))
+    assert provisioned.node.ssh("systemctl is-enabled php8.2-fpm", check=False).stdout.strip() == "disabled"
+    assert provisioned.node.ssh("systemctl is-active php8.2-fpm", check=False).stdout.strip() == "inactive"
+    assert provisioned.node.ssh("systemctl --failed --no-legend").stdout == ""
+
+
+def states(node: Node) -> dict[str, tuple[str, str]]:
+    shown = node.ssh(["systemctl", "show", "--property=ActiveState,UnitFileState", *SERVICES]).stdout
+    blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.strip().split("\n\n")]
+    return {name: (block["ActiveState"], block["UnitFileState"]) for name, block in zip(SERVICES, blocks, strict=True)}
+
+
+@pytest.mark.lab
+def test_only_ssh_and_web_answer_from_outside(provisioned: Provisioned) -> None:
+    node = provisioned.node
+    node.ssh("systemd-run --quiet --unit=listener python3 -m http.server 9999")
+    time.sleep(0.5)
+    assert node.ssh("curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:9999/").stdout == "200"
+    ports = (21, 22, 25, 80, 443, 3306, 6379, 8080, 9999)
+    assert [port for port in ports if answers(node.address, port)] == [22, 80, 443]
+    node.ssh("systemctl stop listener")
+
+
+def answers(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), timeout=0.5).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        "GET / HTTP/1.1\r\nHost: unknown.example.com\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        "GET / HTTP/1.0\r\n\r\n",
+    ],
+)
+def test_an_unmatched_host_gets_no_answer(provisioned: Provisioned, request_text: str) -> None:
+    with socket.create_connection((provisioned.node.address, 80), timeout=5) as connection:
+        connection.sendall(request_text.encode())
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(100) == b""
+
+
+@pytest.mark.lab
+def test_an_unmatched_name_gets_no_certificate(provisioned: Provisioned) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection((provisioned.node.address, 443), timeout=5) as plain,
+        pytest.raises(ssl.SSLError, match="unrecognized"),
+    ):
+        context.wrap_socket(plain, server_hostname="unknown.example.com")
+
+
+@pytest.mark.lab
+def test_redis_is_a_bounded_cache_that_keeps_nothing_and_obeys_nobody(provisioned: Provisioned) -> None:
+    node = provisioned.node
+    total_mb = int(node.ssh("awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo").stdout)
+    for _ in range(2):
+        memory = node.ssh("redis-cli info memory").stdout
+        assert f"maxmemory:{total_mb * 10 // 100 * 1024 * 1024}" in memory
+        assert "maxmemory_policy:allkeys-lru" in memory
+        for command in ("config get dir", "config set maxmemory 0", "flushall", "keys *", "monitor", "save"):
+            assert "NOPERM" in node.ssh(f"redis-cli {command}").stdout
+        assert node.ssh("redis-cli set greeting hello").stdout.strip() == "OK"
+        node.ssh("systemctl restart redis-server")
+        assert node.ssh("redis-cli get greeting").stdout.strip() == ""
+    assert node.ssh("find /run/redis -type f -name '*.rdb' -o -type f -name '*.aof'").stdout == ""
+
+
+@pytest.mark.lab
+def test_mariadb_lets_in_root_through_the_socket_and_nobody_else(provisioned: Provisioned) -> None:
+    node = provisioned.node
+    assert node.ssh("mariadb -N -e 'SELECT CURRENT_USER()'").stdout.strip() == "root@localhost"
+    for user in ("www-data", "nobody"):
+        refused = node.ssh(f"runuser -u {user} -- mariadb -u '' -e 'SELECT 1'", check=False)
+        assert refused.returncode != 0
+        assert "Access denied" in refused.stderr
+        assert node.ssh(f"runuser -u {user} -- mariadb -u root -e 'SELECT 1'", check=False).returncode != 0
+    settings = node.ssh("mariadb -N -e 'SELECT @@skip_networking, @@character_set_server, @@local_infile'").stdout
+    assert settings.split() == ["1", "utf8mb4", "0"]
+
+
+@pytest.mark.lab
+def test_sshd_takes_keys_only(provisioned: Provisioned) -> None:
+    settings = provisioned.node.ssh("sshd -T").stdout.splitlines()
+    assert "passwordauthentication no" in settings
+    assert "kbdinteractiveauthentication no" in settings
+    assert "permitrootlogin without-password" in settings
+
+
+@pytest.mark.lab
+def test_php_and_wp_cli(provisioned: Provisioned, wp_cli: Archive) -> None:
+    node = provisioned.node
+    told = node.ssh('php -r \'echo PHP_VERSION_ID >= 80200 ? "new" : "old", ini_get("expose_php") ?: "off";\'')
+    assert told.stdout == "newoff"
+    assert "redis" in node.ssh("php -m").stdout.split()
+    assert node.ssh("sha256sum /usr/local/bin/wp").stdout.split()[0] == wp_cli.sha256
+    assert node.ssh("wp --allow-root --version").stdout.strip() == f"WP-CLI {wp_cli.version}"
+
+
+@pytest.mark.lab
+def test_a_ban_reaches_the_firewall(provisioned: Provisioned) -> None:
+    """Failed logins in the log that nginx writes, until the address is in nftables; a firewall's reload keeps it."""
+    node = provisioned.node
+    jails = node.ssh("fail2ban-client status").stdout
+    for jail in ("sshd", "trueup-wp-login", "trueup-xmlrpc", "trueup-http-auth", "trueup-scanners"):
+        assert jail in jails
+    stamp = node.ssh("date '+%d/%b/%Y:%H:%M:%S %z'").stdout.strip()
+    line = f'203.0.113.7 - - [{stamp}] "POST /wp-login.php HTTP/1.1" 200 99 "-" "x" "-" "a.example" 0.1 - wp-login -\n'
+    node.ssh("cat >>/var/log/nginx/access.log", input=line * 8)
+    assert wait_for(lambda: "203.0.113.7" in node.ssh("nft list ruleset").stdout)
+    node.ssh("systemctl reload nftables")
+    ruleset = node.ssh("nft list ruleset").stdout
+    assert "203.0.113.7" in ruleset
+    assert "policy drop" in ruleset
+    node.ssh("fail2ban-client set sshd banip 203.0.113.8")
+    assert wait_for(lambda: "203.0.113.8" in node.ssh("nft list ruleset").stdout)
+    assert answers(node.address, 22)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.2)
+    return False
+
+
+@pytest.mark.lab
+def test_the_manifest_says_what_was_applied(provisioned: Provisioned) -> None:
+    node = provisioned.node
+    applied = Applied.model_validate_json(node.ssh("cat /etc/trueup/node.json").stdout)
+    assert applied.variables == node_variables(node)
+    assert applied.digest == NodeVariables.model_validate(node_variables(node)).digest()
+    assert set(applied.services) == {f"{name}.service" for name in SERVICES}
+    found = node.ssh(["sha256sum", *applied.files]).stdout.splitlines()
+    assert {line.split()[1]: line.split()[0] for line in found} == applied.files
+    assert "/etc/nginx/nginx.conf" in applied.files
+    assert "/etc/nginx/trueup/exclusions.conf" not in applied.files
+    assert node.ssh("test -e /etc/trueup/node.pending", check=False).returncode == 1
+
+
+@pytest.mark.lab
+def test_directories_have_their_modes(provisioned: Provisioned) -> None:
+    modes = {
+        "/etc/trueup/environments": "755",
+        "/var/www/sites": "711",
+        "/var/lib/trueup/fences": "700",
+        "/run/trueup/locks": "700",
+        "/opt/trueup/wordpress": "755",
+    }
+    found = provisioned.node.ssh(["stat", "--format=%n %a %U:%G", *modes]).stdout.splitlines()
+    assert found == [f"{path} {mode} root:root" for path, mode in modes.items()]
+
+
+@pytest.mark.lab
+def test_log_rotation_is_valid(provisioned: Provisioned) -> None:
+    done = provisioned.node.ssh("logrotate --debug /etc/logrotate.conf")
+    assert "error:" not in done.stderr
+    assert "/var/log/nginx/access.log" in done.stderr
+
+
+# Tests that change a node: each gets one of its own, provisioned already.
+
+
+@pytest.mark.lab
+def test_a_rerun_puts_drift_right(lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path) -> None:
+    node = provisioned_node
+    before = node.ssh("sha256sum /etc/nginx/nginx.conf /etc/nftables.conf /usr/local/bin/wp").stdout
+    node.ssh("sed -i 's/server_tokens off/server_tokens on/' /etc/nginx/nginx.conf && systemctl reload nginx")
+    node.ssh("rm /etc/nftables.conf && nft flush ruleset && systemctl disable --now redis-server")
+    node.ssh("chmod 777 /etc/ssh/sshd_config.d/10-trueup.conf && echo '# mine' >>/etc/nginx/trueup/exclusions.conf")
+    node.ssh("truncate -s 100 /usr/local/bin/wp && ln -s ../sites-available/default /etc/nginx/sites-enabled/")
+
+    run = provision(lab, node, run_directory, wp_cli, "--diff").raise_if_failed()
+
+    assert "-    server_tokens on;" in run.output
+    assert node.ssh("sha256sum /etc/nginx/nginx.conf /etc/nftables.conf /usr/local/bin/wp").stdout == before
+    assert states(node)["redis-server"] == ("active", "enabled")
+    assert node.ssh("stat --format=%a /etc/ssh/sshd_config.d/10-trueup.conf").stdout.strip() == "600"
+    assert "# mine" in node.ssh("cat /etc/nginx/trueup/exclusions.conf").stdout
+    assert "policy drop" in node.ssh("nft list ruleset").stdout
+    assert node.ssh("ls /etc/nginx/sites-enabled").stdout == ""
+    assert provision(lab, node, run_directory, wp_cli).raise_if_failed().changed == 0
+
+
+@pytest.mark.lab
+def test_a_run_that_was_cut_off_is_finished_by_the_next(
+    lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path
+) -> None:
+    """The new file is in place but nobody reloaded: only the pending note tells."""
+    node = provisioned_node
+    config = node.ssh("cat /etc/redis/redis.conf").stdout
+    node.ssh("sed -i 's/^maxmemory .*/maxmemory 20mb/' /etc/redis/redis.conf && systemctl restart redis-server")
+    node.ssh("cat >/etc/redis/redis.conf && echo job >/etc/trueup/node.pending", input=config)
+    assert "maxmemory:20971520" in node.ssh("redis-cli info memory").stdout
+
+    provision(lab, node, run_directory, wp_cli).raise_if_failed()
+
+    assert "maxmemory:20971520" not in node.ssh("redis-cli info memory").stdout
+    assert node.ssh("test -e /etc/trueup/node.pending", check=False).returncode == 1
+
+
+@pytest.mark.lab
+def test_everything_is_back_after_a_reboot(provisioned_node: Node) -> None:
+    node = provisioned_node
+    node.reboot()
+    assert node.failed_units == ()
+    assert states(node) == dict.fromkeys(SERVICES, ("active", "enabled"))
+    assert [port for port in (22, 80, 443, 3306, 6379) if answers(node.address, port)] == [22, 80, 443]
+    assert "policy drop" in node.ssh("nft list ruleset").stdout
+    assert node.ssh("stat --format=%a /run/trueup/locks").stdout.strip() == "700"
+
+
+@pytest.mark.lab
+def test_files_that_nginx_refuses_are_put_back(
+    lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path
+) -> None:
+    node = provisioned_node
+    node.ssh("echo 'nonsense;' >/etc/nginx/sites-enabled/mine.conf")
+    node.ssh("sed -i 's/worker_connections 4096/worker_connections 99/' /etc/nginx/nginx.conf")
+    run = provision(lab, node, run_directory, wp_cli)
+    assert run.status == 2
+    assert 'unknown directive "nonsense"' in run.output
+    assert "put back as they were" in run.output
+    assert "worker_connections 99" in node.ssh("cat /etc/nginx/nginx.conf").stdout
+    assert node.ssh("test -e /etc/trueup/node.pending", check=False).returncode == 0
+
+
+@pytest.mark.lab
+def test_late_jobs_and_held_nodes_are_refused(
+    lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path
+) -> None:
+    node = provisioned_node
+    assert provision(lab, node, run_directory, wp_cli, job=Job(id="a", fence=7)).status == 0
+    manifest = json.loads(node.ssh("cat /etc/trueup/node.json").stdout)
+    assert manifest["applied_by"] == {"job": "a", "fence": 7, "operator": None}
+    late = provision(lab, node, run_directory, wp_cli, job=Job(id="b", fence=6))
+    assert late.status == 2
+    assert "Job b has fence 6, but fence 7 was at work on node already" in late.output
+    node.ssh("echo 'moving disks' >/etc/trueup/hold")
+    held = provision(lab, node, run_directory, wp_cli, job=Job(id="c", fence=8))
+    assert held.status == 2
+    assert "moving disks" in held.output
+    assert provision(lab, node, run_directory, wp_cli, "--check").status == 0
+
+
+PACKAGE = r"""
+set -eu
+mkdir -p /root/repository/unzip/DEBIAN && cd /root/repository
+printf 'Package: unzip\nVersion: 99\nArchitecture: all\nMaintainer: Lab <lab@example.com>\nDescription: a stand-in\n' \
+    >unzip/DEBIAN/control
+dpkg-deb --build --root-owner-group unzip unzip.deb >/dev/null
+{ cat unzip/DEBIAN/control; printf 'Filename: ./unzip.deb\nSize: %s\nSHA256: %s\n' \
+    "$(stat --format=%s unzip.deb)" "$(sha256sum unzip.deb | cut -d' ' -f1)"; } >Packages
+chmod 755 /root
+echo 'deb [trusted=yes] file:/root/repository ./' >/etc/apt/sources.list
+dpkg --purge --force-depends unzip >/dev/null
+"""
+
+
+@pytest.mark.lab
+def test_missing_packages_are_installed(lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path) -> None:
+    node = provisioned_node
+    node.ssh(PACKAGE)
+    check = provision(lab, node, run_directory, wp_cli, "--check").raise_if_failed()
+    assert "Would install unzip." in check.output
+    assert node.ssh("dpkg-query --show unzip", check=False).returncode != 0
+    provision(lab, node, run_directory, wp_cli).raise_if_failed()
+    assert node.ssh(["dpkg-query", "--show", "--showformat=${Version}", "unzip"]).stdout == "99"
+
+
+@pytest.mark.lab
+def test_an_archive_that_is_not_what_its_pin_says_never_leaves(
+    lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path
+) -> None:
+    node = provisioned_node
+    forged = run_directory / "wp-cli.phar"
+    forged.parent.mkdir()
+    forged.write_text("<?php evil();")
+    archive = Archive(forged, wp_cli.version, wp_cli.sha256, "")
+    run = provision(lab, node, run_directory, archive)
+    assert run.status == 2
+    assert "but its pin says" in run.output
+    assert node.ssh("sha256sum /usr/local/bin/wp").stdout.split()[0] == wp_cli.sha256
+
+
+@pytest.mark.lab
+def test_template_code_in_a_variable_is_inert(
+    lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path
+) -> None:
+    """The inventory marks strings from outside as unsafe; the role then never evaluates them."""
+    marker = run_directory / "ran"
+    name = {"__ansible_unsafe": f"{{{{ lookup('pipe', 'touch {marker}') }}}} $(touch /root/ran) '\";"}
+    hosts = {provisioned_node.name: host_variables(lab, provisioned_node, wp_cli)}
+    hosts[provisioned_node.name]["trueup_node"]["name"] = name
+    run_playbook("node", hosts, run_directory).raise_if_failed()
+    assert not marker.exists()
+    manifest = json.loads(provisioned_node.ssh("cat /etc/trueup/node.json").stdout)
+    assert manifest["variables"]["name"] == name["__ansible_unsafe"]
+    assert provisioned_node.ssh("test -e /root/ran", check=False).returncode == 1
+
+
+# What can be seen without a node.
+
+
+def test_argument_specs_and_variables_are_the_same() -> None:
+    text = (share() / "playbooks/roles/node/meta/argument_specs.yml").read_text()
+    options = yaml.safe_load(text)["argument_specs"]["main"]["options"]["trueup_node"]["options"]
+    fields = NodeVariables.model_fields
+    assert set(options) == set(fields)
+    assert {name for name, option in options.items() if option["required"]} == {
+        name for name, field in fields.items() if field.is_required()
+    }
+    types = {str: "str", int: "int"}
+    assert {n: options[n]["type"] for n in fields if n != "job"} == {
+        n: types[f.annotation]
+        for n, f in fields.items()
+        if n != "job"  # type: ignore[index]
+    }
+    assert set(options["job"]["options"]) == set(Job.model_fields)
+
+
+def test_playbooks_pass_ansible_lint() -> None:
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("ansible-lint")),
+            "--offline",
+            "-q",
+            "playbooks/node.yml",
+            "playbooks/roles/node",
+        ],
+        cwd=share(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
