@@ -12,7 +12,7 @@ from reconciler.store.syntax import resolve
 
 # A word that neither version of YAML reads as anything but text.
 _PLAIN = re.compile(r"[A-Za-z/](?:[A-Za-z0-9 ._/@+()-]|:(?=[^\s:]))*(?<! )")
-_DATE_OR_ID = re.compile(r"[0-9][0-9a-f]{7}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_UUID_OF_DIGITS = re.compile(r"[0-9][0-9a-f]{7}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _WORDS_OF_1_1 = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "null"])
 _UNPRINTABLE = re.compile("[^\\x20-\\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]|[\u2028\u2029]")
 
@@ -45,8 +45,7 @@ def _string(text: str, style: str) -> str:
 
 def is_plain(text: str) -> bool:
     """Whether text needs no quotes, in any version of YAML and anywhere in a document."""
-    if _DATE_OR_ID.fullmatch(text):
-        # Eight digits and no exponent: an id like 1234567e-… would be a number only without its dashes.
+    if _UUID_OF_DIGITS.fullmatch(text):
         return True
     return bool(_PLAIN.fullmatch(text)) and text.lower() not in _WORDS_OF_1_1 and isinstance(resolve(text), str)
 

@@ -114,10 +114,7 @@ class Objects:
     def _blob(self, blob_id: str, most: int) -> bytes | int:
         _, _, size, stream = self._git.stream_object_data(blob_id)
         if size <= most:
-            content = stream.read(size)
-            # One more read takes the line end that closes the answer.
-            stream.read(1)
-            return content
+            return stream.read(size)
         while stream.read(1 << 16):
             pass
         return size

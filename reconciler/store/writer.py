@@ -243,12 +243,16 @@ def _past_locks(objects: Objects, *command: str, feed: bytes, head: str | None =
     deadline = time.monotonic() + _LOCK_PATIENCE_S
     while True:
         answer = objects.run(*command, feed=feed)
-        locked = "lock" in answer.errors and (lock_files(objects.path) or "File exists" in answer.errors)
-        moved = head is not None and objects.commit_id() != head
-        if answer.status == 0 or moved or not locked or time.monotonic() > deadline:
+        if answer.status == 0 or not _locked(objects, answer) or time.monotonic() > deadline:
+            return answer
+        if head is not None and objects.commit_id() != head:
             return answer
         remove_dead_locks(objects.path)
         time.sleep(0.02)
+
+
+def _locked(objects: Objects, answer: Answer) -> bool:
+    return "lock" in answer.errors and ("File exists" in answer.errors or bool(lock_files(objects.path)))
 
 
 def _reason(objects: Objects, answer: Answer) -> str:

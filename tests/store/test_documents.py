@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
@@ -141,6 +141,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(_TEXT, VALUES, min_size=1, max_size=4))
 @example({"a": [[], {}, [{"b": [1, {"c": {}}]}]]})
 @example({"a": 1e-07, "b": -0.0, "c": 1e22})
@@ -151,6 +152,7 @@ def test_what_is_rendered_reads_back(data: dict[str, object]) -> None:
     assert same(document.data, data), content
 
 
+@settings(deadline=None)
 @given(st.dictionaries(_TEXT, _TEXT, min_size=1, max_size=4))
 def test_yaml_1_1_readers_see_the_same_text(data: dict[str, str]) -> None:
     yaml = YAML(typ="safe", pure=False)
@@ -190,6 +192,7 @@ def test_reading_never_fails_in_another_way() -> None:
                 assert isinstance(documents.read("a.yaml", bad), Document | Stalled)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60) | st.text("ab:-[]{}'\"|>&*!%?,#\n\t ~<", max_size=40).map(str.encode))
 def test_reading_any_bytes_gives_a_document_or_stalls(content: bytes) -> None:
     result = documents.read("a.yaml", content)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import zip_longest
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.core.errors import Invalid, StoreError
@@ -162,6 +162,7 @@ def hand_written(draw: st.DrawFn) -> tuple[str, list[tuple[str, ...]], str]:
 _SINGLE_LINE = st.booleans() | st.integers(-999, 999) | st.text(max_size=12).filter(str.isprintable) | st.none()
 
 
+@settings(deadline=None)
 @given(hand_written(), st.data())
 def test_one_scalar_changes_only_its_own_line(
     written: tuple[str, list[tuple[str, ...]], str], draw: st.DataObject
@@ -184,6 +185,7 @@ def test_one_scalar_changes_only_its_own_line(
     assert same(found, value)
 
 
+@settings(deadline=None)
 @given(hand_written(), st.data())
 def test_any_values_at_any_places_read_back(
     written: tuple[str, list[tuple[str, ...]], str], draw: st.DataObject
