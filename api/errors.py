@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 import structlog
@@ -9,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
 
 from reconciler.core import errors
 from reconciler.core.errors import TrueupError
@@ -113,9 +115,16 @@ def _http_error(request: Request, error: HTTPException) -> JSONResponse:
         return answer(errors.NotFound(f"There is no {where}. See /docs for what there is."))
     if error.status_code == 405:
         response = answer(MethodNotAllowed(f"There is no {where}. See the Allow header."))
-        response.headers.update(error.headers or {})
+        response.headers["Allow"] = ", ".join(_allowed(request))
         return response
     return answer(errors.Invalid("The body cannot be read as JSON in UTF-8. Correct it and send the request again."))
+
+
+def _allowed(request: Request) -> list[str]:
+    """All the methods of the request's path; Starlette names only those of the first route that has the path."""
+    routes: Iterable[BaseRoute] = request.app.routes
+    scopes = [{**request.scope, "method": method} for method in ("DELETE", "GET", "PATCH", "POST", "PUT")]
+    return [scope["method"] for scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)]
 
 
 async def _on_trueup_error(_request: Request, error: Exception) -> JSONResponse:

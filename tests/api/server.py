@@ -1,0 +1,36 @@
+"""The application behind a real server on a loopback port, as ``trueup serve`` runs it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+
+def listen() -> socket.socket:
+    """A socket on a free loopback port."""
+    return socket.create_server(("127.0.0.1", 0))
+
+
+@contextmanager
+def serving(app: FastAPI, listener: socket.socket) -> Iterator[str]:
+    """The base URL of ``app``, served until the block ends."""
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", proxy_headers=False, lifespan="off"))
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    try:
+        deadline = time.monotonic() + 20
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+            assert time.monotonic() < deadline, "the server did not start in time"
+            time.sleep(0.01)
+        yield "http://{}:{}".format(*listener.getsockname())
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        listener.close()

@@ -1,0 +1,98 @@
+"""Made-up requests, good and bad, to the real application: every answer fits the contract."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from schemathesis.core.parameters import ParameterLocation
+
+from tests.api.control import EMAIL, LOCAL, Control, control_at
+from tests.api.server import listen, serving
+from tests.contract.document import DOCUMENT, NOT_YET, built
+
+EXAMPLES = 30
+WITH_KNOWN_IDS = 15
+_PRINTABLE = st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"])
+
+schemathesis.openapi.format("display-name", st.text(_PRINTABLE, min_size=1, max_size=100).map(str.strip).filter(bool))
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory, fresh_home: Path) -> Iterator[Control]:
+    """A control plane that lives through all the requests."""
+    home = tmp_path_factory.mktemp("schemathesis") / "home"
+    shutil.copytree(fresh_home, home)
+    with control_at(home) as control, serving(control.app, LISTENER):
+        yield control
+
+
+@pytest.fixture(scope="module")
+def known(fleet: Control) -> dict[str, UUID]:
+    """Ids that exist, by the first part of the path."""
+    site, environment = fleet.create_site("acme")
+    return {"sites": site, "environments": environment, "jobs": fleet.records.jobs.page().jobs[0].id}
+
+
+def _built_part() -> dict[str, Any]:
+    part = deepcopy(DOCUMENT)
+    for key in NOT_YET:
+        method, path = key.split(" ")
+        del part["paths"][path][method.lower()]
+    return part
+
+
+# The port must be known when requests are made up, which is before any fixture.
+LISTENER = listen()
+CONTRACT = schemathesis.openapi.from_dict(_built_part())
+# The cookie is always a real one; without it and with a wrong one, the checks ask by themselves.
+CONTRACT.config.generation.update(with_security_parameters=False)
+CONTRACT.config.update(base_url=f"http://127.0.0.1:{LISTENER.getsockname()[1]}/api")
+_checked = settings(deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+
+
+def send(case: schemathesis.Case, fleet: Control) -> None:
+    """The request with a new session, as one of the operations ends it; its answer, and that without one, checked."""
+    token = fleet.records.sessions.create(EMAIL, LOCAL, fleet.clock())
+    case.call_and_validate(cookies={"session_token": token})
+
+
+@CONTRACT.parametrize()
+@settings(_checked, max_examples=EXAMPLES)
+def test_made_up_requests(case: schemathesis.Case, fleet: Control) -> None:
+    send(case, fleet)
+
+
+@CONTRACT.include(path_regex=re.escape("{id}")).parametrize()
+@settings(_checked, max_examples=WITH_KNOWN_IDS)
+def test_made_up_requests_about_what_is_there(case: schemathesis.Case, fleet: Control, known: dict[str, UUID]) -> None:
+    path = case.meta.components.get(ParameterLocation.PATH) if case.meta else None
+    if path is None or not path.mode.is_negative:
+        case.path_parameters = {"id": str(known[case.path.split("/")[1]])}
+    send(case, fleet)
+
+
+def test_the_requests_met_good_and_bad_answers(fleet: Control) -> None:
+    """Keeps the two tests above honest: each operation was carried out as well as refused."""
+    met: dict[str, set[int]] = defaultdict(set)
+    for family in fleet.app.state.watch.requests.collect():
+        for sample in family.samples:
+            if sample.name.endswith("_count"):
+                met[f"{sample.labels['method']} {sample.labels['route']}"].add(int(sample.labels["status"]))
+    for operation in built():
+        refusals = {status for status in met[f"{operation.method} {operation.url}"] if status >= 400}
+        assert refusals or operation.key == "GET /openapi.json", operation.key
+        # Nobody guesses the password.
+        assert operation.success in met[f"{operation.method} {operation.url}"] or operation.path == "/login", (
+            operation.key
+        )
