@@ -12,11 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reconciler import artifacts
-from reconciler.core.errors import NotFound, StoreError, TrueupError
-from reconciler.core.fleet import Document, Fleet, Stalled, assemble, parse
+from reconciler.core.errors import TrueupError
 from reconciler.inventory import inventory_of
-from reconciler.store import documents
-from reconciler.store.repository import Repository
+from reconciler.reading import read_fleet
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -37,26 +35,3 @@ def main(arguments: Sequence[str]) -> int:
     inventory = inventory_of(fleet, key_file=key if key.exists() else None, artifacts=archives)
     sys.stdout.write(json.dumps(inventory.as_script()) + "\n")
     return 0
-
-
-def read_fleet(store: Path) -> Fleet:
-    """The fleet in a store: a bare repository's ``main``, or the YAML files of a plain directory as they are."""
-    if not store.is_dir():
-        raise NotFound(f"There is no store at {store}. Set TRUEUP_STORE or TRUEUP_HOME, or run `trueup init`.")
-    revision, found = _of_repository(store) if (store / "HEAD").is_file() else _of_directory(store)
-    return assemble(revision, [one if isinstance(one, Stalled) else parse(one) for one in found])
-
-
-def _of_repository(store: Path) -> tuple[str, list[Document | Stalled]]:
-    with Repository(store) as repository:
-        snapshot = repository.read()
-        return snapshot.revision, list(snapshot.documents.values())
-
-
-def _of_directory(store: Path) -> tuple[str, list[Document | Stalled]]:
-    paths = [path.relative_to(store) for path in sorted(store.rglob("*.yaml"))]
-    visible = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
-    try:
-        return str(store), [documents.read(path.as_posix(), (store / path).read_bytes()) for path in visible]
-    except OSError as error:
-        raise StoreError(f"The store {store} cannot be read: {error}. Correct its permissions.") from error

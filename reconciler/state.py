@@ -143,6 +143,8 @@ class State:
     def fleet_of(self, revision: str, documents: Mapping[str, Document | Stalled]) -> Fleet:
         """The fleet of documents that are not, or not yet, the head's."""
         with self._lock:
+            if self._fleet is not None and self._fleet.revision == revision:
+                return self._fleet
             return self._assemble(revision, documents, keep=False)
 
     def _assemble(self, revision: str, documents: Mapping[str, Document | Stalled], *, keep: bool = True) -> Fleet:

@@ -16,8 +16,8 @@ from reconciler.core import views
 from reconciler.core.errors import Invalid, NotFound
 from reconciler.core.fleet import EnvironmentEntry, Fleet
 from reconciler.core.plan import Plan, Verdict, plan_data
-from reconciler.directory import read_directory
 from reconciler.home import Home
+from reconciler.reading import read_fleet
 from reconciler.records.drift import DriftCheck
 
 Targets = Annotated[
@@ -41,7 +41,7 @@ def validate(
     path: Annotated[Path, typer.Argument(help="A directory of documents.")], output: Output = Format.TABLE
 ) -> None:
     """Check documents against their models and each other; file and line for each problem, exit code 1 if any."""
-    fleet = read_directory(path)
+    fleet = read_fleet(path)
     if output is not Format.TABLE:
         data([vars(stalled) for stalled in fleet.stalled], output)
     for stalled in fleet.stalled if output is Format.TABLE else ():

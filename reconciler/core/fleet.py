@@ -291,34 +291,44 @@ def preview_url(environment_id: UUID, address: str, platform: Platform) -> str:
 def assemble(revision: str, parsed: Iterable[Parsed | Stalled | None]) -> Fleet:
     """The fleet of these documents, each held against the others. Order of ``parsed`` doesn't matter."""
     items = list(parsed)
-    stalled = [item for item in items if isinstance(item, Stalled)]
-    entries = [item for item in items if isinstance(item, Entry)]
-    stalled += [item.stalled for item in entries if item.stalled and item.stalled not in stalled]
-    problems = _problems(entries)
-    stalled += problems.values()
+    entries = sorted((item for item in items if isinstance(item, Entry)), key=lambda entry: entry.path)
+    fleet = _fleet(revision, entries, [item for item in items if isinstance(item, Stalled)])
+    problems = _problems(entries, fleet)
+    if not problems:
+        return fleet
     checked = [replace(item, stalled=problems[item.path]) if item.path in problems else item for item in entries]
-    platform = next((item.manifest for item in checked if isinstance(item, PlatformEntry)), None)
+    unreadable = [item for item in items if isinstance(item, Stalled)]
+    return _fleet(revision, checked, unreadable)
+
+
+def _fleet(revision: str, entries: list[Any], unreadable: list[Stalled]) -> Fleet:
+    platform: Platform | None = None
+    nodes: dict[UUID, NodeEntry] = {}
+    sites: dict[UUID, SiteEntry] = {}
+    environments: dict[UUID, EnvironmentEntry] = {}
+    for entry in entries:
+        if isinstance(entry, EnvironmentEntry):
+            environments.setdefault(entry.id, entry)
+        elif isinstance(entry, SiteEntry):
+            sites.setdefault(entry.id, entry)
+        elif isinstance(entry, NodeEntry):
+            nodes.setdefault(entry.id, entry)
+        elif isinstance(entry, PlatformEntry):
+            platform = entry.manifest
+    stalled = {*unreadable, *(entry.stalled for entry in entries if entry.stalled)}
     return Fleet(
         revision=revision,
         platform=platform or Platform(apiVersion="trueup/v1", kind="Platform"),
-        nodes=_by_id(item for item in checked if isinstance(item, NodeEntry)),
-        sites=_by_id(item for item in checked if isinstance(item, SiteEntry)),
-        environments=_by_id(item for item in checked if isinstance(item, EnvironmentEntry)),
+        nodes=nodes,
+        sites=sites,
+        environments=environments,
         stalled=tuple(sorted(stalled, key=lambda item: (item.path, item.line or 0))),
     )
 
 
-def _problems(entries: list[Any]) -> dict[str, Stalled]:
+def _problems(entries: list[Any], fleet: Fleet) -> dict[str, Stalled]:
     """The first problem of each document that only the others show."""
     problems: dict[str, Stalled] = {}
-    fleet = Fleet(
-        revision="",
-        platform=Platform(apiVersion="trueup/v1", kind="Platform"),
-        nodes=_by_id(item for item in entries if isinstance(item, NodeEntry)),
-        sites=_by_id(item for item in entries if isinstance(item, SiteEntry)),
-        environments=_by_id(item for item in entries if isinstance(item, EnvironmentEntry)),
-        stalled=(),
-    )
     for problem in (*_shared_ids(entries), *_shared_addresses(entries), *_dangling(entries, fleet)):
         problems.setdefault(problem.path, problem)
     for problem in (*_second_productions(entries, problems), *_shared_urls(entries, fleet, problems)):
@@ -409,17 +419,15 @@ def _shared_urls(entries: list[Any], fleet: Fleet, problems: Mapping[str, Stalle
 
 
 def _groups(entries: Iterable[Any], key: Callable[[Any], Any]) -> Iterable[list[Any]]:
-    groups: defaultdict[Any, list[Any]] = defaultdict(list)
+    """Entries that share a key; nearly always none, so nothing is gathered before one is found."""
+    first: dict[Any, Any] = {}
+    shared: dict[Any, list[Any]] = {}
     for entry in entries:
-        groups[key(entry)].append(entry)
-    return (group for group in groups.values() if len(group) > 1)
-
-
-def _by_id(entries: Iterable[Any]) -> dict[UUID, Any]:
-    found: dict[UUID, Any] = {}
-    for entry in sorted(entries, key=lambda entry: entry.path):
-        found.setdefault(entry.id, entry)
-    return found
+        value = key(entry)
+        other = first.setdefault(value, entry)
+        if other is not entry:
+            shared.setdefault(value, [other]).append(entry)
+    return shared.values()
 
 
 def _found(entries: Mapping[UUID, _E], id_: UUID, noun: str) -> _E:

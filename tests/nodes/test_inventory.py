@@ -13,8 +13,8 @@ import pytest
 
 from reconciler.core.variables import EnvironmentVariables, NodeVariables
 from reconciler.inventory import group_of, inventory_of, unsafe
-from reconciler.inventory_script import read_fleet
 from reconciler.paths import share
+from reconciler.reading import read_fleet
 from reconciler.store.repository import Author, Repository
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGtQUDZWhs8k/cZcykMkaoX7ZE7DXld8TP79HyddRVgS"
