@@ -82,9 +82,7 @@ class ActionModule(ActionBase):
     def _render(self, name, context):
         path = self._find_needle("templates", name)
         data = trust_as_template(self._loader.get_text_file_contents(path))
-        templar = self._templar.copy_with_new_env(
-            searchpath=[os.path.dirname(path)], available_variables=context
-        )
+        templar = self._templar.copy_with_new_env(searchpath=[os.path.dirname(path)], available_variables=context)
         return to_text(templar.template(data, escape_backslashes=False, overrides=RENDERING))
 
     def _text(self, name):
@@ -128,12 +126,16 @@ def PLAIN(layout):
 def refuse_what_a_file_cannot_hold(variables):
     for name, pattern in PATTERNS.items():
         if not re.fullmatch(pattern, variables[name]):
-            raise AnsibleActionFail(f"trueup_environment.{name} is {variables[name]!r}, which is not of the form {pattern}.")
+            raise AnsibleActionFail(
+                f"trueup_environment.{name} is {variables[name]!r}, which is not of the form {pattern}."
+            )
     for hostname in variables["hostnames"]:
         if not re.fullmatch(HOSTNAME, hostname):
             raise AnsibleActionFail(f"trueup_environment.hostnames has {hostname!r}, which is no host name.")
     if variables["url"].partition("://")[2] not in variables["hostnames"]:
         raise AnsibleActionFail(f"trueup_environment.hostnames lacks the host of the url {variables['url']}.")
-    numbers = {key: value for key, value in variables["php"].items() if not isinstance(value, int) or isinstance(value, bool)}
+    numbers = {
+        key: value for key, value in variables["php"].items() if not isinstance(value, int) or isinstance(value, bool)
+    }
     if numbers:
         raise AnsibleActionFail(f"trueup_environment.php must hold whole numbers, but has {numbers!r}.")

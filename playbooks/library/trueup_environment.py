@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes one WordPress environment on this node what its variable says, in one execution."""
 
+# Ansible wants its documentation above the imports.
+# ruff: noqa: E402
 from __future__ import annotations
 
 DOCUMENTATION = r"""
@@ -52,11 +54,11 @@ import os
 import signal
 
 from ansible.module_utils import trueup_environment_account as account
+from ansible.module_utils import trueup_environment_caches as caches
 from ansible.module_utils import trueup_environment_core as core
 from ansible.module_utils import trueup_environment_health as health
 from ansible.module_utils import trueup_environment_layout as names
 from ansible.module_utils import trueup_environment_place as place
-from ansible.module_utils import trueup_environment_redis as redis
 from ansible.module_utils import trueup_environment_units as units
 from ansible.module_utils import trueup_environment_wordpress as wordpress
 from ansible.module_utils.basic import AnsibleModule
@@ -95,10 +97,11 @@ class Environment:
         self.services()
         if installation:
             installation.finish()
-        core.switch(self.run, self.layout)
+        switched = core.switch(self.run, self.layout)
         self.address(database, configuration.password)
         place.hosts(self.run, self.layout.id, self.variables["hostnames"])
         units.ensure_server_block(self.run, self.layout, self.texts[names.NGINX])
+        self.pages(switched)
         if self.run.check_mode:
             return
         health.check(
@@ -117,7 +120,9 @@ class Environment:
     def code(self):
         source = self.variables["release"]["source_type"]
         if source is not None:
-            raise Failure(f"Release {self.layout.release_id} comes from {source}, but only WordPress core can be placed.")
+            raise Failure(
+                f"Release {self.layout.release_id} comes from {source}, but only WordPress core can be placed."
+            )
         core.ensure_release(self.run, self.layout, self.variables["wordpress_version"], self.user)
         core.ensure_links(self.run, self.layout)
         core.ensure_ownership(self.run, self.layout, self.user, locked=self.variables["files"] == "locked")
@@ -137,8 +142,8 @@ class Environment:
 
     def forget_objects(self):
         try:
-            redis.forget(self.layout.redis_prefix)
-        except redis.RedisError as error:
+            caches.forget(self.layout.redis_prefix)
+        except caches.RedisError as error:
             self.run.notes.append(f"Objects kept in Redis were not removed: {error}")
 
     # Content
@@ -158,6 +163,13 @@ class Environment:
         if wordpress.move_address(self.run, database, password, self.ledger.url, self.variables["url"]):
             self.forget_objects()
 
+    def pages(self, switched):
+        """Pages that nginx kept of another release, or from before it was told to keep none."""
+        kept = caches.count(self.layout.cache)
+        outdated = kept and (switched or not self.variables["fastcgi_cache"])
+        if outdated and self.run.change(self.layout.cache, f"{kept} pages", "0 pages"):
+            caches.empty(self.layout.cache)
+
     # What runs
 
     def services(self):
@@ -171,7 +183,6 @@ class Environment:
         pool = place.file(self.run, self.layout.pool, self.texts[names.POOL])
         changed = [u for u, text in files.items() if place.file(self.run, self.layout.unit_file(u), text)]
         services.ensure(
-            new_units=any(not known[unit] for unit in changed),
             changed_units=any(known[unit] for unit in changed),
             changed_pool=pool,
         )

@@ -112,10 +112,11 @@ def _build(run, layout, version, user):
     source = pristine(version)
     os.mkdir(draft)
     parts = [os.path.join(source, name) for name in sorted(os.listdir(source)) if name != "wp-content"]
-    run.command(["cp", "-al", *parts, draft], hint=f"Release {layout.release_id} was not made")
     former = os.path.realpath(layout.current)
     content = f"{former if os.path.isdir(former) else source}/wp-content"
-    run.command(["cp", "-a", content, draft], hint=f"wp-content of release {layout.release_id} was not copied")
+    copies = [run.start(["cp", "-al", *parts, draft]), run.start(["cp", "-a", content, draft])]
+    for copy in copies:
+        run.wait(copy, hint=f"Release {layout.release_id} was not made")
     _own_content(f"{draft}/wp-content", user, layout.uploads)
     os.symlink(layout.wp_config, f"{draft}/wp-config.php")
     return draft

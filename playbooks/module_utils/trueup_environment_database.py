@@ -24,7 +24,7 @@ class Database:
             f"SELECT 'database', COUNT(*) FROM information_schema.schemata WHERE schema_name = '{name}';"
             f"SELECT 'draft', COUNT(*) FROM information_schema.schemata WHERE schema_name = '{self.draft}';"
             f"SELECT 'user', COUNT(*) FROM mysql.global_priv WHERE User = '{name}' AND Host = 'localhost';"
-            f"SELECT 'grant', COUNT(*) FROM mysql.db WHERE User = '{name}' AND Db = '{_quoted(_pattern(name))}'"
+            f"SELECT 'grant', COUNT(*) FROM mysql.db WHERE User = '{name}' AND Db = {literal(_pattern(name))}"
             " AND CONCAT(Select_priv, Insert_priv, Create_priv, Drop_priv) = 'YYYY';"
             f"SELECT 'tables', COUNT(*) FROM information_schema.tables WHERE table_schema = '{name}';"
         )
@@ -96,5 +96,7 @@ def _pattern(name):
     return name.replace("_", "\\_")
 
 
-def _quoted(text):
-    return text.replace("\\", "\\\\")
+def literal(text):
+    """A text as a statement may hold it."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\0", "")
+    return f"'{escaped}'"

@@ -54,7 +54,7 @@ class Ledger:
         if before == manifest:
             return
         if run.change(self.path, _text(before) if self.former else "", _text(manifest)):
-            now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+            now = datetime.datetime.now(tz=datetime.timezone.utc).isoformat(timespec="seconds")  # noqa: UP017
             full = {**manifest, "applied_at": now, "applied_by": _applied_by(run.job)}
             write_durably(self.path, _text(full).encode("utf-8"), 0o644)
 

@@ -44,7 +44,7 @@ def states(run, names):
     """ActiveState and NeedDaemonReload by unit, asked in one call."""
     output = run.command(["systemctl", "show", "--property=Id,ActiveState,NeedDaemonReload", *names])
     blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in output.strip().split("\n\n")]
-    return {name: block for name, block in zip(names, blocks)}
+    return dict(zip(names, blocks))  # noqa: B905 - not in Python 3.9
 
 
 def enable(run, unit):
@@ -63,18 +63,19 @@ class Services:
         self.timer = Unit(layout.cron_timer, "timers.target")
         self.found = states(run, [self.php.name, self.timer.name])
 
-    def ensure(self, *, new_units, changed_units, changed_pool):
+    def ensure(self, *, changed_units, changed_pool):
         """Make both enabled and active with the files that are there now."""
-        interrupted = self.run.interrupted
-        if not self.run.check_mode and (changed_units or interrupted or self._outdated()):
+        again = changed_units or self.run.interrupted
+        if not self.run.check_mode and (again or self._outdated()):
             self.run.command(["systemctl", "daemon-reload"])
         for unit in (self.php, self.timer):
             enable(self.run, unit)
-        if changed_units or interrupted:
+        if again:
             self._do("restart", [self.php, self.timer])
-        elif new_units or self._inactive():
-            self._do("start", self._inactive())
-        elif changed_pool:
+            return
+        inactive = self._inactive()
+        self._do("start", inactive)
+        if changed_pool and self.php not in inactive:
             self._do("reload", [self.php])
 
     def _outdated(self):
@@ -85,8 +86,12 @@ class Services:
 
     def _do(self, verb, units):
         names = [unit.name for unit in units]
+        if not names:
+            return
         before = "\n".join(f"{name} {self.found[name].get('ActiveState')}" for name in names)
-        if names and self.run.change(f"{verb} {' '.join(names)}", before, "\n".join(f"{name} active" for name in names)):
+        if names and self.run.change(
+            f"{verb} {' '.join(names)}", before, "\n".join(f"{name} active" for name in names)
+        ):
             self.run.command(["systemctl", verb, *names], hint=f"systemd did not {verb} {' '.join(names)}")
 
 

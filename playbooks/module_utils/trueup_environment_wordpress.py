@@ -8,6 +8,7 @@ import re
 import secrets
 
 from ansible.module_utils import trueup_environment_place as place
+from ansible.module_utils.trueup_environment_database import literal
 from ansible.module_utils.trueup_environment_run import Failure, read
 
 SALTS = ("AUTH_KEY", "SECURE_AUTH_KEY", "LOGGED_IN_KEY", "NONCE_KEY")
@@ -55,7 +56,15 @@ def _without_secrets(text):
 
 def command(layout, *arguments):
     """WP-CLI as an argv. Plugins and themes stay out: what they break is not in the way."""
-    return ["/usr/bin/php", "/usr/local/bin/wp", f"--path={layout.release}", "--skip-plugins", "--skip-themes", "--no-color", *arguments]
+    return [
+        "/usr/bin/php",
+        "/usr/local/bin/wp",
+        f"--path={layout.release}",
+        "--skip-plugins",
+        "--skip-themes",
+        "--no-color",
+        *arguments,
+    ]
 
 
 def environment(layout):
@@ -102,8 +111,8 @@ def refuse_foreign_tables(database, password):
         rows = database.ask(password, f"SELECT option_name FROM wp_options WHERE {URLS};")
     except Failure as error:
         raise Failure(
-            f"Database {database.name} has tables, but no WordPress with prefix wp_, so nothing is installed over them. "
-            f"Move them away or drop them, and run again. ({error})"
+            f"Database {database.name} has tables, but no WordPress with prefix wp_, so nothing is installed over "
+            f"them. Move them away or drop them, and run again. ({error})"
         ) from error
     if not rows:
         raise Failure(f"Table wp_options of {database.name} names no site address. Repair it, and run again.")
@@ -113,10 +122,8 @@ def move_address(run, database, password, before, after):
     """The document's address changed: WordPress's own two follow, unless somebody had set them otherwise."""
     if before in (None, after):
         return False
-    rows = database.ask(password, f"SELECT option_name FROM wp_options WHERE {URLS} AND option_value = '{before}';")
+    stale = f"{URLS} AND option_value = {literal(before)}"
+    rows = database.ask(password, f"SELECT option_name FROM wp_options WHERE {stale};")
     if rows and run.change(f"address of {database.name}", before, after):
-        database.ask(
-            password,
-            f"UPDATE wp_options SET option_value = '{after}' WHERE {URLS} AND option_value = '{before}';",
-        )
+        database.ask(password, f"UPDATE wp_options SET option_value = {literal(after)} WHERE {stale};")
     return bool(rows)

@@ -4,7 +4,7 @@
 
 A job whose lease ran out does not know that it is late: its process may still be at work here when the next attempt
 arrives. So every run works inside a systemd scope that can be ended by name, holds a lock for as long as any of its
-processes lives, and leaves its fence on disk. An operator's run by hand has no fence: it neither ends a job nor is ended.
+processes lives, and leaves its fence on disk. An operator's run by hand has no fence: it ends no job, no job ends it.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ class Fence:
         except FileNotFoundError:
             return
         if self.fence is not None:
-            raise Refused(f"An operator holds this node: {reason}. Remove {HOLD} to let jobs change it again.", held=True)
+            raise Refused(
+                f"An operator holds this node: {reason}. Remove {HOLD} to let jobs change it again.", held=True
+            )
 
     # The lock
 
@@ -124,7 +126,7 @@ class Fence:
         seen = read_fence(path)
         if self.fence < seen:
             raise Refused(
-                f"Job {self.id} has fence {self.fence}, but fence {seen} was at work on {self.target} already: it is late.",
+                f"Job {self.id} has fence {self.fence}, but fence {seen} was at work on {self.target}: it is late.",
                 stale=True,
             )
         if self.fence > seen:

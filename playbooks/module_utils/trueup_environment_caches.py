@@ -1,9 +1,11 @@
 # Copyright the Trueup contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Removes one environment's keys from the node's Redis, spoken to in its own protocol over its socket."""
+"""Empties the two caches of one environment: pages that nginx keeps in files, objects that WordPress keeps in Redis."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import socket
 
@@ -15,6 +17,8 @@ class RedisError(Exception):
 
 
 class Redis:
+    """A connection that speaks Redis's own protocol."""
+
     def __init__(self, path=SOCKET, timeout=10):
         self.connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.connection.settimeout(timeout)
@@ -61,12 +65,43 @@ class Redis:
 
 def forget(prefix):
     """Remove every key that begins with ``prefix``; how many there were."""
-    pattern = re.sub(r"([*?\[\]\\^-])", r"\\\1", prefix) + "*"
-    removed, cursor = 0, b"0"
     with Redis() as redis:
-        while True:
-            cursor, keys = redis.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
-            if keys:
-                removed += redis.call("UNLINK", *keys)
-            if cursor == b"0":
-                return removed
+        return sum(redis.call("UNLINK", *keys) for keys in _scan(redis, prefix))
+
+
+def _scan(redis, prefix):
+    """The keys that begin with ``prefix``, a handful at a time."""
+    pattern = re.sub(r"([*?\[\]\\^-])", r"\\\1", prefix) + "*"
+    cursor = None
+    while cursor != b"0":
+        cursor, keys = redis.call("SCAN", cursor or b"0", "MATCH", pattern, "COUNT", 1000)
+        if keys:
+            yield keys
+
+
+def count_objects(prefix):
+    with Redis() as redis:
+        return sum(len(keys) for keys in _scan(redis, prefix))
+
+
+# Pages
+
+
+def count(directory):
+    """How many pages nginx keeps."""
+    return sum(1 for _ in _pages(directory))
+
+
+def empty(directory):
+    """Remove every kept page; how many there were. nginx takes a page that vanished for one that it never had."""
+    removed = 0
+    for path in _pages(directory):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+            removed += 1
+    return removed
+
+
+def _pages(directory):
+    for parent, _, names in os.walk(directory):
+        yield from (os.path.join(parent, name) for name in names)

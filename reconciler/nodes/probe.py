@@ -1,0 +1,328 @@
+"""Looks at a node and prints what is there: one line of JSON, the fields of ``core.observed.ObservedNode``.
+
+Sent to ``python3 -I -S -`` on the node, so: standard library only, Python 3.9 or later, one file. It changes nothing
+and judges nothing. ``argv[1]`` is JSON: ``deep`` compares code with what its manifests say; ``environments`` names the
+ids to look at, null for all.
+"""
+
+# Importing pathlib would take longer than looking at ten environments.
+# ruff: noqa: PTH110, PTH112, PTH114, PTH115, PTH116, PTH118, PTH120, PTH123, PTH202, PTH208
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+VERSION = "1"
+ENVIRONMENTS = "/etc/trueup/environments"
+NODE_MANIFEST = "/etc/trueup/node.json"
+HOLD = "/etc/trueup/hold"
+SITES = "/var/www/sites"
+STORE = "/opt/trueup/wordpress"
+DATABASES = "/var/lib/mysql"
+WP_CLI = "/usr/local/bin/wp"
+
+PACKAGES = {
+    "nginx": r"nginx",
+    "php": r"php\d+\.\d+-fpm",
+    "mariadb": r"mariadb-server",
+    "redis": r"redis-server|valkey-server",
+}
+# WordPress itself writes there, and nothing in there is run by its name.
+UNWATCHED = {"wp-content/upgrade", "wp-content/upgrade-temp-backup", "wp-content/cache", "wp-content/uploads"}
+SCRIPT = re.compile(r"\.(?:php\d*|phtml|phar|pht|phps)(?:\.|$)", re.IGNORECASE)
+# Plugins put an empty index.php into their upload directories, so that nobody lists them.
+SILENCE = re.compile(rb"\s*<\?php\s*(?://[^\n]*|/\*.*?\*/|#[^\n]*)?\s*(?:\?>)?\s*", re.DOTALL)
+
+Found = dict[str, Any]
+
+
+def main(options: Found) -> Found:
+    """The whole answer."""
+    node = _subject(NODE_MANIFEST)
+    environments = {one: _environment(one) for one in _environment_ids(options.get("environments"))}
+    subjects = [node, *environments.values()]
+    states = _service_states(unit for subject in subjects for unit in _services_of(subject))
+    for subject in subjects:
+        subject["services"] = {unit: states[unit] for unit in _services_of(subject)}
+    if options.get("deep"):
+        digests = Digests()
+        for one, environment in environments.items():
+            environment["differences"] = _differences(one, environment, digests)
+    return {**_machine(), **node, "environments": environments}
+
+
+# What a manifest says, and what is there
+
+
+def _subject(manifest: str) -> Found:
+    """A manifest and the present state of all that it names."""
+    applied = _manifest(manifest)
+    files = applied.get("files", {}) if applied else {}
+    links = applied.get("links", {}) if applied else {}
+    return {
+        "applied": applied,
+        "pending": os.path.exists(manifest[: -len("json")] + "pending"),
+        "files": {path: _digest(path) for path in files},
+        "links": {path: _target(path) for path in links},
+    }
+
+
+def _manifest(path: str) -> Found | None:
+    """None where there is none, or none that can be understood."""
+    try:
+        found = json.loads(_read(path) or b"null")
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and found.get("format") == 1 else None
+
+
+def _environment_ids(wanted: list[str] | None) -> list[str]:
+    """Environments that were made here, or whose making began."""
+    try:
+        names = os.listdir(ENVIRONMENTS)
+    except FileNotFoundError:
+        return []
+    there = {name.rpartition(".")[0] for name in names if name.endswith((".json", ".pending"))}
+    return sorted(there if wanted is None else there & set(wanted))
+
+
+def _environment(one: str) -> Found:
+    database = "wp_" + one.replace("-", "")[:12]
+    return {
+        **_subject(f"{ENVIRONMENTS}/{one}.json"),
+        "database": os.path.isdir(f"{DATABASES}/{database}"),
+        "wordpress_version": _wordpress_version(f"{SITES}/{one}/current"),
+        "differences": None,
+    }
+
+
+def _wordpress_version(tree: str) -> str | None:
+    text = _read(f"{tree}/wp-includes/version.php") or b""
+    found = re.search(rb"^\$wp_version = '([^']+)';", text, re.MULTILINE)
+    return found.group(1).decode("utf-8", "replace") if found else None
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def _digest(path: str) -> str | None:
+    """sha256 of a file; of ``path#id``, of those of its lines that end in ``# trueup id``. A link is no file."""
+    name, _, section = path.partition("#")
+    data = None if os.path.islink(name) else _read(name)
+    if data is None:
+        return None
+    if section:
+        mark = f"# trueup {section}".encode()
+        data = b"".join(line for line in data.splitlines(keepends=True) if line.rstrip().endswith(mark))
+        if not data:
+            return None
+    return hashlib.sha256(data).hexdigest()
+
+
+def _target(path: str) -> str | None:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return None
+
+
+def _services_of(subject: Found) -> list[str]:
+    return [str(unit) for unit in (subject["applied"] or {}).get("services", ())]
+
+
+def _service_states(units: Iterable[str]) -> dict[str, dict[str, str]]:
+    """What systemd says of all units, asked once."""
+    names = list(dict.fromkeys(units))
+    states = {name: {"active": "unknown", "enabled": ""} for name in names}
+    if not names:
+        return states
+    argv = ["systemctl", "show", "--property=Id,ActiveState,UnitFileState", "--", *names]
+    try:
+        output = subprocess.run(argv, capture_output=True, timeout=20, check=False).stdout.decode("utf-8", "replace")
+    except (OSError, subprocess.TimeoutExpired):
+        return states
+    for name, block in zip(names, output.strip().split("\n\n")):  # noqa: B905 - not in Python 3.9
+        fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        states[name] = {"active": fields.get("ActiveState", ""), "enabled": fields.get("UnitFileState", "")}
+    return states
+
+
+# The machine
+
+
+def _machine() -> Found:
+    release = dict(re.findall(r'^([A-Z_]+)="?([^"\n]*)"?$', _text("/etc/os-release"), re.MULTILINE))
+    memory = re.search(r"^MemTotal:\s+(\d+) kB", _text("/proc/meminfo"), re.MULTILINE)
+    disk = os.statvfs("/var/www" if os.path.isdir("/var/www") else "/")
+    return {
+        "observed_at": datetime.now(timezone.utc).isoformat(),  # noqa: UP017 - nodes may have Python 3.9
+        "hostname": os.uname().nodename,
+        "os_id": release.get("ID", ""),
+        "os_version": release.get("VERSION_ID", ""),
+        "memory_bytes": int(memory.group(1)) * 1024 if memory else 0,
+        "disk_free_bytes": disk.f_bavail * disk.f_frsize,
+        "disk_size_bytes": disk.f_blocks * disk.f_frsize,
+        "versions": {**_package_versions(), **_wp_cli_version(), "probe": VERSION},
+        "artifacts": {"wordpress": _core_versions()},
+        "hold": _text(HOLD).strip() or ("no reason given" if os.path.exists(HOLD) else None),
+    }
+
+
+def _text(path: str) -> str:
+    return (_read(path) or b"").decode("utf-8", "replace")
+
+
+def _package_versions() -> dict[str, str]:
+    """From dpkg's own file: a process for each package would cost more than all the rest."""
+    status = _text("/var/lib/dpkg/status")
+    versions = {}
+    for name, pattern in PACKAGES.items():
+        for found in re.finditer(rf"^Package: (?:{pattern})\n", status, re.MULTILINE):
+            paragraph = status[found.start() : status.find("\n\n", found.start())]
+            version = re.search(r"^Version: (?:\d+:)?(\S+)$", paragraph, re.MULTILINE)
+            if version and "\nStatus: install ok installed\n" in paragraph:
+                versions[name] = version.group(1)
+    return versions
+
+
+def _wp_cli_version() -> dict[str, str]:
+    """From the phar's own table of contents (https://www.php.net/manual/en/phar.fileformat.manifestfile.php)."""
+    try:
+        with open(WP_CLI, "rb") as phar:
+            head = phar.read(8 << 20)
+    except OSError:
+        return {}
+    start = head.find(b"__HALT_COMPILER(); ?>")
+    start = head.find(b"\n", start) + 1
+    try:
+        length, count = struct.unpack_from("<II", head, start)
+        position, content = start + 14, start + 4 + length
+        position += 4 + struct.unpack_from("<I", head, position)[0]
+        position += 4 + struct.unpack_from("<I", head, position)[0]
+        for _ in range(count):
+            (size,) = struct.unpack_from("<I", head, position)
+            name = head[position + 4 : position + 4 + size]
+            _, _, stored, _, _, extra = struct.unpack_from("<IIIIII", head, position + 4 + size)
+            position += 4 + size + 24 + extra
+            if name.endswith(b"vendor/wp-cli/wp-cli/VERSION"):
+                return {"wp_cli": head[content : content + stored].decode("ascii", "replace").strip()}
+            content += stored
+    except struct.error:
+        pass
+    return {}
+
+
+def _core_versions() -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(STORE) if os.path.isdir(f"{STORE}/{name}") and name[0] != ".")
+    except FileNotFoundError:
+        return []
+
+
+# Code, file by file (deep)
+
+
+class Digests:
+    """sha256 of files, each inode read once: releases share core by hard links."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[int, int], str] = {}
+
+    def of(self, path: str) -> str | None:
+        try:
+            status = os.stat(path)
+        except OSError:
+            return None
+        key = (status.st_dev, status.st_ino)
+        if key not in self.known:
+            digest = hashlib.sha256()
+            with open(path, "rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+            self.known[key] = digest.hexdigest()
+        return self.known[key]
+
+
+def _differences(one: str, environment: Found, digests: Digests) -> list[dict[str, str]]:
+    """Where the release differs from the pristine core, and scripts among the uploads."""
+    site = f"{SITES}/{one}"
+    applied = environment["applied"] or {}
+    version = applied.get("variables", {}).get("wordpress_version")
+    release = os.path.realpath(f"{site}/current")
+    ours = {os.path.relpath(path, release) for path in (*applied.get("files", {}), *applied.get("links", {}))}
+    wanted = _pristine(f"{STORE}/{version}.sha256")
+    found = [*_changed(release, wanted, digests), *_unknown(release, set(wanted) | ours)]
+    found += _scripts(f"{site}/shared/uploads")
+    return [{"path": path, "kind": kind, "area": area} for path, kind, area in found]
+
+
+def _pristine(manifest: str) -> dict[str, str]:
+    lines = [line.split("  ", 1) for line in _text(manifest).splitlines()]
+    return {line[1]: line[0] for line in lines if len(line) == 2}
+
+
+def _changed(release: str, wanted: dict[str, str], digests: Digests) -> Iterator[tuple[str, str, str]]:
+    for path, digest in wanted.items():
+        found = digests.of(f"{release}/{path}")
+        if found != digest:
+            yield path, "modified" if found else "missing", _area(path)
+
+
+def _unknown(release: str, known: set[str]) -> Iterator[tuple[str, str, str]]:
+    """Files that nobody put there; a directory in which everything is unknown stands for all of it."""
+    directories = {parent for path in known for parent in _parents(path)}
+    for directory, subdirectories, names in os.walk(release):
+        here = os.path.relpath(directory, release)
+        prefix = "" if here == "." else f"{here}/"
+        for name in sorted(subdirectories):
+            path = f"{prefix}{name}"
+            if path in UNWATCHED or path not in directories:
+                subdirectories.remove(name)
+                if path not in UNWATCHED and path not in known and not _hollow(f"{release}/{path}"):
+                    yield f"{path}/", "unknown", _area(path)
+        strange = (f"{prefix}{name}" for name in names if f"{prefix}{name}" not in known)
+        yield from ((path, "unknown", _area(path)) for path in strange)
+
+
+def _parents(path: str) -> Iterator[str]:
+    while path := os.path.dirname(path):
+        yield path
+
+
+def _hollow(directory: str) -> bool:
+    """Whether there is no file anywhere below."""
+    return not any(names for _, _, names in os.walk(directory))
+
+
+def _area(path: str) -> str:
+    return "release" if path.startswith("wp-content/") else "core"
+
+
+def _scripts(uploads: str) -> Iterator[tuple[str, str, str]]:
+    for directory, _, names in os.walk(uploads):
+        for name in names:
+            path = os.path.join(directory, name)
+            if SCRIPT.search(name) and not _silent(path):
+                yield os.path.relpath(path, os.path.dirname(uploads)), "unknown", "uploads"
+
+
+def _silent(path: str) -> bool:
+    return os.path.getsize(path) < 500 and bool(SILENCE.fullmatch(_read(path) or b""))
+
+
+if __name__ == "__main__":
+    answer = main(json.loads(sys.argv[1]) if len(sys.argv) > 1 else {})
+    sys.stdout.write(json.dumps(answer, separators=(",", ":")) + "\n")
