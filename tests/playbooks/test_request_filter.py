@@ -25,7 +25,7 @@ server {
     location / { try_files $uri $uri/ /index.html; }
     location ~ \.php$ { return 200 answered; }
     location = /bypass { add_header X-Bypass $trueup_cache_bypass; return 204; }
-    location ~ ^/bypass/ { rewrite ^ /index.html break; add_header X-Bypass $trueup_cache_bypass; }
+    location ^~ /bypass/ { rewrite ^ /index.html break; add_header X-Bypass $trueup_cache_bypass; }
 }
 """
 FILTER = "/etc/nginx/conf.d/trueup-request-filter.conf"
