@@ -11,6 +11,7 @@ from uuid import UUID
 
 from reconciler.artifacts import fetch_wordpress, fetch_wp_cli, host_variables
 from reconciler.core.actions import Action, ConfigureEnvironment, ProvisionNode, PurgeCache
+from reconciler.core.changes import Cause
 from reconciler.core.fleet import EnvironmentEntry, Fleet, NodeEntry
 from reconciler.core.jobs import JobErrorCode
 from reconciler.core.observed import ObservedNode, Unreachable
@@ -273,7 +274,9 @@ def _confirmed(environment_id: UUID, tools: Tools, done: list[Step]) -> Outcome:
 
 
 def _unconverged(step: Step | None) -> Failed | None:
-    left = [change for change in step.changes if change.heals] if step and step.verdict is Verdict.APPLY else []
+    # Another role digest means that Trueup was upgraded under a running process; the restarted one sees to it.
+    changes = step.changes if step and step.verdict is Verdict.APPLY else ()
+    left = [change for change in changes if change.heals and change.cause is not Cause.UPGRADED]
     if not left:
         return None
     told = "; ".join(f"{c.field}: desired {c.desired}, observed {c.observed}" for c in left[:10])

@@ -108,14 +108,15 @@ class Worker:
         if job.attempt_count > 1:
             self._tools.stop(job.id, job.node_id)
         self._mark(job.environment_id, job.id, JobType(job.job_type), JobStatus.RUNNING, deliberate=False)
-        log.info("job started", job=str(job.id), job_type=job.job_type, attempt=job.attempt_count)
+        say = log.debug if job.ephemeral else log.info
+        say("job started", job=str(job.id), job_type=job.job_type, attempt=job.attempt_count)
         with self._heartbeat(claimed) as cancel:
             deliberate = bool((job.intent or {}).get("deliberate", job.declared))
             run = Run(job.id, claimed.fence, self._job_timeout_s, cancel, deliberate)
             outcome = self._attempt(claimed, run)
         finished = self._end(claimed, outcome)
         self._mark(job.environment_id, job.id, JobType(job.job_type), JobStatus(finished.status), deliberate=deliberate)
-        log.info("job ended", job=str(job.id), job_type=job.job_type, status=finished.status, error=finished.error_code)
+        say("job ended", job=str(job.id), job_type=job.job_type, status=finished.status, error=finished.error_code)
         self._dispatcher.wake_here()
 
     def _end(self, claimed: Claimed, outcome: Outcome) -> Job:
