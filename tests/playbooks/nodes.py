@@ -1,13 +1,14 @@
 """Provisions a lab node as an operator would: the real playbook, a static inventory, the repository's ansible.cfg."""
 
-import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,17 +81,18 @@ def run_playbook(name: str, hosts: Mapping[str, Any], directory: Path, *options:
         *("--inventory", str(inventory), *options, f"playbooks/{name}.yml"),
     ]
     started = time.monotonic()
-    done = subprocess.run(
-        argv,
-        cwd=share(),
-        env={**os.environ, "ANSIBLE_SSH_CONTROL_PATH_DIR": str(_sockets(hosts)), "ANSIBLE_NOCOLOR": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    with _sockets() as sockets:
+        done = subprocess.run(
+            argv,
+            cwd=share(),
+            env={**os.environ, "ANSIBLE_SSH_CONTROL_PATH_DIR": str(sockets), "ANSIBLE_NOCOLOR": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+            check=False,
+        )
     return Run(done.returncode, done.stdout, time.monotonic() - started)
 
 
@@ -109,9 +111,11 @@ def provision(
     return run_playbook("node", hosts, directory, *told, *options)
 
 
-def _sockets(hosts: Mapping[str, Any]) -> Path:
-    """ssh's control sockets, apart for each node: another node may have had its address a moment ago."""
-    name = hashlib.sha256("".join(sorted(hosts)).encode()).hexdigest()[:8]
-    path = Path("/tmp", f"trueup-ssh-{os.getpid()}-{name}")
-    path.mkdir(mode=0o700, exist_ok=True)
-    return path
+@contextmanager
+def _sockets() -> Iterator[Path]:
+    """A place for ssh's shared connections, ended with the run: the next node may have this one's address."""
+    with tempfile.TemporaryDirectory(prefix="trueup-ssh-", dir="/tmp") as name:
+        yield Path(name)
+        for socket in Path(name).iterdir():
+            argv = ["ssh", "-F", "none", "-o", f"ControlPath={socket}", "-O", "exit", "none"]
+            subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=5, check=False)

@@ -264,9 +264,14 @@ def test_a_rerun_puts_drift_right(lab: Lab, provisioned_node: Node, wp_cli: Arch
     node.ssh("rm /etc/nftables.conf && nft flush ruleset && systemctl disable --now redis-server")
     node.ssh("chmod 777 /etc/ssh/sshd_config.d/10-trueup.conf && echo '# mine' >>/etc/nginx/trueup/exclusions.conf")
     node.ssh("truncate -s 100 /usr/local/bin/wp && ln -s ../sites-available/default /etc/nginx/sites-enabled/")
+    node.ssh("mariadb -e \"CREATE USER ''@'localhost'; CREATE USER 'root'@'%'; CREATE DATABASE test\"")
 
     run = provision(lab, node, run_directory, wp_cli, "--diff").raise_if_failed()
 
+    assert node.ssh("mariadb -N -e \"SELECT User, Host FROM mysql.user WHERE User IN ('', 'root')\"").stdout == (
+        "root\tlocalhost\n"
+    )
+    assert node.ssh("mariadb -N -e \"SHOW DATABASES LIKE 'test'\"").stdout == ""
     assert "-    server_tokens on;" in run.output
     assert node.ssh("sha256sum /etc/nginx/nginx.conf /etc/nftables.conf /usr/local/bin/wp").stdout == before
     assert states(node)["redis-server"] == ("active", "enabled")
