@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Iterator
+from shutil import disk_usage
 from time import perf_counter
 
 from prometheus_client import CollectorRegistry, GCCollector, Histogram, PlatformCollector, ProcessCollector
@@ -12,8 +13,10 @@ from prometheus_client.registry import Collector
 from starlette.types import Message, Scope, Send
 
 from api.dependencies import Dependencies
-from api.views import environment_views, node_views, site_views
+from api.errors import NotReady
+from api.views import EPOCH, environment_views, node_views, site_views
 
+_LEAST_FREE = 64 * 2**20
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -80,6 +83,10 @@ def _gauge(name: str, text: str, label: str, values: dict[str, int] | Tally[str]
 
 
 def check_ready(dependencies: Dependencies) -> None:
-    """Raises StoreError or RecordsError when the control plane could not take work now."""
+    """Raises NotReady, StoreError or RecordsError when the control plane could not take work now."""
     dependencies.state.fleet()
-    dependencies.records.jobs.counts()
+    # Forgets nothing, and needs all that a write needs.
+    dependencies.records.sessions.prune(EPOCH)
+    free = disk_usage(dependencies.settings.home).free
+    if free < _LEAST_FREE:
+        raise NotReady(f"Not ready: {free // 2**20} MiB are free on the control plane's disk. Free some space.")

@@ -10,7 +10,7 @@ from api.auth import may_watch
 from api.dependencies import Deps
 from api.errors import NotReady
 from api.observability import Watch, check_ready
-from reconciler.core.errors import TrueupError
+from reconciler.core.errors import RecordsError, StoreError
 
 router = APIRouter(include_in_schema=False)
 
@@ -26,7 +26,7 @@ def readyz(deps: Deps) -> Response:
     """Database and store can be read and written."""
     try:
         check_ready(deps)
-    except TrueupError as error:
+    except (StoreError, RecordsError) as error:
         raise NotReady(f"Not ready: {error.code}. The control plane's log has the details.") from error
     return JSONResponse({"status": "ready"})
 

@@ -80,6 +80,7 @@ class Objects:
 
         Raises:
             NotFound: it names none.
+            StoreError: it is the branch itself that isn't there.
         """
         if not revision or re.search(r"\s|\0", revision):
             raise NotFound(f"`{revision!r}` names no commit of the store.")
@@ -87,6 +88,8 @@ class Objects:
             try:
                 found, _, _ = self._header(f"{revision}^{{commit}}")
             except ValueError as error:
+                if revision == MAIN:
+                    raise StoreError(f"The store {self.path} has no branch main. Put the store back.") from error
                 raise NotFound(f"`{revision}` names no commit of the store.") from error
         # GitPython answers with bytes where its annotation says text.
         return os.fsdecode(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -107,15 +107,26 @@ class Control:
 
     def push(self, path: str, old: str, new: str) -> None:
         """Change a document as a pull request's merge would: with plain Git, from outside."""
-        with TemporaryDirectory() as clone:
-            store = str(self.repository.path)
-            subprocess.run(["git", "clone", "-q", store, clone], check=True)
-            document = Path(clone, path)
-            text = document.read_text(encoding="utf-8")
+        with self._clone() as clone:
+            text = (clone / path).read_text(encoding="utf-8")
             assert old in text
-            document.write_text(text.replace(old, new), encoding="utf-8")
-            identity = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.com"]
-            subprocess.run(["git", *identity, "commit", "-qam", "Change by hand"], cwd=clone, check=True)
+            (clone / path).write_text(text.replace(old, new), encoding="utf-8")
+
+    def add(self, documents: Mapping[str, bytes]) -> None:
+        """Add documents, as somebody does who writes them by hand."""
+        with self._clone() as clone:
+            for path, content in documents.items():
+                (clone / path).parent.mkdir(parents=True, exist_ok=True)
+                (clone / path).write_bytes(content)
+
+    @contextmanager
+    def _clone(self) -> Iterator[Path]:
+        identity = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.com"]
+        with TemporaryDirectory() as clone:
+            subprocess.run(["git", "clone", "-q", str(self.repository.path), clone], check=True)
+            yield Path(clone)
+            subprocess.run(["git", "add", "-A"], cwd=clone, check=True)
+            subprocess.run(["git", *identity, "commit", "-qm", "Change by hand"], cwd=clone, check=True)
             subprocess.run(["git", "push", "-q", "origin", "main"], cwd=clone, check=True)
 
     def set_status(self, environment_id: UUID, status: str) -> None:
@@ -142,6 +153,3 @@ def assert_error(response: Response, status: int, code: str) -> str:
     assert response.headers["content-type"] == "application/json"
     message: str = response.json()["message"]
     return message
-
-
-ControlFactory = Callable[..., Control]
