@@ -1,0 +1,1 @@
+"""The wheel, as somebody who has no checkout gets it."""
