@@ -1,4 +1,7 @@
-"""What commands work with: the opened home, who is asking, targets by name, and waiting for a job."""
+"""What commands work with: the opened home, who is asking, targets by name, and waiting for a job.
+
+What reaches nodes is imported where it is used: most commands don't, and ssh and Ansible take half a second to load.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,20 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from pydantic import ValidationError
 
 from reconciler.core.errors import Invalid, NotFound
 from reconciler.core.fleet import EnvironmentEntry, Fleet, NodeEntry
-from reconciler.healing import Healing
 from reconciler.home import Home, clock
-from reconciler.nodes.connection import Connections
 from reconciler.operations import Actor
-from reconciler.reconcile import Tools
 from reconciler.records.jobs import FINISHED, Job
-from reconciler.records.queue import Queue
-from reconciler.serve import worker_of
 from reconciler.settings import Settings
+
+if TYPE_CHECKING:
+    from reconciler.reconcile import Tools
 
 
 def settings() -> Settings:
@@ -46,6 +48,9 @@ def opened() -> Iterator[Home]:
 
 @contextmanager
 def tools_of(home: Home) -> Iterator[Tools]:
+    from reconciler.nodes.connection import Connections
+    from reconciler.reconcile import Tools
+
     tools = Tools(home.settings, home.state, Connections(), clock)
     try:
         yield tools
@@ -73,17 +78,30 @@ def environment_named(fleet: Fleet, key: str) -> EnvironmentEntry:
 
 def wait_for(home: Home, job_id: UUID, report: Callable[[Job], None] = lambda _job: None) -> Job:
     """The finished job. Where no process serves this home, its work is done right here."""
+    seen = None
+    while (job := home.records.jobs.get(job_id)).status not in FINISHED:
+        if (job.status, job.attempt_count) != seen:
+            seen = (job.status, job.attempt_count)
+            report(job)
+        if _is_served(home):
+            time.sleep(0.1)
+        else:
+            _work(home, job_id)
+    return job
+
+
+def _work(home: Home, job_id: UUID) -> None:
+    """Do jobs, oldest first, until this one is finished or a serving process takes over."""
+    from reconciler.healing import Healing
+    from reconciler.records.queue import Queue
+    from reconciler.serve import worker_of
+
     with tools_of(home) as tools:
-        worker = worker_of(home, tools, Queue(home.records.engine), Healing(home.records, clock, uuid4), "cli")
-        seen = None
-        while (job := home.records.jobs.get(job_id)).status not in FINISHED:
-            if (job.status, job.attempt_count) != seen:
-                seen = (job.status, job.attempt_count)
-                report(job)
-            if not _is_served(home) and worker.work_once():
-                continue
-            time.sleep(0.2)
-        return job
+        queue = Queue(home.records.engine, home.settings.lease)
+        worker = worker_of(home, tools, queue, Healing(home.records, clock, uuid4), "cli")
+        while home.records.jobs.get(job_id).status not in FINISHED and not _is_served(home):
+            if not worker.work_once():
+                time.sleep(0.2)
 
 
 def _is_served(home: Home) -> bool:

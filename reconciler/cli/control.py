@@ -8,13 +8,10 @@ from typing import Annotated
 import structlog
 import typer
 
-from api.app import create_app
-from api.dependencies import Dependencies
 from reconciler.artifacts import fetch_wordpress, fetch_wp_cli
 from reconciler.cli.context import actor, opened, settings
 from reconciler.core.manifests import WordPressDefaults
 from reconciler.home import create
-from reconciler.serve import serve as run
 from reconciler.settings import Settings
 from reconciler.store.repository import Author
 
@@ -36,6 +33,10 @@ def init() -> None:
 
 def serve() -> None:
     """Run the API, the workers and the loop until stopped."""
+    from api.app import create_app
+    from api.dependencies import Dependencies
+    from reconciler.serve import serve as run
+
     with opened() as home:
         _log(home.settings)
         home.operations.recover()

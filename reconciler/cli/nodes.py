@@ -11,7 +11,6 @@ from reconciler.cli.jobs import finish
 from reconciler.cli.output import Format, Output, show
 from reconciler.core.errors import Invalid
 from reconciler.home import Home
-from reconciler.nodes.connection import scan_host_key
 
 app = typer.Typer(help="Hosts.", no_args_is_help=True)
 
@@ -60,6 +59,8 @@ def add(
 
     Put the key that `trueup init` showed into the host's authorized_keys first.
     """
+    from reconciler.nodes.connection import scan_host_key
+
     with opened() as home:
         host_key = scan_host_key(address, port)
         if fingerprint is None:

@@ -64,8 +64,8 @@ def cell(value: Any) -> str:
 
 
 def console() -> Console:
-    # Not a terminal: as wide as need be, so that a program that reads tables finds whole words.
-    return Console(highlight=False, markup=False, soft_wrap=not sys.stdout.isatty())
+    # Not a terminal: as wide as need be, so that whoever reads the table finds whole words.
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 1000)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
