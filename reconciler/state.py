@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -118,6 +118,12 @@ def answer_of(observation: Observation | None) -> Answer | None:
     return observation.unreachable or observation.observed
 
 
+_MOST_ASKED = 20
+"""Documents whose history is looked through when a fleet is first read."""
+_VERSIONS = 5
+"""How far back a shape that is of use is looked for."""
+
+
 class State:
     """Reads the store at its head; parses only what changed since the last reading."""
 
@@ -126,6 +132,7 @@ class State:
         self.records = records
         self._lock = threading.Lock()
         self._fleet: Fleet | None = None
+        self._fitting: dict[str, Parsed] = {}
         self._parsed: dict[str, tuple[Document | Stalled, Parsed | Stalled | None]] = {}
 
     def fleet(self) -> Fleet:
@@ -149,9 +156,36 @@ class State:
 
     def _assemble(self, revision: str, documents: Mapping[str, Document | Stalled], *, keep: bool = True) -> Fleet:
         parsed = {path: (document, self._parse(path, document)) for path, document in documents.items()}
+        entries = {path: entry for path, (_, entry) in parsed.items()}
+        fleet = self._with_last_fitting(revision, entries)
         if keep:
             self._parsed = parsed
-        return assemble(revision, [entry for _, entry in parsed.values()])
+            whole: tuple[Parsed, ...] = (*fleet.nodes.values(), *fleet.sites.values(), *fleet.environments.values())
+            self._fitting |= {entry.path: entry for entry in whole if not entry.stalled}
+        return fleet
+
+    def _with_last_fitting(self, revision: str, entries: dict[str, Parsed | Stalled | None]) -> Fleet:
+        """The fleet in which a document that doesn't fit the others keeps the shape in which it last did.
+
+        Of two that clash, so, only the one that was changed is stalled.
+        """
+        fleet = assemble(revision, entries.values())
+        misfits = _misfits(fleet, entries)
+        if not misfits:
+            return fleet
+        # Nothing is remembered at the start; then the store's history is asked, within bounds.
+        asked = list(misfits)[:_MOST_ASKED] if self._fleet is None else []
+        earlier = {path: _readable(self.repository.earlier(path, _VERSIONS)) for path in asked}
+        trial = {**entries, **{p: replace(e, stalled=None) for p in misfits if (e := self._fitting.get(p))}}
+        for _ in range(_VERSIONS + 1):
+            left = _misfits(assemble(revision, trial.values()), trial)
+            older = {path: good for path in left if (good := next(earlier.get(path, iter(())), None))}
+            if not older:
+                break
+            trial |= older
+        fitting = {path: trial[path] for path in misfits if path not in left and trial[path] != entries[path]}
+        kept = {path: replace(good, stalled=misfits[path]) for path, good in fitting.items() if isinstance(good, Entry)}
+        return assemble(revision, {**entries, **kept}.values())
 
     def _parse(self, path: str, document: Document | Stalled) -> Parsed | Stalled | None:
         known = self._parsed.get(path)
@@ -166,6 +200,21 @@ class State:
     def _last_good(self, path: str, stalled: Stalled) -> Parsed | Stalled:
         """The document's last readable version, marked as stalled: a typing error must not make a site vanish."""
         known = self._parsed.get(path)
-        if known is not None and isinstance(known[1], Entry):
-            return replace(known[1], stalled=stalled)
-        return stalled
+        if known is not None:
+            good = known[1] if isinstance(known[1], Entry) else None
+        else:
+            good = next(_readable(self.repository.earlier(path, _VERSIONS)), None)
+        return replace(good, stalled=stalled) if good else stalled
+
+
+def _readable(versions: Iterable[Document | Stalled]) -> Iterator[Parsed]:
+    for version in versions:
+        entry = version if isinstance(version, Stalled) else parse(version)
+        if entry is not None and not isinstance(entry, Stalled):
+            yield entry
+
+
+def _misfits(fleet: Fleet, entries: Mapping[str, Parsed | Stalled | None]) -> dict[str, Stalled]:
+    """The documents that are well by themselves and stalled because of the others."""
+    found = {stalled.path: stalled for stalled in fleet.stalled}
+    return {p: s for p, s in found.items() if isinstance(entry := entries[p], Entry) and entry.stalled is None}

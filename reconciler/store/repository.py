@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,7 +15,8 @@ from typing import Self
 import git
 
 from reconciler.core.errors import Conflict, StoreError
-from reconciler.store import hook
+from reconciler.core.fleet import Document, Stalled
+from reconciler.store import documents, hook
 from reconciler.store.history import History, PathHistory, jobs_in_history
 from reconciler.store.importing import Author, Prepared
 from reconciler.store.objects import MAIN, Objects, configure, run
@@ -97,6 +98,16 @@ class Repository:
             NotFound: ``revision`` names no commit.
         """
         return self._reader.at(self._objects.commit_id(revision or MAIN))
+
+    def earlier(self, path: str, most: int = 20) -> Iterator[Document | Stalled]:
+        """The document's versions before the one at the head, newest first, back to where it was added or removed."""
+        literal = f":(literal){path}"
+        log = self._objects.ask("log", f"--max-count={most + 1}", "--format=%H", MAIN, "--", literal)
+        for commit in log.decode().split()[1:]:
+            answer = self._objects.run("cat-file", "blob", f"{commit}:{path}")
+            if answer.status:
+                return
+            yield documents.read(path, answer.output)
 
     def commit(self, evaluate: Evaluate, author: Author, job: str | None = None) -> Commit:
         """Commits the edit that ``evaluate`` makes of the head's documents, exactly once, even when it changes nothing.
