@@ -12,7 +12,7 @@ from reconciler.core.jobs import JobType
 from reconciler.core.plan import Plan, Step
 from reconciler.core.status import EnvironmentStatus
 from reconciler.operations import node_target, target_of
-from reconciler.records.jobs import OPEN, Job, JobFilter, JobStatus, NewJob
+from reconciler.records.jobs import OPEN, JobFilter, JobStatus, NewJob
 from reconciler.state import Records
 
 PATIENCE = timedelta(minutes=30)
@@ -53,10 +53,9 @@ class Healing:
 
     def _is_wanted(self, job: NewJob) -> bool:
         """Not while a job that will reconcile the target anyway is open, nor right after one failed for good."""
-        same = JobFilter(environment_id=job.environment_id, node_id=job.node_id)
+        types = frozenset({JobType.NODE_PROVISION}) if job.environment_id is None else _RECONCILING
+        same = JobFilter(environment_id=job.environment_id, node_id=job.node_id, job_types=types)
         for other in self._records.jobs.page(same, limit=20).jobs:
-            if not _reconciles(other, job):
-                continue
             if other.status in OPEN:
                 return False
             if other.status is JobStatus.FAILED and other.revision == job.revision:
@@ -65,11 +64,7 @@ class Healing:
         return True
 
 
-_LOOKS_ONLY = frozenset({JobType.NODE_OBSERVE, JobType.DRIFT_CHECK, JobType.CACHE_PURGE})
-
-
-def _reconciles(other: Job, job: NewJob) -> bool:
-    return other.environment_id == job.environment_id and other.job_type not in _LOOKS_ONLY
+_RECONCILING = frozenset(JobType) - {JobType.NODE_OBSERVE, JobType.DRIFT_CHECK, JobType.CACHE_PURGE}
 
 
 def _environment_id(step: Step) -> UUID | None:

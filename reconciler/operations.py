@@ -8,6 +8,7 @@ where there is none, from the intent in the row.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,20 +16,24 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from reconciler.core.errors import Conflict, NotFound, TrueupError
+from reconciler.core.errors import Conflict, Invalid, NotFound, TrueupError
 from reconciler.core.fleet import EnvironmentEntry, Fleet
 from reconciler.core.intents import AddNode, CreateSite, Edit, Intent, SetCache, evaluate, refuse_untouchable
 from reconciler.core.jobs import JobErrorCode, JobStatus, JobType
 from reconciler.core.status import EnvironmentStatus, summarize
 from reconciler.dispatch import Dispatcher
+from reconciler.identity import identity, is_dead
 from reconciler.records.audit import Entry as AuditEntry
 from reconciler.records.jobs import Job, NewJob
 from reconciler.records.locks import Lock, node_lock, site_lock
 from reconciler.state import State
 from reconciler.store.repository import Author, Snapshot
 
-SETTLED = timedelta(seconds=20)
-"""How long a declaration may take between its row and its mark; the store's own patience is 15 s."""
+SETTLED = timedelta(seconds=60)
+"""How long a living process may take between a declaration's row and its mark; the store's patience is 45 s."""
+
+FRESH = timedelta(seconds=5)
+"""How long a worker may take between a job's end and what that makes of its environment."""
 
 _INTENT: TypeAdapter[Intent] = TypeAdapter(Intent)
 
@@ -65,6 +70,7 @@ class Operations:
         self._dispatcher = dispatcher
         self._clock = clock
         self._new_id = new_id
+        self._declarer = identity("declarer")
 
     def create_site(self, name: str, slug: str, actor: Actor, node: str | None = None) -> UUID:
         """Declare a site with its production environment; the job's id.
@@ -132,24 +138,41 @@ class Operations:
     def recover(self) -> list[UUID]:
         """Finish what a crash interrupted between a job's row and its mark. The ids of the jobs that may run now.
 
-        Rows younger than ``SETTLED`` are left alone: whoever wrote them may be about to commit.
+        Rows younger than ``SETTLED`` are left alone, unless the process that wrote them is gone: it may be about to
+        commit.
         """
         before = self._clock() - SETTLED
-        waiting = [job for job in self._records.jobs.uncommitted() if job.created_at < before]
+        waiting = [job for job in self._records.jobs.uncommitted() if job.created_at < before or _is_orphan(job)]
         committed = self._state.repository.jobs_in_history([str(job.id) for job in waiting]) if waiting else {}
         recovered = [job.id for job in waiting if self._recover(job, committed)]
         if recovered:
             self._dispatcher.wake()
         return recovered
 
+    def settle(self) -> None:
+        """Say how it ended where a finished job left its environment busy: cancelled, or its worker was killed."""
+        resting = {EnvironmentStatus.ACTIVE, EnvironmentStatus.FAILED}
+        for environment_id, row in self._records.statuses.all().items():
+            before = EnvironmentStatus(row.status)
+            if before in resting or row.job_id is None:
+                continue
+            with suppress(NotFound):
+                self._settle(environment_id, before, self._records.jobs.get(row.job_id))
+
+    def _settle(self, environment_id: UUID, before: EnvironmentStatus, job: Job) -> None:
+        if job.finished_at and job.finished_at < self._clock() - FRESH:
+            after = summarize(JobType(job.job_type), JobStatus(job.status), before)
+            self._records.statuses.put(environment_id, after, self._clock(), job_id=job.id)
+
     def _recover(self, job: Job, committed: Mapping[str, str]) -> bool:
         revision = committed.get(str(job.id))
         if revision is None:
             stored = dict(job.intent or {})
             actor = Actor(**stored.pop("actor"))
+            stored.pop("declarer", None)
             try:
                 revision = self._commit(_INTENT.validate_python(stored), job.id, actor)
-            except (Conflict, NotFound) as error:
+            except (Conflict, NotFound, Invalid) as error:
                 self._records.jobs.reject(job.id, JobErrorCode.JOB_CONFLICT, error.message, self._clock())
                 return False
         self._records.jobs.mark_committed(job.id, revision, self._clock())
@@ -158,7 +181,7 @@ class Operations:
 
     def _declare(self, intent: Intent, job_type: JobType, target: Target, actor: Actor) -> UUID:
         job_id = self._new_id()
-        stored = {**intent.model_dump(mode="json"), "actor": vars(actor)}
+        stored = {**intent.model_dump(mode="json"), "actor": vars(actor), "declarer": self._declarer}
         new = _new_job(job_id, job_type, target, stored, declared=True)
         self._records.jobs.enqueue(new, self._clock())
         try:
@@ -213,9 +236,13 @@ class Operations:
             environment_id=target.environment_id,
             node_id=target.node_id,
             job_id=job_id,
-            summary={key: value for key, value in summary.items() if key != "actor"},
+            summary={key: value for key, value in summary.items() if key not in {"actor", "declarer"}},
         )
         self._records.audit.append(entry, self._clock())
+
+
+def _is_orphan(job: Job) -> bool:
+    return is_dead(str((job.intent or {}).get("declarer", "")))
 
 
 def target_of(fleet: Fleet, environment_id: UUID) -> Target:

@@ -159,7 +159,7 @@ def reconcile_environment(environment_id: UUID, tools: Tools, run: Run) -> Outco
         if failed := _failure(tools.apply(todo[0].action, fleet, run)):
             return failed
         done.append(todo[0])
-    return _confirmed(environment_id, tools, done)
+    return _confirmed(environment_id, fleet, tools, done)
 
 
 def reconcile_node(node_id: UUID, tools: Tools, run: Run) -> Outcome:
@@ -262,13 +262,13 @@ def _failure(result: RunResult) -> Failed | Stopped | None:
     return Failed(code, f"{result.message}\n\n{result.output}".strip())
 
 
-def _confirmed(environment_id: UUID, tools: Tools, done: list[Step]) -> Outcome:
-    """Look again: what the node answers now decides, not what Ansible said."""
-    fleet = tools.state.fleet()
+def _confirmed(environment_id: UUID, fleet: Fleet, tools: Tools, done: list[Step]) -> Outcome:
+    """Look again: what the node answers now decides, not what Ansible said.
+
+    Against the revision that was applied: what was committed meanwhile is another job's.
+    """
     _, node = _placed_environment(fleet, environment_id)
-    if node is None:
-        return _summary(done, None)
-    answers = tools.observe([node])
+    answers = tools.observe([node] if node else [])
     after = tools.decide(fleet, answers, frozenset({environment_id})).for_environment(environment_id)
     return _unconverged(after) or _summary(done, after)
 

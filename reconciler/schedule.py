@@ -14,12 +14,13 @@ from reconciler.core.errors import TrueupError
 from reconciler.core.jobs import JobType
 from reconciler.dispatch import Dispatcher
 from reconciler.healing import Healing
+from reconciler.identity import identity, is_dead
 from reconciler.operations import Operations
 from reconciler.reconcile import Tools
 from reconciler.records.jobs import NewJob
 from reconciler.records.queue import Queue
 from reconciler.settings import Settings
-from reconciler.worker import clean_up, identity
+from reconciler.worker import clean_up
 
 log = structlog.get_logger()
 
@@ -82,13 +83,21 @@ class Schedule:
     def _guarded(self, tick: Callable[[], None]) -> Callable[[], None]:
         def run() -> None:
             try:
-                if self._records.leases.acquire("schedule", self._holder, self._clock(), LEASE):
+                if self._leads():
                     tick()
             except TrueupError as error:
                 # The next tick comes anyway; a full disk or a lost database must not end the ticking.
                 log.error("tick failed", tick=tick.__name__, error=error.message)
 
         return run
+
+    def _leads(self) -> bool:
+        leases, now = self._records.leases, self._clock()
+        holder = leases.holder("schedule", now)
+        if holder is not None and is_dead(holder):
+            # A killed process must not keep the loop still until its lease runs out.
+            leases.release("schedule", holder)
+        return leases.acquire("schedule", self._holder, now, LEASE)
 
     def store_tick(self) -> None:
         """Where desired state moved: a job for each target that differs from what was last observed."""
@@ -134,6 +143,7 @@ class Schedule:
         """Work of vanished workers is stopped and queued again; interrupted declarations are finished."""
         clean_up(self._queue.expire(self._clock()), self._tools)
         self._operations.recover()
+        self._operations.settle()
 
     def retention_tick(self) -> None:
         """Forget what is older than it is kept, and pack the store."""

@@ -5,20 +5,21 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from uuid import uuid4
 
 import uvicorn
 from fastapi import FastAPI
 
-from reconciler.core.errors import Conflict
+from reconciler.core.errors import Conflict, RecordsError, StoreError
 from reconciler.healing import Healing
 from reconciler.home import Home, clock
+from reconciler.identity import is_dead
 from reconciler.nodes.connection import Connections
 from reconciler.reconcile import Tools
 from reconciler.records.queue import Queue
 from reconciler.schedule import Schedule
-from reconciler.worker import Worker, clean_up, is_dead
+from reconciler.worker import Worker, clean_up
 
 STOP_S = 20.0
 """How long a worker may take to stop what it runs on a node."""
@@ -53,6 +54,8 @@ def background(home: Home) -> Iterator[Tools]:
     with ExitStack() as stack:
         stack.callback(tools.close)
         clean_up(queue.reclaim(is_dead, clock()), tools)
+        with suppress(StoreError, RecordsError):  # the ticks try again; a full disk must not keep the API down
+            home.operations.recover()
         threads = [threading.Thread(target=worker.run, name=worker.identity, daemon=True) for worker in workers]
         stack.callback(_end_all, workers, threads)
         for thread in threads:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -93,16 +94,21 @@ def wait_for(home: Home, job_id: UUID, report: Callable[[Job], None] = lambda _j
 def _work(home: Home, job_id: UUID) -> None:
     """Do jobs, oldest first, until this one is finished or a serving process takes over."""
     from reconciler.healing import Healing
+    from reconciler.identity import is_dead
     from reconciler.records.queue import Queue
     from reconciler.serve import worker_of
+    from reconciler.worker import clean_up
 
     with tools_of(home) as tools:
         queue = Queue(home.records.engine, home.settings.lease)
         worker = worker_of(home, tools, queue, Healing(home.records, clock, uuid4), "cli")
+        clean_up(queue.reclaim(is_dead, clock()), tools)
         while home.records.jobs.get(job_id).status not in FINISHED and not _is_served(home):
             if not worker.work_once():
                 time.sleep(0.2)
 
 
 def _is_served(home: Home) -> bool:
-    return home.settings.wake_socket.exists()
+    # The file alone says nothing: a killed process leaves it behind.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as caller:
+        return caller.connect_ex(str(home.settings.wake_socket)) == 0

@@ -39,7 +39,6 @@ def serve() -> None:
 
     with opened() as home:
         _log(home.settings)
-        home.operations.recover()
         run(home, create_app(Dependencies(home.settings, home.state, home.operations)))
 
 
