@@ -11,11 +11,10 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from reconciler.core.fleet import EnvironmentEntry, NodeEntry, SiteEntry
-from reconciler.core.jobs import JobType
+from reconciler.core.jobs import JobStatus, JobType
 from reconciler.core.manifests import EnvironmentType, Metadata, PromotionPreset, id_of
 from reconciler.core.status import DriftStatus, EnvironmentStatus, NodeStatus
 from reconciler.records.jobs import Job as JobRow
-from reconciler.records.jobs import JobStatus
 from reconciler.state import CurrentState
 
 T = TypeVar("T")

@@ -8,11 +8,11 @@ from uuid import UUID
 
 from reconciler.core.actions import ProvisionNode
 from reconciler.core.fleet import Fleet
-from reconciler.core.jobs import JobType
+from reconciler.core.jobs import JobStatus, JobType
 from reconciler.core.plan import Plan, Step
 from reconciler.core.status import EnvironmentStatus
 from reconciler.operations import node_target, target_of
-from reconciler.records.jobs import OPEN, JobFilter, JobStatus, NewJob
+from reconciler.records.jobs import OPEN, JobFilter, NewJob
 from reconciler.state import Records
 
 PATIENCE = timedelta(minutes=30)

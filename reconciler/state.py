@@ -12,12 +12,13 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from reconciler.core.fleet import Document, Entry, Fleet, Parsed, Stalled, assemble, parse
+from reconciler.core.jobs import JobStatus
 from reconciler.core.plan import Answer
 from reconciler.core.status import DriftStatus, EnvironmentStatus, NodeStatus, node_status, site_status
 from reconciler.records.admins import Admins
 from reconciler.records.audit import Audit
 from reconciler.records.drift import DriftCheck, DriftChecks
-from reconciler.records.jobs import JobFilter, Jobs, JobStatus
+from reconciler.records.jobs import JobFilter, Jobs
 from reconciler.records.leases import Leases
 from reconciler.records.login_attempts import LoginAttempts
 from reconciler.records.observations import Observation, Observations

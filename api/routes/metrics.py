@@ -7,8 +7,8 @@ from fastapi import APIRouter, Depends
 from api.auth import require_session
 from api.dependencies import Deps
 from api.views import Metrics
+from reconciler.core.jobs import JobStatus
 from reconciler.core.status import NodeStatus
-from reconciler.records.jobs import JobStatus
 
 router = APIRouter(prefix="/api/metrics", dependencies=[Depends(require_session)])
 

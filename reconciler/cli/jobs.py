@@ -10,8 +10,9 @@ import typer
 
 from reconciler.cli.context import opened, wait_for
 from reconciler.cli.output import Format, Output, data, fail, show
+from reconciler.core.jobs import JobStatus
 from reconciler.home import Home
-from reconciler.records.jobs import Job, JobFilter, JobStatus
+from reconciler.records.jobs import Job, JobFilter
 
 app = typer.Typer(help="Jobs.", no_args_is_help=True)
 

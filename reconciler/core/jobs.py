@@ -66,6 +66,9 @@ RETRIED = frozenset(
         JobErrorCode.ANSIBLE_TIMEOUT,
     }
 )
+"""Error codes that another attempt may mend; any other failure is final."""
+
 RETRY_DELAYS = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15))
+"""How long to wait after the first, second, third failed attempt; the last also after any later one."""
+
 MAX_ATTEMPTS = 3
-DEFAULT_TIMEOUT = timedelta(minutes=30)

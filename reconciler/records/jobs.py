@@ -11,26 +11,17 @@ import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, Select, delete, func, insert, select, tuple_, update
 
 from reconciler.core.errors import Conflict, Invalid, NotFound
+from reconciler.core.jobs import MAX_ATTEMPTS, JobStatus
 from reconciler.records.database import reading, write
 from reconciler.records.locks import Lock
 from reconciler.records.outcomes import shortened
 from reconciler.records.tables import jobs
-
-
-class JobStatus(StrEnum):
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
 
 FINISHED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED})
 OPEN = frozenset({JobStatus.QUEUED, JobStatus.RUNNING})
@@ -55,7 +46,7 @@ class NewJob:
     ephemeral: bool = False
     """Of no interest once it succeeded or was cancelled: the row goes. Of failed ones with the same ``dedupe_key``
     the last stays, until one succeeds."""
-    max_attempts: int = 3
+    max_attempts: int = MAX_ATTEMPTS
     run_after: datetime | None = None
 
 

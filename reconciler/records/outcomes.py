@@ -7,14 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-DELAYS = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15))
-"""How long to wait after the first, second, third failed attempt; the last also after any later one."""
-
-RETRIED = frozenset({"ANSIBLE_PLAY_ERROR", "ANSIBLE_HOST_FAILED", "ANSIBLE_HOST_UNREACHABLE", "ANSIBLE_TIMEOUT"})
-"""Error codes that another attempt may mend; any other failure is final."""
-
-LEASE_LOST = "JOB_LEASE_LOST"
-"""The last attempt's worker vanished."""
+from reconciler.core.jobs import RETRIED, RETRY_DELAYS
 
 MESSAGE_LIMIT = 10 * 1024
 """Longest error message, in characters; of a longer one the beginning and the end are kept."""
@@ -47,7 +40,7 @@ def next_attempt(
     attempt: int,
     max_attempts: int,
     now: datetime,
-    delays: Sequence[timedelta] = DELAYS,
+    delays: Sequence[timedelta] = RETRY_DELAYS,
 ) -> datetime | None:
     """When to try again after attempt number ``attempt`` (from 1) failed; None: never."""
     if error_code not in RETRIED or attempt >= max_attempts:

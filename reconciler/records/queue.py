@@ -16,9 +16,10 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, delete, func, insert, or_, select, update
 
 from reconciler.core.errors import LateFence
+from reconciler.core.jobs import RETRY_DELAYS, JobErrorCode, JobStatus
 from reconciler.records import outcomes
 from reconciler.records.database import reading, write
-from reconciler.records.jobs import Job, JobStatus, job_from, locks_from
+from reconciler.records.jobs import Job, job_from, locks_from
 from reconciler.records.locks import Lock, Waiting, fitting, free_slot
 from reconciler.records.outcomes import Outcome
 from reconciler.records.tables import fences, jobs, locks
@@ -44,7 +45,7 @@ class Lost:
 
 
 class Queue:
-    def __init__(self, engine: Engine, lease: timedelta = LEASE, delays: Sequence[timedelta] = outcomes.DELAYS) -> None:
+    def __init__(self, engine: Engine, lease: timedelta = LEASE, delays: Sequence[timedelta] = RETRY_DELAYS) -> None:
         self._engine = engine
         self._lease = lease
         self._delays = delays
@@ -208,7 +209,7 @@ def _lose(connection: Connection, job: Job, now: datetime) -> Lost:
     else:
         attempt = f"attempt {job.attempt_count} of {job.max_attempts}"
         message = f"The worker {who} vanished in {attempt}. See its log, then start the operation again."
-        values = _failed(outcomes.LEASE_LOST, message)
+        values = _failed(JobErrorCode.JOB_LEASE_LOST, message)
     return Lost(_settle(connection, job, values, now), job.fence, who)
 
 

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import Engine
 
 from reconciler.core.errors import Conflict, Invalid, NotFound
-from reconciler.records.jobs import FINISHED, OPEN, Job, JobFilter, Jobs, JobStatus
+from reconciler.core.jobs import JobStatus
+from reconciler.records.jobs import FINISHED, OPEN, Job, JobFilter, Jobs
 from reconciler.records.outcomes import Failed, Succeeded
 from reconciler.records.queue import Queue
 from tests.records.examples import NOON, after, new_job

@@ -9,10 +9,11 @@ import pytest
 from sqlalchemy import Engine, func, select
 
 from reconciler.core.errors import LateFence, NotFound
+from reconciler.core.jobs import JobErrorCode, JobStatus
 from reconciler.records.database import reading
-from reconciler.records.jobs import Job, JobFilter, Jobs, JobStatus
+from reconciler.records.jobs import Job, JobFilter, Jobs
 from reconciler.records.locks import Lock
-from reconciler.records.outcomes import LEASE_LOST, Failed, Stopped, Succeeded
+from reconciler.records.outcomes import Failed, Stopped, Succeeded
 from reconciler.records.queue import Claimed, Queue
 from reconciler.records.tables import locks
 from tests.records.examples import NOON, after, new_job
@@ -194,7 +195,7 @@ def test_a_job_whose_workers_vanish_fails_in_the_end(jobs: Jobs, queue: Queue) -
     for minute in range(0, 6, 2):
         assert take(queue, minute * 60).job.id == job_id
         (lost,) = queue.expire(after(minutes=minute + 1.5))
-    assert (lost.job.status, lost.job.error_code) == (JobStatus.FAILED, LEASE_LOST)
+    assert (lost.job.status, lost.job.error_code) == (JobStatus.FAILED, JobErrorCode.JOB_LEASE_LOST)
     assert "host:1:0 vanished in attempt 3 of 3" in (lost.job.error_message or "")
 
 

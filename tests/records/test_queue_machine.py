@@ -15,8 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sqlalchemy import select
 
 from reconciler.core.errors import Conflict, LateFence
+from reconciler.core.jobs import JobStatus
 from reconciler.records.database import migrate, open_database, reading, sqlite_url
-from reconciler.records.jobs import FINISHED, Job, Jobs, JobStatus
+from reconciler.records.jobs import FINISHED, Job, Jobs
 from reconciler.records.locks import Lock
 from reconciler.records.outcomes import Failed, Outcome, Stopped, Succeeded
 from reconciler.records.queue import LEASE, Claimed, Queue

@@ -15,8 +15,9 @@ from threading import Barrier, Lock
 import pytest
 from sqlalchemy import Engine, func, select
 
+from reconciler.core.jobs import JobStatus
 from reconciler.records.database import reading
-from reconciler.records.jobs import JobFilter, Jobs, JobStatus
+from reconciler.records.jobs import JobFilter, Jobs
 from reconciler.records.locks import Lock as JobLock
 from reconciler.records.outcomes import Succeeded
 from reconciler.records.queue import Queue

@@ -16,8 +16,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from reconciler.core.errors import LateFence
+from reconciler.core.jobs import JobStatus
 from reconciler.records.database import open_database
-from reconciler.records.jobs import Jobs, JobStatus
+from reconciler.records.jobs import Jobs
 from reconciler.records.locks import Lock
 from reconciler.records.outcomes import Succeeded
 from reconciler.records.queue import Claimed, Queue
