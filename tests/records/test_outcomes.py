@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from reconciler.records.outcomes import MESSAGE_LIMIT, RETRIED, next_attempt, shortened
+from reconciler.core.jobs import RETRIED
+from reconciler.records.outcomes import MESSAGE_LIMIT, next_attempt, shortened
 from tests.records.examples import NOON, after
 
 
