@@ -1,0 +1,152 @@
+"""A new site and a look at fifty of them, on a lab node, beside a shell script and a playbook that do the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from reconciler.artifacts import host_variables
+from reconciler.home import Home, clock, create
+from reconciler.inventory import inventory_of
+from reconciler.nodes.connection import Connections
+from reconciler.reconcile import Tools
+from reconciler.settings import Settings
+from tests.bench.measure import Line, seconds
+from tests.controlplane import AUTHOR, EMAIL, PASSWORD, ControlPlane
+from tests.lab.lab import Lab
+from tests.lab.node import Node
+
+ENVIRONMENTS = 50
+SAMPLES = 5
+LOOKS = 10
+SCRIPT = Path(__file__).with_name("create.sh")
+
+
+def run(say: Callable[[str], None]) -> Iterator[Line]:
+    with tempfile.TemporaryDirectory(prefix="tb-") as directory:
+        home, lab = Path(directory) / "h", Lab()
+        create(Settings(home=home), AUTHOR)
+        with Home.open(Settings(home=home)) as opened:
+            opened.records.admins.set_password(EMAIL, PASSWORD, clock())
+        plane = ControlPlane(home, TRUEUP_OBSERVE_INTERVAL_S="3600")
+        node = lab.up(f"bench-{os.getpid()}", (home / "ssh" / "id_ed25519.pub").read_text().strip())
+        try:
+            plane.command("fetch")
+            plane.start().login()
+            say("Provisioning a node")
+            plane.command(
+                "node", "add", "web-1", "--address", node.address, "--fingerprint", _fingerprint(node), "--wait"
+            )
+            say("Making sites, and the same by a shell script")
+            yield _creation(plane, node)
+            say(f"Making sites until there are {ENVIRONMENTS}")
+            _fill(plane)
+            plane.terminate()
+            say("Looking at them")
+            yield from _looks(plane)
+        finally:
+            plane.close()
+            node.down()
+
+
+def _fingerprint(node: Node) -> str:
+    argv = ["ssh-keygen", "-lf", "-"]
+    return subprocess.run(argv, input=node.host_key, capture_output=True, text=True, check=True).stdout.split()[1]
+
+
+def _creation(plane: ControlPlane, node: Node) -> Line:
+    """One after the other in turn, so that neither gets the warmer machine. The first of each warms up."""
+    archive = plane.home / "artifacts" / "wordpress-7.1.1.tar.gz"
+    _put(node, archive, "/var/tmp/wordpress.tar.gz")
+    _put(node, SCRIPT, "/var/tmp/create.sh")
+    version = "php -r 'echo PHP_MAJOR_VERSION . \".\" . PHP_MINOR_VERSION;'"
+    node.ssh(f"systemctl unmask php$({version})-fpm")
+    ours, plain = [], []
+    for number in range(SAMPLES + 1):
+        ours.append(seconds(lambda number=number: _create(plane, node, f"site{number}")))
+        plain.append(seconds(lambda number=number: _create_plainly(node, f"plain{number}")))
+    ours, plain = sorted(ours[1:]), sorted(plain[1:])
+    what = "POST /api/sites to the first HTTP 200, median"
+    return Line(what, ours[SAMPLES // 2], "s", "≤ 6 s, ≤ 3×", plain[SAMPLES // 2], "a shell script on the node")
+
+
+def _put(node: Node, source: Path, target: str) -> None:
+    with source.open("rb") as file:
+        subprocess.run([*node.ssh_command(), f"cat > {target}"], stdin=file, check=True)
+
+
+def _create(plane: ControlPlane, node: Node, slug: str) -> None:
+    job = plane.wait_job(plane.create_site(slug)["id"])
+    assert job["status"] == "succeeded", job
+    url = plane.environment_of(slug)["preview_url"]
+    assert node.fetch("/", host=url.partition("://")[2]).status_code == 200
+
+
+def _create_plainly(node: Node, name: str) -> None:
+    node.ssh(["sh", "/var/tmp/create.sh", name, f"{name}.example.test", "/var/tmp/wordpress.tar.gz"])
+
+
+def _fill(plane: ControlPlane) -> None:
+    there = len(plane.http.get("/api/sites").json())
+    jobs = [plane.create_site(f"more{number}")["id"] for number in range(ENVIRONMENTS - there)]
+    for job in jobs:
+        assert plane.wait_job(job, patience_s=600)["status"] == "succeeded"
+
+
+def _looks(plane: ControlPlane) -> Iterator[Line]:
+    settings = Settings(home=plane.home)
+    with Home.open(settings) as home:
+        tools = Tools(settings, home.state, Connections(), clock)
+        try:
+            _cycle(tools)
+            cycle = seconds(lambda: _cycle(tools), LOOKS)
+        finally:
+            tools.close()
+        plain = seconds(lambda: _by_playbook(home, Path(plane.home)))
+    what = f"no-op cycle over a node with {ENVIRONMENTS} environments"
+    yield Line(what, cycle, "s", "≤ 1 s, one round trip", plain, "one playbook with wp-cli")
+
+
+def _cycle(tools: Tools) -> None:
+    fleet = tools.state.fleet()
+    answers = tools.observe(fleet.nodes.values())
+    plan = tools.decide(fleet, answers)
+    assert len(fleet.environments) == ENVIRONMENTS
+    assert plan.is_empty, plan.steps[:2]
+
+
+def _by_playbook(home: Home, directory: Path) -> None:
+    """What an Ansible repository does to know the same: each environment's version and each one's unit."""
+    play = [
+        {
+            "hosts": "all",
+            "gather_facts": False,
+            "tasks": [
+                {
+                    "name": "Ask each environment",
+                    "ansible.builtin.command": {
+                        "argv": ["/usr/local/bin/wp", "--allow-root", "--path={{ item }}/current", "core", "version"]
+                    },
+                    "loop": [f"/var/www/sites/{id_}" for id_ in home.state.fleet().environments],
+                    "changed_when": False,
+                }
+            ],
+        }
+    ]
+    inventory = inventory_of(
+        home.state.fleet(), key_file=home.settings.ssh_key, artifacts=host_variables(home.settings.artifacts)
+    )
+    (directory / "plain.json").write_text(json.dumps(play))
+    (directory / "hosts.json").write_text(json.dumps(inventory.as_file()))
+    program = Path(sys.executable).with_name("ansible-playbook")
+    argv = [str(program), "-i", str(directory / "hosts.json"), str(directory / "plain.json")]
+    began = time.monotonic()
+    done = subprocess.run(
+        argv, capture_output=True, text=True, check=False, env=os.environ | {"ANSIBLE_PIPELINING": "1"}
+    )
+    assert done.returncode == 0, (done.stdout[-2000:], done.stderr[-500:], time.monotonic() - began)
