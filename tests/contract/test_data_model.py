@@ -71,3 +71,8 @@ def test_the_traceability_page_has_every_operation_with_its_route() -> None:
     assert {key for key, row in told.items() if row[1] == "—"} == NOT_YET
     assert [row[1] for row in told.values() if row[1] != "—" and not (ROOT / row[1]).is_file()] == []
     assert {row[2] for row in told.values()} - {"none"} <= set(ENUMS["JobType"])
+
+
+def test_the_guardrails_name_the_tests_that_there_are() -> None:
+    named = {row[1] for row in table("contract-guardrails.md", "# Contract guardrails")}
+    assert named == {f"tests/contract/{path.name}" for path in (ROOT / "tests" / "contract").glob("test_*.py")}
