@@ -29,6 +29,11 @@ class Dispatcher:
             except OSError:
                 return  # Nobody serves, or its buffer is full of wakes already.
 
+    def is_heard(self) -> bool:
+        """Whether a process serves: the socket's file alone says nothing, a killed process leaves it behind."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as caller:
+            return caller.connect_ex(str(self._wake_socket)) == 0
+
     def wake_here(self) -> None:
         with self._condition:
             self._wakes += 1

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from uuid import uuid4
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 
@@ -20,6 +21,8 @@ from reconciler.reconcile import Tools
 from reconciler.records.queue import Queue
 from reconciler.schedule import Schedule
 from reconciler.worker import Worker, clean_up
+
+log = structlog.get_logger()
 
 STOP_S = 20.0
 """How long a worker may take to stop what it runs on a node."""
@@ -93,6 +96,11 @@ def _end_all(workers: list[Worker], threads: list[threading.Thread]) -> None:
 def _listening(home: Home, schedule: Schedule) -> Iterator[None]:
     """Any datagram on the wake socket means: look at the store and the queue now."""
     path = home.settings.wake_socket
+    if home.dispatcher.is_heard():
+        # A second process on one home polls; the first keeps its ear.
+        log.warning("another process listens for pushes to this home", socket=str(path))
+        yield
+        return
     ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     path.unlink(missing_ok=True)
     try:

@@ -4,6 +4,7 @@ It is what an operator has. A test may kill it, restart it, push to its store, a
 """
 
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -81,6 +82,7 @@ class ControlPlane:
     def __init__(self, home: Path, **settings: str) -> None:
         self.home = home
         self.settings = settings
+        self.log_file = home.with_name(f"{home.name}-{secrets.token_hex(2)}.log")  # outside: a full home can't fill it
         self.port = _free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=40, trust_env=False)
@@ -103,7 +105,7 @@ class ControlPlane:
     def start(self, *, ready: bool = True) -> "ControlPlane":
         """Serve; returns once `/readyz` says so, or with ``ready=False`` once anything answers."""
         assert self.process is None, "it runs already"
-        with (self.home / "serve.log").open("ab") as log:
+        with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [program(), "serve"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment
             )
@@ -132,8 +134,12 @@ class ControlPlane:
 
     def log(self) -> str:
         with suppress(FileNotFoundError):
-            return (self.home / "serve.log").read_text(errors="replace")[-6000:]
+            return self.log_file.read_text(errors="replace")[-6000:]
         return ""
+
+    def client(self) -> httpx.Client:
+        """Another client with the same session."""
+        return httpx.Client(base_url=self.http.base_url, cookies=self.http.cookies, timeout=40, trust_env=False)
 
     def login(self) -> "ControlPlane":
         answer = self.http.post("/api/login", json={"email": EMAIL, "password": PASSWORD})
@@ -203,7 +209,7 @@ class ControlPlane:
     @property
     def clone(self) -> Clone:
         if self._clone is None:
-            self._clone = Clone(self.store, self.home / "clone")
+            self._clone = Clone(self.store, self.log_file.with_suffix(".clone"))
         return self._clone
 
     # What can be seen from outside
@@ -313,10 +319,16 @@ def _factory(fresh_home: Path) -> Iterator[MakeControlPlane]:
     with tempfile.TemporaryDirectory(prefix="tu-", dir="/tmp", ignore_cleanup_errors=True) as top:
 
         def make(
-            documents: Mapping[str, str | bytes] | None = None, *, start: bool = True, **settings: str
+            documents: Mapping[str, str | bytes] | None = None,
+            *,
+            home: Path | None = None,
+            start: bool = True,
+            **settings: str,
         ) -> ControlPlane:
-            home = Path(top, f"h{len(made)}")
-            make_home(fresh_home, home, documents)
+            if home is None:
+                home = Path(top, f"h{len(made)}")
+            if not home.exists():
+                make_home(fresh_home, home, documents)
             plane = ControlPlane(home, **settings)
             made.append(plane)
             return plane.start().login() if start else plane

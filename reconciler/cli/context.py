@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -84,7 +83,7 @@ def wait_for(home: Home, job_id: UUID, report: Callable[[Job], None] = lambda _j
         if (job.status, job.attempt_count) != seen:
             seen = (job.status, job.attempt_count)
             report(job)
-        if _is_served(home):
+        if home.dispatcher.is_heard():
             time.sleep(0.1)
         else:
             _work(home, job_id)
@@ -103,12 +102,6 @@ def _work(home: Home, job_id: UUID) -> None:
         queue = Queue(home.records.engine, home.settings.lease)
         worker = worker_of(home, tools, queue, Healing(home.records, clock, uuid4), "cli")
         clean_up(queue.reclaim(is_dead, clock()), tools)
-        while home.records.jobs.get(job_id).status not in FINISHED and not _is_served(home):
+        while home.records.jobs.get(job_id).status not in FINISHED and not home.dispatcher.is_heard():
             if not worker.work_once():
                 time.sleep(0.2)
-
-
-def _is_served(home: Home) -> bool:
-    # The file alone says nothing: a killed process leaves it behind.
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as caller:
-        return caller.connect_ex(str(home.settings.wake_socket)) == 0
