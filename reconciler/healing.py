@@ -12,6 +12,7 @@ from reconciler.core.jobs import JobStatus, JobType
 from reconciler.core.plan import Plan, Step
 from reconciler.core.status import EnvironmentStatus
 from reconciler.operations import node_target, target_of
+from reconciler.records.audit import Entry
 from reconciler.records.jobs import OPEN, JobFilter, NewJob
 from reconciler.state import Records
 
@@ -31,7 +32,26 @@ class Healing:
         failed = {id_ for id_, row in statuses.items() if row.status == EnvironmentStatus.FAILED}
         jobs = [self._job(step, fleet) for step in plan.to_apply if _environment_id(step) not in failed]
         wanted = [job for job in jobs if self._is_wanted(job)]
-        return [job.id for job in self._records.jobs.enqueue_all(wanted, self._clock())] if wanted else []
+        if not wanted:
+            return []
+        enqueued = self._records.jobs.enqueue_all(wanted, self._clock())
+        for job in enqueued:
+            self._audit(job)
+        return [job.id for job in enqueued]
+
+    def _audit(self, job: Job) -> None:
+        entry = Entry(
+            who="trueup",
+            source="",
+            operation=job.job_type,
+            outcome="accepted",
+            site_id=job.site_id,
+            environment_id=job.environment_id,
+            node_id=job.node_id,
+            job_id=job.id,
+            summary=job.intent or {},
+        )
+        self._records.audit.append(entry, self._clock())
 
     def _job(self, step: Step, fleet: Fleet) -> NewJob:
         environment_id = _environment_id(step)

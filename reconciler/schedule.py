@@ -66,6 +66,7 @@ class Schedule:
             (self.observe_tick, self._settings.observe_interval_s),
             (self.lease_tick, TICK_S),
             (self.retention_tick, 3600.0),
+            (self.packing_tick, 600.0),
         ):
             self._scheduler.add_job(
                 self._guarded(tick), "interval", seconds=seconds, id=tick.__name__, next_run_time=self._clock()
@@ -146,11 +147,14 @@ class Schedule:
         self._operations.settle()
 
     def retention_tick(self) -> None:
-        """Forget what is older than it is kept, and pack the store."""
+        """Forget what is older than it is kept."""
         now = self._clock()
         before = now - timedelta(days=self._settings.job_retention_days)
         self._records.jobs.prune(before)
         self._records.drift_checks.prune(before)
         self._records.audit.prune(now - timedelta(days=self._settings.audit_retention_days))
         self._records.sessions.prune(now)
+
+    def packing_tick(self) -> None:
+        """Pack the store where there is enough to pack."""
         self._tools.state.repository.maintain()

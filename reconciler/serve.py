@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from reconciler.core.errors import Conflict, RecordsError, StoreError
+from reconciler.core.jobs import JobType
 from reconciler.healing import Healing
 from reconciler.home import Home, clock
 from reconciler.identity import is_dead
@@ -24,6 +25,9 @@ from reconciler.worker import Worker, clean_up
 
 log = structlog.get_logger()
 
+OBSERVERS = 2
+LOOKS = frozenset({JobType.NODE_OBSERVE})
+WORK = frozenset(JobType) - LOOKS
 STOP_S = 20.0
 """How long a worker may take to stop what it runs on a node."""
 
@@ -53,7 +57,10 @@ def background(home: Home) -> Iterator[Tools]:
     queue = Queue(home.records.engine, settings.lease)
     healing = Healing(home.records, clock, uuid4)
     tools = Tools(settings, home.state, Connections(), clock)
-    workers = [worker_of(home, tools, queue, healing, f"worker-{n + 1}") for n in range(settings.workers)]
+    # Looking has workers of its own: nodes that don't answer must not keep anybody from working.
+    plan = [(f"worker-{n + 1}", WORK) for n in range(settings.workers)]
+    plan += [(f"observer-{n + 1}", LOOKS) for n in range(OBSERVERS if settings.workers else 0)]
+    workers = [worker_of(home, tools, queue, healing, name, job_types) for name, job_types in plan]
     with ExitStack() as stack:
         stack.callback(tools.close)
         clean_up(queue.reclaim(is_dead, clock()), tools)
@@ -71,7 +78,14 @@ def background(home: Home) -> Iterator[Tools]:
         yield tools
 
 
-def worker_of(home: Home, tools: Tools, queue: Queue, healing: Healing, name: str) -> Worker:
+def worker_of(
+    home: Home,
+    tools: Tools,
+    queue: Queue,
+    healing: Healing,
+    name: str,
+    job_types: frozenset[JobType] = frozenset(JobType),
+) -> Worker:
     """A worker with the home's settings."""
     return Worker(
         name,
@@ -82,6 +96,7 @@ def worker_of(home: Home, tools: Tools, queue: Queue, healing: Healing, name: st
         clock=clock,
         job_timeout_s=home.settings.job_timeout_s,
         lease=home.settings.lease,
+        job_types=job_types,
     )
 
 

@@ -12,7 +12,7 @@ import structlog
 
 from reconciler import reconcile
 from reconciler.core.errors import ArtifactError, LateFence, RecordsError
-from reconciler.core.jobs import JobErrorCode, JobStatus, JobType
+from reconciler.core.jobs import JobErrorCode, JobType
 from reconciler.core.observed import Unreachable
 from reconciler.core.status import EnvironmentStatus, summarize
 from reconciler.dispatch import Dispatcher
@@ -40,6 +40,7 @@ class Worker:
         clock: Callable[[], datetime],
         job_timeout_s: float,
         lease: timedelta,
+        job_types: frozenset[JobType],
     ) -> None:
         self.identity = identity(name)
         self._tools = tools
@@ -48,6 +49,7 @@ class Worker:
         self._dispatcher = dispatcher
         self._clock = clock
         self._job_timeout_s = job_timeout_s
+        self._job_types = job_types
         self._beat_s = lease.total_seconds() / 3
         self._stopping = threading.Event()
 
@@ -71,7 +73,7 @@ class Worker:
 
     def work_once(self) -> bool:
         """Do one job if there is one."""
-        claimed = self._queue.claim(self.identity, self._clock())
+        claimed = self._queue.claim(self.identity, self._clock(), self._job_types)
         if claimed is None:
             return False
         try:
@@ -84,15 +86,14 @@ class Worker:
         job = claimed.job
         if job.attempt_count > 1:
             self._tools.stop(job.id, job.node_id)
-        self._mark(job.environment_id, job.id, JobType(job.job_type), JobStatus.RUNNING, deliberate=False)
+        mark(job, self._tools)
         say = log.debug if job.ephemeral else log.info
         say("job started", job=str(job.id), job_type=job.job_type, attempt=job.attempt_count)
         with self._heartbeat(claimed) as cancel:
-            deliberate = bool((job.intent or {}).get("deliberate", job.declared))
-            run = Run(job.id, claimed.fence, self._job_timeout_s, cancel, deliberate)
+            run = Run(job.id, claimed.fence, self._job_timeout_s, cancel, _is_deliberate(job))
             outcome = self._attempt(claimed, run)
         finished = self._end(claimed, outcome)
-        self._mark(job.environment_id, job.id, JobType(job.job_type), JobStatus(finished.status), deliberate=deliberate)
+        mark(finished, self._tools)
         say("job ended", job=str(job.id), job_type=job.job_type, status=finished.status, error=finished.error_code)
         self._dispatcher.wake_here()
 
@@ -144,19 +145,6 @@ class Worker:
             self._dispatcher.wake_here()
         return Succeeded({"healing": [str(id_) for id_ in healed]})
 
-    def _mark(
-        self, environment_id: UUID | None, job_id: UUID, job_type: JobType, status: JobStatus, *, deliberate: bool
-    ) -> None:
-        """Let the environment's status follow the job's."""
-        if environment_id is None:
-            return
-        statuses = self._tools.state.records.statuses
-        row = statuses.get(environment_id)
-        before = EnvironmentStatus(row.status) if row else EnvironmentStatus.ACTIVE
-        after = summarize(job_type, status, before, reset=deliberate and job_type is JobType.RECONCILE)
-        if after is not before:
-            statuses.put(environment_id, after, self._clock(), job_id=job_id)
-
     @contextmanager
     def _heartbeat(self, claimed: Claimed) -> Iterator[threading.Event]:
         """Keeps the lease; the event is set when the job is to stop: cancelled, or lost to another worker."""
@@ -183,8 +171,28 @@ class Worker:
                 log.error("heartbeat failed", job=str(claimed.job.id), error=error.message)
 
 
+def mark(job: Job, tools: Tools) -> None:
+    """Let the environment's status follow the job's."""
+    if job.environment_id is None:
+        return
+    statuses = tools.state.records.statuses
+    row = statuses.get(job.environment_id)
+    before = EnvironmentStatus(row.status) if row else EnvironmentStatus.ACTIVE
+    job_type = JobType(job.job_type)
+    reset = job_type is JobType.RECONCILE and _is_deliberate(job)
+    after = summarize(job_type, job.status, before, reset=reset)
+    if after is not before:
+        statuses.put(job.environment_id, after, tools.clock(), job_id=job.id)
+
+
+def _is_deliberate(job: Job) -> bool:
+    """Whether somebody asked for it, rather than the loop."""
+    return bool((job.intent or {}).get("deliberate", job.declared))
+
+
 def clean_up(lost: list[Lost], tools: Tools) -> None:
     """Stop what the workers that lost these jobs left running, here and on the nodes."""
     for one in lost:
         log.warning("job lost its worker", job=str(one.job.id), worker=one.locked_by, status=one.job.status)
         tools.stop(one.job.id, one.job.node_id)
+        mark(one.job, tools)
