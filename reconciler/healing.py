@@ -13,7 +13,7 @@ from reconciler.core.plan import Plan, Step
 from reconciler.core.status import EnvironmentStatus
 from reconciler.operations import node_target, target_of
 from reconciler.records.audit import Entry
-from reconciler.records.jobs import OPEN, JobFilter, NewJob
+from reconciler.records.jobs import OPEN, Job, JobFilter, NewJob
 from reconciler.state import Records
 
 PATIENCE = timedelta(minutes=30)
