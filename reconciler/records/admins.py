@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from datetime import datetime
+from functools import cached_property
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -21,7 +22,6 @@ class Admins:
     def __init__(self, engine: Engine, hasher: PasswordHasher | None = None) -> None:
         self._engine = engine
         self._hasher = hasher or PasswordHasher()
-        self._decoy = self._hasher.hash(secrets.token_urlsafe())
 
     def set_password(self, email: str, password: str, now: datetime) -> None:
         """Make the admin or change the password; either way end all sessions of that e-mail address."""
@@ -42,7 +42,8 @@ class Admins:
         query = select(admins.c.password_hash).where(admins.c.email == _canonical(email))
         with reading(self._engine) as connection:
             known: str | None = connection.execute(query).scalar()
-        right = self._matches(known or self._decoy, password[:LONGEST]) and known is not None
+        decoy = self._decoy  # made by the first login, whoever that is
+        right = self._matches(known or decoy, password[:LONGEST]) and known is not None
         if right and known is not None and self._hasher.check_needs_rehash(known):
             self._rehash(_canonical(email), known, password, now)
         return right and len(password) <= LONGEST
@@ -51,6 +52,11 @@ class Admins:
         """Every admin's e-mail address, in order."""
         with reading(self._engine) as connection:
             return list(connection.execute(select(admins.c.email).order_by(admins.c.email)).scalars())
+
+    @cached_property
+    def _decoy(self) -> str:
+        """What a password is held against where nobody has that e-mail address."""
+        return self._hasher.hash(secrets.token_urlsafe())
 
     def _matches(self, hashed: str, password: str) -> bool:
         try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 
 from reconciler.records.database import reading, write
 from reconciler.records.tables import environment_status
@@ -29,6 +30,7 @@ class EnvironmentStatus:
 class EnvironmentStatuses:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._all: tuple[tuple[Any, ...], Mapping[UUID, EnvironmentStatus]] | None = None
 
     def put(
         self, environment_id: UUID, status: str, now: datetime, reason: str | None = None, job_id: UUID | None = None
@@ -41,10 +43,16 @@ class EnvironmentStatuses:
         with reading(self._engine) as connection:
             return _get(connection, environment_id)
 
-    def all(self) -> dict[UUID, EnvironmentStatus]:
-        """Every environment's status, by environment id."""
+    def all(self) -> Mapping[UUID, EnvironmentStatus]:
+        """Every environment's status, by environment id; read again only where one has changed since the last time."""
+        table = environment_status.c
+        stamp = select(func.count(), func.sum(table.version), func.max(table.changed_at))
         with reading(self._engine) as connection:
-            return {row.environment_id: _status(row) for row in connection.execute(select(environment_status))}
+            seen = tuple(connection.execute(stamp).one())
+            if self._all is None or self._all[0] != seen:
+                rows = connection.execute(select(environment_status))
+                self._all = seen, {row.environment_id: _status(row) for row in rows}
+            return self._all[1]
 
     def forget(self, environment_id: UUID) -> None:
         """The environment is gone from the fleet."""
