@@ -104,7 +104,7 @@ def ensure_release(run, layout, version, user):
     _remove_drafts(run, layout)
     found = version_of(layout.release)
     if found == version:
-        return False
+        return _relink(run, layout, version)
     before = f"WordPress {found}" if found else ""
     if run.change(layout.release, before, f"WordPress {version}"):
         draft = _build(run, layout, version, user)
@@ -114,6 +114,37 @@ def ensure_release(run, layout, version, user):
         else:
             os.rename(draft, layout.release)
     return True
+
+
+def _relink(run, layout, version):
+    """Put back core files that are no longer the store's own; whether there were any."""
+    source = pristine(version)
+    replaced = [name for name in _core_files(source) if not _same(f"{source}/{name}", f"{layout.release}/{name}")]
+    if replaced and run.change(f"core of {layout.release}", "\n".join(replaced), ""):
+        for name in replaced:
+            path = f"{layout.release}/{name}"
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            draft = f"{path}.trueup-new"
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(draft)
+            os.link(f"{source}/{name}", draft)
+            os.rename(draft, path)
+    return bool(replaced)
+
+
+def _core_files(source):
+    for directory, subdirectories, names in os.walk(source):
+        if directory == source:
+            subdirectories.remove("wp-content")
+        prefix = directory[len(source) + 1 :]
+        yield from (os.path.join(prefix, name) for name in names)
+
+
+def _same(one, other):
+    try:
+        return os.path.samestat(os.stat(one), os.lstat(other))
+    except FileNotFoundError:
+        return False
 
 
 def _build(run, layout, version, user):
