@@ -18,7 +18,7 @@ class Cause(StrEnum):
     DESIRED_MOVED = "desired state moved"
     NODE_TOUCHED = "changed on the node"
     SERVICE_STOPPED = "service not running"
-    INTERRUPTED = "an apply was interrupted"
+    UNFINISHED = "an apply has not finished"
     UPGRADED = "Trueup was upgraded"
 
 
@@ -63,7 +63,7 @@ def _configuration(
 ) -> Iterator[Change]:
     applied = observed.applied
     if observed.pending:
-        yield Change("apply", "complete", "interrupted", Cause.INTERRUPTED)
+        yield Change("apply", "complete", "unfinished", Cause.UNFINISHED)
     if applied is None:
         if not observed.pending:
             yield Change("configuration", "present", "missing", Cause.MISSING)
