@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -33,21 +35,45 @@ STOP_S = 20.0
 
 
 def serve(home: Home, app: FastAPI) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        Conflict: nobody can listen at the address.
+    """
     settings = home.settings
     with ExitStack() as stack:
+        # uvicorn raises the signal again when it has ended; what is below must end in order then, too.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: sys.exit(0))
+        ear = stack.enter_context(_bound(settings.listen_address, settings.listen_port))
         stack.enter_context(background(home))
+        stack.callback(_ignore_signals)
         config = uvicorn.Config(
             app,
-            host=settings.listen_address,
-            port=settings.listen_port,
             # The API reads proxy headers itself, and only those of trusted proxies.
             proxy_headers=False,
             server_header=False,
             log_config=None,
             timeout_graceful_shutdown=5,
         )
-        uvicorn.Server(config).run()
+        uvicorn.Server(config).run(sockets=[ear])
+
+
+def _ignore_signals() -> None:
+    """The end has begun: another SIGTERM doesn't make it quicker."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _bound(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        return socket.create_server((address, port), family=family, backlog=2048)
+    except OSError as error:
+        raise Conflict(
+            f"{address} port {port} cannot be listened at: {error.strerror}. End what has it, or set "
+            "TRUEUP_LISTEN_ADDRESS and TRUEUP_LISTEN_PORT."
+        ) from error
 
 
 @contextmanager

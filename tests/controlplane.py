@@ -110,7 +110,7 @@ class ControlPlane:
                 [program(), "serve"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment
             )
         path = "/readyz" if ready else "/healthz"
-        until(lambda: self._ended() or self._answers(path), f"{path} to answer\n{self.log()}")
+        until(lambda: self._ended() or self._answers(path), f"{path} to answer", 30, self.log)
         assert self.process.poll() is None, f"`trueup serve` ended:\n{self.log()}"
         return self
 

@@ -1,0 +1,142 @@
+"""The serving process among others: it ends in order, shares a database, and says so when it cannot work."""
+
+import contextlib
+import socket
+import sqlite3
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from reconciler.nodes import processes
+from tests.controlplane import EMAIL, PASSWORD, MakeControlPlane, closed_port, node_document, site_documents, until
+
+ACME = "sites/acme/environments/production.yaml"
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A node that accepts connections and never says a word."""
+    with socket.socket() as ear:
+        ear.bind(("127.0.0.1", 0))
+        ear.listen(64)
+        yield ear.getsockname()[1]
+
+
+def test_ended_in_order_while_a_job_runs(control_plane: MakeControlPlane, silent_port: int) -> None:
+    plane = control_plane({"nodes/web-1.yaml": node_document(port=silent_port)}, TRUEUP_SCHEDULE="false")
+    job = plane.create_site("acme")
+    until(lambda: plane.job(job["id"])["status"] == "running", "the job to run")
+
+    began = time.monotonic()
+    assert plane.terminate() == 0
+    assert time.monotonic() - began < 25
+
+    with plane.opened() as home:
+        (stored,) = home.records.jobs.page().jobs
+        assert (stored.status, stored.locked_by) == ("queued", None)
+    assert not (plane.home / "wake.sock").exists()
+    assert processes.marked({processes.JOB_MARK: str(stored.id)}) == []
+    assert "Traceback" not in plane.log()
+
+
+def test_an_idle_process_ends_at_once(control_plane: MakeControlPlane) -> None:
+    plane = control_plane()
+    began = time.monotonic()
+    assert plane.terminate() == 0
+    assert time.monotonic() - began < 5
+    assert "Traceback" not in plane.log()
+
+
+def test_of_two_on_one_database_one_ticks(control_plane: MakeControlPlane) -> None:
+    documents = {"nodes/web-1.yaml": node_document(port=closed_port()), **site_documents("acme")}
+    one = control_plane(documents, TRUEUP_STORE_POLL_S="0.2")
+    other = control_plane(home=one.home, TRUEUP_STORE_POLL_S="0.2")
+    first = one.clone.replace(ACME, "fastcgi: true", "fastcgi: false")
+    until(lambda: first[:12] in one.log(), "the first to see the push")
+    time.sleep(0.6)
+    assert first[:12] not in other.log()
+
+    one.kill()
+    second = one.clone.replace(ACME, "fastcgi: false", "fastcgi: true")
+
+    took = until(lambda: second[:12] in other.log(), "the second to take over", told=other.log)
+    assert took < 5
+    # Requests are answered by either, and the one that came second is no worse.
+    assert other.http.get("/api/sites").status_code == 200
+
+
+def test_a_push_wakes_the_loop(control_plane: MakeControlPlane) -> None:
+    documents = {"nodes/web-1.yaml": node_document(port=closed_port()), **site_documents("acme")}
+    plane = control_plane(documents, TRUEUP_STORE_POLL_S="600")
+    until(lambda: "store read" in plane.log(), "the first look")
+    revision = plane.clone.replace(ACME, "fastcgi: true", "fastcgi: false")
+    assert until(lambda: revision[:12] in plane.log(), "the hook's datagram to be heard", 20) < 2
+
+
+def test_a_database_that_cannot_be_read(control_plane: MakeControlPlane) -> None:
+    plane = control_plane({"nodes/web-1.yaml": node_document(port=closed_port())}, TRUEUP_SCHEDULE="false")
+    database = plane.home / "trueup.db"
+    backup = database.read_bytes()
+    database.write_bytes(b"not a database, " * 4096)
+
+    ready = plane.http.get("/readyz")
+    assert (ready.status_code, ready.json()["code"]) == (503, "not_ready")
+    assert plane.http.get("/healthz").status_code == 200
+    for answer in (
+        plane.http.get("/api/sites"),
+        plane.http.post("/api/sites", json={"name": "Acme", "slug": "acme"}),
+        plane.http.post("/api/login", json={"email": EMAIL, "password": PASSWORD}),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (503, "records_error"), answer.text
+        assert str(plane.home) not in answer.text
+    plane.terminate()
+    for command in ("serve", "status"):
+        said = plane.command(command, check=False)
+        assert (said.returncode, said.stdout) == (1, "")
+        assert said.stderr.startswith(f"trueup: The records at sqlite:///{database} could not be read")
+        assert said.stderr.count("\n") == 1, said.stderr
+
+    database.write_bytes(backup)
+    plane.restart()
+    assert plane.login().create_site("acme")["status"] in {"queued", "running"}
+
+
+def test_a_store_that_is_gone(control_plane: MakeControlPlane) -> None:
+    plane = control_plane({"nodes/web-1.yaml": node_document(port=closed_port())}, TRUEUP_SCHEDULE="false")
+    aside = plane.store.with_suffix(".aside")
+    plane.store.rename(aside)
+
+    assert plane.http.get("/readyz").status_code == 503
+    refused = plane.http.post("/api/sites", json={"name": "Acme", "slug": "acme"})
+    assert (refused.status_code, refused.json()["code"]) == (503, "store_error"), refused.text
+    said = plane.command("status", check=False)
+    assert (said.returncode, said.stderr.count("\n")) == (1, 1), said.stderr
+
+    aside.rename(plane.store)
+    assert plane.http.get("/readyz").status_code == 200
+    plane.create_site("acme")
+    with plane.opened() as home:
+        assert home.records.jobs.uncommitted() == []
+        assert len(home.records.jobs.page().jobs) == 1
+
+
+def test_a_port_that_is_taken(control_plane: MakeControlPlane) -> None:
+    plane = control_plane(TRUEUP_SCHEDULE="false")
+    said = plane.command("serve", check=False)
+    assert (said.returncode, said.stdout, said.stderr.count("\n")) == (1, "", 1)
+    assert said.stderr.startswith(f"trueup: 127.0.0.1 port {plane.port} cannot be listened at")
+    assert plane.http.get("/readyz").status_code == 200
+
+
+def test_a_locked_database_is_an_answer(control_plane: MakeControlPlane) -> None:
+    """Somebody's sqlite shell in a transaction: requests wait, and say so when it takes too long."""
+    plane = control_plane({"nodes/web-1.yaml": node_document(port=closed_port())}, TRUEUP_SCHEDULE="false")
+    with contextlib.closing(sqlite3.connect(plane.home / "trueup.db", isolation_level=None)) as shell:
+        shell.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        shown = plane.http.get("/api/sites")
+        assert shown.status_code == 200
+        assert time.monotonic() - began < 3
+        shell.execute("ROLLBACK")
+    assert plane.create_site("acme")["job_type"] == "site-create"
