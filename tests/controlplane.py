@@ -111,7 +111,7 @@ class ControlPlane:
             )
         path = "/readyz" if ready else "/healthz"
         until(lambda: self._ended() or self._answers(path), f"{path} to answer", 30, self.log)
-        assert self.process.poll() is None, f"`trueup serve` ended:\n{self.log()}"
+        assert self.process.poll() is None, f"`trueup serve` ended with {self.process.poll()}:\n{self.log()}"
         return self
 
     def kill(self) -> None:

@@ -19,7 +19,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small file system needs root")
     disk = tmp_path / "disk"
     disk.mkdir()
-    argv = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
+    argv = ["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(disk)]
     mounted = subprocess.run(argv, capture_output=True, text=True, check=False)
     if mounted.returncode:
         pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
@@ -31,16 +31,15 @@ def fill(ballast: Path, room: int) -> None:
     """Leave `room` pages free."""
     with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
-            file.write(bytes(4096))
+            file.write(bytes(1 << 20))
     os.truncate(ballast, ballast.stat().st_size // 4096 * 4096 - room * 4096)
 
 
 def test_full(control_plane: MakeControlPlane, fresh_home: Path, small_disk: Path) -> None:
     home = small_disk / "home"
     make_home(fresh_home, home)
-    make_documents = {"nodes/web-1.yaml": node_document(port=closed_port())}
     plane = control_plane(home=home, TRUEUP_WORKERS="0")
-    plane.clone.push(make_documents)
+    plane.clone.push({"nodes/web-1.yaml": node_document(port=closed_port())})
     plane.create_site("before")
     environment = plane.environment_of("before")["id"]
     ballast = small_disk / "ballast"
@@ -52,6 +51,7 @@ def test_full(control_plane: MakeControlPlane, fresh_home: Path, small_disk: Pat
         created = plane.http.post("/api/sites", json={"name": "Full", "slug": f"full-{room}"})
         told += [toggled, created]
         assert plane.http.get("/healthz").status_code == 200
+        assert plane.http.get("/readyz").status_code == 503
         assert_whole(home)
     assert any(answer.status_code == 503 for answer in told)
     assert all(is_answer(answer) for answer in told), [answer.text for answer in told]
