@@ -8,7 +8,7 @@ from uuid import UUID
 
 from reconciler.core.actions import ProvisionNode
 from reconciler.core.fleet import Fleet
-from reconciler.core.jobs import JobStatus, JobType
+from reconciler.core.jobs import JobErrorCode, JobStatus, JobType
 from reconciler.core.plan import Plan, Step
 from reconciler.core.status import EnvironmentStatus
 from reconciler.operations import node_target, target_of
@@ -78,13 +78,19 @@ class Healing:
         for other in self._records.jobs.page(same, limit=20).jobs:
             if other.status in OPEN:
                 return False
-            if other.status is JobStatus.FAILED and other.revision == job.revision:
+            if _failed_at_this(other, job):
                 return other.finished_at is None or other.finished_at + PATIENCE < self._clock()
             return True
         return True
 
 
 _RECONCILING = frozenset(JobType) - {JobType.NODE_OBSERVE, JobType.DRIFT_CHECK, JobType.CACHE_PURGE}
+
+
+def _failed_at_this(other: Job, job: NewJob) -> bool:
+    """Whether trying again would most likely fail again: same desired state, and no hold that is gone by now."""
+    held = other.error_code == JobErrorCode.NODE_ON_HOLD
+    return other.status is JobStatus.FAILED and other.revision == job.revision and not held
 
 
 def _environment_id(step: Step) -> UUID | None:

@@ -142,7 +142,6 @@ def test_lists_the_inventory(installed: Installed) -> None:
     assert "acme/production" in inventory["_meta"]["hostvars"]["web-1"]["trueup_environments"]
 
 
-@pytest.mark.xfail(strict=True, reason="ansible.cfg lacks ignore_patterns = ^__pycache__$ under [inventory]")
 def test_lists_the_inventory_where_its_bytecode_was_compiled(installed: Installed) -> None:
     """As pip leaves it: with a directory ``__pycache__`` beside the script. Each is a copy of its own here."""
     share = installed.workplace / "share"
