@@ -16,12 +16,14 @@ def read_fleet(store: Path) -> Fleet:
     """The fleet in ``store``.
 
     Raises:
-        NotFound: there is nothing at that path.
+        NotFound: there is nothing at that path, or no document in it.
         StoreError: it cannot be read.
     """
     if not store.is_dir():
         raise NotFound(f"There is no store at {store}. Name a bare repository or a directory of documents.")
     revision, found = _of_repository(store) if (store / "HEAD").is_file() else (str(store), list(_of_directory(store)))
+    if not found:
+        raise NotFound(f"{store} holds no documents. Name the directory that has platform.yaml, nodes and sites.")
     return assemble(revision, [one if isinstance(one, Stalled) else parse(one) for one in found])
 
 

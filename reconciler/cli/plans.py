@@ -42,8 +42,6 @@ def validate(
 ) -> None:
     """Check documents against their models and each other; file and line for each problem, exit code 1 if any."""
     fleet = read_fleet(path)
-    if not (fleet.nodes or fleet.sites or fleet.environments or fleet.stalled):
-        raise NotFound(f"{path} holds no documents. Name the directory that has platform.yaml, nodes and sites.")
     if output is not Format.TABLE:
         data([vars(stalled) for stalled in fleet.stalled], output)
     for stalled in fleet.stalled if output is Format.TABLE else ():
