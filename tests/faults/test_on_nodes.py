@@ -1,0 +1,282 @@
+"""Real sites on two real nodes, made through the API, while people, processes and wires misbehave."""
+
+import contextlib
+import html
+import json
+import random
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from reconciler.nodes import processes
+from tests.controlplane import ControlPlane, MakeControlPlane, document_of, run_git, until
+from tests.lab import Lab, Node
+from tests.lab.fixtures import unique_name
+
+pytestmark = pytest.mark.lab
+
+MARK = "/tmp/tu-pwned"
+HOSTILE = f"{{{{ lookup('pipe','touch {MARK}') }}}} $(touch {MARK}) `touch {MARK}`;\"|>&%s \\ ß漢🎉 ../"
+
+
+@dataclass
+class Place:
+    """A control plane with two nodes."""
+
+    plane: ControlPlane
+    nodes: dict[str, Node]
+
+    def make_site(self, slug: str, name: str | None = None) -> dict[str, Any]:
+        """A site that answers: its environment."""
+        job = self.plane.wait_job(self.plane.create_site(slug, name)["id"])
+        assert job["status"] == "succeeded", job
+        return self.plane.environment_of(slug)
+
+    def node_of(self, environment: dict[str, Any]) -> Node:
+        named = {node["id"]: node["name"] for node in self.plane.http.get("/api/nodes").json()}
+        return self.nodes[named[environment["node_id"]]]
+
+    def page(self, environment: dict[str, Any], path: str = "/") -> httpx.Response:
+        host = environment["preview_url"].partition("://")[2]
+        return self.node_of(environment).fetch(path, host=host)
+
+    def manifest(self, environment: dict[str, Any]) -> dict[str, Any]:
+        path = f"/etc/trueup/environments/{environment['id']}.json"
+        found: dict[str, Any] = json.loads(self.node_of(environment).ssh(["cat", path]).stdout)
+        return found
+
+    def sql(self, environment: dict[str, Any], query: str) -> str:
+        database = "wp_" + environment["id"].replace("-", "")[:12]
+        return self.node_of(environment).ssh(["mariadb", "-N", "--raw", database, "-e", query]).stdout.strip()
+
+    def block(self, environment: dict[str, Any]) -> str:
+        return f"/etc/nginx/sites-enabled/trueup-{environment['id']}.conf"
+
+    def touch_block(self, environment: dict[str, Any]) -> None:
+        self.node_of(environment).ssh(f"echo '# by hand' >> {self.block(environment)}")
+
+    def is_touched(self, environment: dict[str, Any]) -> bool:
+        grep = ["grep", "-q", "by hand", self.block(environment)]
+        return self.node_of(environment).ssh(grep, check=False).returncode == 0
+
+    def run(self, answer: httpx.Response) -> dict[str, Any]:
+        """The job of an accepted request, finished."""
+        assert answer.status_code == 202, answer.text
+        return self.plane.wait_job(answer.json()["job_id"])
+
+
+@pytest.fixture(scope="module")
+def place(lab: Lab, provisioned_snapshot: str, shared_control_plane: MakeControlPlane) -> Iterator[Place]:
+    plane = shared_control_plane(TRUEUP_WORKERS="3")
+    key = (plane.home / "ssh" / "id_ed25519.pub").read_text().strip()
+    with contextlib.ExitStack() as stack:
+        nodes = {}
+        for name in ("web-1", "web-2"):
+            nodes[name] = lab.up(unique_name(name), key, snapshot=provisioned_snapshot)
+            stack.callback(nodes[name].down)
+        stack.callback(plane.close)
+        plane.clone.push({f"nodes/{name}.yaml": document_of(node) for name, node in nodes.items()}, "Add two nodes")
+
+        def ready() -> bool:
+            return {node["status"] for node in plane.http.get("/api/nodes").json()} == {"active"}
+
+        until(ready, "both nodes to be provisioned", 120, plane.log)
+        yield Place(plane, nodes)
+
+
+@pytest.fixture(scope="module")
+def hostile(place: Place) -> dict[str, Any]:
+    return place.make_site("hostile", HOSTILE)
+
+
+@pytest.fixture(scope="module")
+def dashed(place: Place, hostile: dict[str, Any]) -> dict[str, Any]:
+    """A site on the other node."""
+    environment = place.make_site("dashed", "--version -rf $HOME")
+    assert environment["node_id"] != hostile["node_id"]
+    return environment
+
+
+def test_a_hostile_title_is_a_title(place: Place, hostile: dict[str, Any], dashed: dict[str, Any]) -> None:
+    for environment, title in ((hostile, HOSTILE), (dashed, "--version -rf $HOME")):
+        stored = place.sql(environment, "SELECT option_value FROM wp_options WHERE option_name = 'blogname'")
+        assert html.unescape(stored) == title
+        page = place.page(environment)
+        assert page.status_code == 200
+    shown = html.unescape(place.page(hostile).text)
+    assert f"touch {MARK}" in shown
+    assert "{{ lookup(" in shown
+    assert not Path(MARK).exists()
+    for node in place.nodes.values():
+        assert node.ssh(["ls", MARK], check=False).returncode == 2
+
+
+@pytest.mark.parametrize(
+    "slug", ["{{ 7*7 }}", "$(id)", "-rf", "../x", "a/b", "a'b", "a\nb", "ä", "a b", "A", "a-", "a" * 64, "", "a\u0000"]
+)
+def test_a_hostile_slug_is_refused(place: Place, slug: str) -> None:
+    answer = place.plane.http.post("/api/sites", json={"name": "Name", "slug": slug})
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request"), answer.text
+
+
+@pytest.mark.parametrize("name", ["one\ntwo", "a\u0000b", "a\u001bb", "", " ", "x" * 10_000])
+def test_a_hostile_name_is_refused(place: Place, name: str) -> None:
+    answer = place.plane.http.post("/api/sites", json={"name": name, "slug": "refused"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request"), answer.text
+
+
+def test_killed_anywhere_on_the_way(place: Place) -> None:
+    dice, plane = random.Random(3), place.plane
+    slugs = [f"killed-{number}" for number in range(5)]
+    for number, slug in enumerate(slugs):
+        job = plane.create_site(slug)
+        time.sleep(number + dice.uniform(0.2, 1.0))
+        plane.kill()
+        plane.restart()
+        ended = plane.wait_job(job["id"], 90)
+        assert (ended["status"], ended["error_code"]) == ("succeeded", None), ended
+        environment = plane.environment_of(slug)
+        assert environment["status"] == "active"
+        assert place.page(environment).status_code == 200
+        assert len(place.manifest(environment)["contents"]) == 1
+        assert len(place.manifest(environment)["releases"]) == 1
+        assert place.sql(environment, "SELECT COUNT(*) FROM wp_users") == "1"
+        assert len(plane.declaring_commits()[job["id"]]) == 1
+        assert processes.marked({processes.JOB_MARK: job["id"]}) == []
+    made = [site["slug"] for site in plane.http.get("/api/sites").json()]
+    assert sorted(made) == sorted(set(made))
+    run_git(plane.store, "fsck", "--strict")
+
+
+def test_ended_in_order_in_the_middle_of_a_run(place: Place) -> None:
+    plane = place.plane
+    job = plane.create_site("stopped")
+    until(lambda: bool(processes.marked({processes.JOB_MARK: job["id"]})), "ansible to run")
+    time.sleep(1.0)
+
+    assert plane.terminate() == 0
+
+    assert processes.marked({processes.JOB_MARK: job["id"]}) == []
+    with plane.opened() as home:
+        (stored,) = [one for one in home.records.jobs.page().jobs if str(one.id) == job["id"]]
+        assert (stored.status, stored.attempt_count, stored.locked_by) == ("queued", 0, None)
+    units = ["systemctl", "list-units", "--plain", "--no-legend", f"trueup-{job['id']}.scope"]
+    assert [node.ssh(units).stdout for node in place.nodes.values()] == ["", ""]
+    plane.restart()
+    assert plane.wait_job(job["id"])["status"] == "succeeded"
+    assert place.page(plane.environment_of("stopped")).status_code == 200
+
+
+def set_mode(place: Place, slug: str, mode: str) -> None:
+    path = f"sites/{slug}/environments/production.yaml"
+    text = place.plane.clone.read(path)
+    lines = text.partition("  reconcile:\n")[0]
+    place.plane.clone.push({path: f"{lines}  reconcile:\n    mode: {mode}\n    reason: a test\n"})
+
+
+def test_healed_reported_or_left_alone(place: Place, hostile: dict[str, Any], dashed: dict[str, Any]) -> None:
+    plane = place.plane
+    paused = plane.environment_of("killed-0")
+    set_mode(place, "dashed", "report")
+    set_mode(place, "killed-0", "paused")
+    for environment in (hostile, dashed, paused):
+        place.touch_block(environment)
+    place.node_of(hostile).ssh(["systemctl", "stop", f"trueup-php@{hostile['id']}.service"])
+
+    until(lambda: not place.is_touched(hostile), "the server block to be put right", 30, plane.log)
+    until(lambda: place.page(hostile).status_code == 200, "the site to be back", 30, plane.log)
+
+    time.sleep(5)  # two more observations
+    assert place.is_touched(dashed)
+    assert place.is_touched(paused)
+    assert plane.http.post(f"/api/environments/{paused['id']}/cache/purge").status_code == 409
+    plan = json.loads(plane.cli("plan", "-o", "json").stdout)
+    verdicts = {step["target"]: step["verdict"] for step in plan["steps"]}
+    assert verdicts == {"dashed/production": "report", "killed-0/production": "paused"}
+    for slug in ("dashed", "killed-0"):
+        set_mode(place, slug, "enforce")
+    until(lambda: not place.is_touched(dashed) and not place.is_touched(paused), "both to be healed", 30, plane.log)
+
+
+def cache_word(place: Place, environment: dict[str, Any]) -> str | None:
+    return place.page(environment).headers.get("x-fastcgi-cache")
+
+
+def test_a_push_is_applied(place: Place, dashed: dict[str, Any]) -> None:
+    place.page(dashed)
+    assert cache_word(place, dashed) == "HIT"
+    path = "sites/dashed/environments/production.yaml"
+    place.plane.clone.replace(path, "fastcgi: true", "fastcgi: false")
+    until(lambda: cache_word(place, dashed) in {None, "OFF"}, "the cache to be off", 30, place.plane.log)
+    assert place.plane.environment_of("dashed")["fastcgi_cache_enabled"] is False
+    answer = place.plane.http.patch(f"/api/environments/{dashed['id']}/cache", json={"fastcgi_cache_enabled": True})
+    assert place.run(answer)["status"] == "succeeded"
+    place.page(dashed)
+    assert cache_word(place, dashed) == "HIT"
+
+
+def test_a_purge_empties_this_cache_alone(place: Place, hostile: dict[str, Any], dashed: dict[str, Any]) -> None:
+    for environment in (hostile, dashed):
+        place.page(environment)
+        assert cache_word(place, environment) == "HIT"
+    answer = place.plane.http.post(f"/api/environments/{hostile['id']}/cache/purge")
+    assert place.run(answer)["status"] == "succeeded"
+    assert cache_word(place, hostile) == "MISS"
+    assert cache_word(place, dashed) == "HIT"
+
+
+def test_a_drift_check_looks_into_the_code(place: Place, dashed: dict[str, Any]) -> None:
+    check = f"/api/environments/{dashed['id']}/drift-check"
+    assert place.run(place.plane.http.post(check))["status"] == "succeeded"
+    assert place.plane.environment_of("dashed")["drift_status"] == "clean"
+    core = f"/var/www/sites/{dashed['id']}/current/wp-includes/version.php"
+    node = place.node_of(dashed)
+    node.ssh(f"cp -p {core} /root/kept && rm {core} && sed 's/<?php/<?php \\/\\/ x/' /root/kept > {core}")
+    assert place.run(place.plane.http.post(check))["status"] == "succeeded"
+    drifted = place.plane.environment_of("dashed")
+    assert drifted["drift_status"] == "drifted"
+    assert drifted["drift_checked_at"]
+    told = json.loads(place.plane.cli("drift", "dashed/production", "-o", "json").stdout)
+    assert "version.php" in json.dumps(told)
+
+
+def test_an_unreachable_node_is_nobody_elses_trouble(
+    place: Place, hostile: dict[str, Any], dashed: dict[str, Any]
+) -> None:
+    plane, node = place.plane, place.node_of(dashed)
+    flip = {"redis_cache_enabled": False}
+    node.freeze()
+    try:
+        began = time.monotonic()
+        job = plane.http.patch(f"/api/environments/{dashed['id']}/cache", json=flip).json()["job_id"]
+        until(lambda: plane.job(job)["error_code"] is not None, "the attempt to fail", 30, plane.log)
+        assert time.monotonic() - began < 30
+        assert plane.job(job)["error_code"] == "ANSIBLE_HOST_UNREACHABLE"
+        assert plane.job(job)["status"] == "queued"
+        assert "does not answer" in plane.job(job)["error_message"]
+
+        other = place.run(plane.http.patch(f"/api/environments/{hostile['id']}/cache", json=flip))
+        assert other["status"] == "succeeded"
+        assert place.page(hostile).status_code == 200
+        statuses = {one["name"]: one["status"] for one in plane.http.get("/api/nodes").json()}
+        assert sorted(statuses.values()) == ["active", "unreachable"]
+    finally:
+        node.thaw()
+    bring_forward(plane, job)
+    assert plane.wait_job(job)["status"] == "succeeded"
+    assert place.manifest(dashed)["variables"]["redis_cache"] is False
+
+
+def bring_forward(plane: ControlPlane, job: str) -> None:
+    """The minute until the next attempt is over."""
+    with contextlib.closing(sqlite3.connect(plane.home / "trueup.db", timeout=10)) as connection, connection:
+        done = connection.execute(
+            "UPDATE jobs SET run_after = created_at WHERE replace(id, '-', '') = ?", [job.replace("-", "")]
+        )
+        assert done.rowcount == 1
