@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reconciler import artifacts
-from reconciler.core.errors import TrueupError
+from reconciler.core.errors import NotFound, TrueupError
 from reconciler.inventory import inventory_of
 from reconciler.reading import read_fleet
 
@@ -27,6 +27,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         fleet = read_fleet(Path(os.environ.get("TRUEUP_STORE") or home / "store.git"))
         archives = artifacts.host_variables(home / "artifacts")
+    except NotFound as error:
+        sys.stderr.write(f"{error.message} Set TRUEUP_STORE or TRUEUP_HOME, or run `trueup init`.\n")
+        return 1
     except TrueupError as error:
         sys.stderr.write(f"{error.message}\n")
         return 1

@@ -156,7 +156,8 @@ def test_stalled_documents_are_left_out_with_a_word_and_the_rest_goes_on(
 
 def test_without_a_store_the_message_says_what_to_do(tmp_path: Path) -> None:
     done = ansible("--list", home=tmp_path)
-    assert f"There is no store at {tmp_path}/store.git. Set TRUEUP_STORE" in done.stderr
+    assert f"There is no store at {tmp_path}/store.git." in done.stderr
+    assert "Set TRUEUP_STORE or TRUEUP_HOME" in done.stderr
     assert "web-1" not in done.stdout
 
 
