@@ -84,8 +84,8 @@ def test_a_deep_look_finds_every_changed_file(hosting: Hosting) -> None:
         mkdir -p wp-content/plugins/mine/deep wp-content/plugins/hollow && touch wp-content/plugins/mine/deep/a.php &&
         cp wp-content/index.php wp-content/themes/index.mine && echo '//' >> wp-content/themes/index.mine &&
         mv wp-content/themes/index.mine wp-content/themes/index.php && rm wp-content/plugins/akismet/akismet.php &&
-        mkdir -p {uploads}/2026 && echo '<?php evil();' > {uploads}/2026/a.php && echo '<?php // Silence is golden.' >
-        {uploads}/index.php && echo text > {uploads}/a.txt""".replace(" >\n        ", " > ")
+        mkdir -p {uploads}/2026 && echo '<?php evil();' > {uploads}/2026/a.php &&
+        echo '<?php // Silence is golden.' > {uploads}/index.php && echo text > {uploads}/a.txt"""
     )
     differences = hosting.look(KEY, deep=True).differences
     assert differences is not None
