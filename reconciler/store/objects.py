@@ -91,6 +91,8 @@ class Objects:
                 if revision == MAIN:
                     raise StoreError(f"The store {self.path} has no branch main. Put the store back.") from error
                 raise NotFound(f"`{revision}` names no commit of the store.") from error
+            except OSError as error:
+                raise StoreError(f"Git cannot read {self.path}: {error.strerror}. Put the store back.") from error
         # GitPython answers with bytes where its annotation says text.
         return os.fsdecode(found)
 

@@ -107,7 +107,7 @@ def test_a_store_that_is_gone(control_plane: MakeControlPlane) -> None:
     aside = plane.store.with_suffix(".aside")
     plane.store.rename(aside)
 
-    assert plane.http.get("/readyz").status_code == 503
+    assert plane.http.get("/readyz").status_code == 503, plane.log()
     refused = plane.http.post("/api/sites", json={"name": "Acme", "slug": "acme"})
     assert (refused.status_code, refused.json()["code"]) == (503, "store_error"), refused.text
     said = plane.command("status", check=False)
