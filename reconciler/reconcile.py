@@ -108,7 +108,7 @@ class Tools:
     def _fetch_artifacts(self, action: Action) -> None:
         """Archives come to this host once; nodes never download."""
         fetch_wp_cli(self._settings.artifacts)
-        if isinstance(action, ConfigureEnvironment):
+        if isinstance(action, ConfigureEnvironment | ProvisionNode):
             fetch_wordpress(action.variables.wordpress_version, self._settings.artifacts)
 
     def target(self, node: NodeEntry) -> Target:

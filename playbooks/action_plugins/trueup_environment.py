@@ -8,7 +8,6 @@ The WordPress archive is sent only if the node answers that it lacks that versio
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import re
@@ -90,19 +89,10 @@ class ActionModule(ActionBase):
 
     def _send(self, version):
         """Where the node has the archive of ``version`` now, and what it must be."""
-        archive = self._task.args["artifacts"].get("wordpress", {}).get(version)
-        if not archive:
-            raise AnsibleActionFail(
-                f"WordPress {version} is neither on the node nor among trueup_artifacts. "
-                "Fetch it on the control plane, or choose a version that is there."
-            )
-        with open(archive["path"], "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != archive["sha256"]:
-            raise AnsibleActionFail(
-                f"{archive['path']} has sha256 {found}, but its pin says {archive['sha256']}. "
-                "Delete it and let it be fetched again."
-            )
+        try:
+            archive = _shared("trueup_archive").checked(self._task.args["artifacts"], version)
+        except (LookupError, ValueError) as error:
+            raise AnsibleActionFail(str(error)) from error
         remote = self._connection._shell.join_path(self._connection._shell.tmpdir, "wordpress.tar.gz")
         self._transfer_file(archive["path"], remote)
         return {"path": remote, "sha256": archive["sha256"]}

@@ -277,6 +277,7 @@ class Fleet:
             address=node.manifest.spec.address,
             ssh_port=node.manifest.spec.ssh.port,
             redis_memory_percent=node.manifest.spec.redis.memory_percent,
+            wordpress_version=self.platform.spec.wordpress.version,
         )
 
 

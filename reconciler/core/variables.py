@@ -80,6 +80,8 @@ class NodeVariables(_Variables):
     address: str
     ssh_port: int
     redis_memory_percent: int
+    wordpress_version: str
+    """Kept ready for new sites: the platform's version."""
     job: Job | None = None
 
     def digest(self) -> str:

@@ -50,6 +50,7 @@ def node_variables(node: Node, **overrides: Any) -> dict[str, Any]:
         "address": node.address,
         "ssh_port": node.ssh_port,
         "redis_memory_percent": 10,
+        "wordpress_version": "7.1.1",
     }
     variables = NodeVariables.model_validate({**base, **overrides})
     return variables.model_dump(mode="json", exclude={"job"})

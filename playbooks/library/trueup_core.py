@@ -1,0 +1,74 @@
+#!/usr/bin/python
+# Copyright the Trueup contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps the pristine tree of a WordPress version on this node, so that its first site needn't wait for it."""
+
+from __future__ import annotations
+
+import os
+
+from ansible.module_utils import trueup_environment_core as core
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.trueup_environment_run import Failure, Run
+from ansible.module_utils.trueup_fence import Fence, Refused
+
+DOCUMENTATION = r"""
+module: trueup_core
+short_description: Keep a WordPress version ready on the node
+options:
+  version:
+    description: The WordPress version.
+    type: str
+    required: true
+  artifacts:
+    description: For the action plugin. Archives on the controller.
+    type: dict
+  archive:
+    description: Set by the action plugin when the module wanted it. C(path) on the node and C(sha256).
+    type: dict
+  job:
+    description: Who runs; see C(trueup_fence).
+    type: dict
+author: Trueup
+"""
+
+EXAMPLES = r"""
+- name: Keep the WordPress of new sites ready
+  trueup_core:
+    version: 7.1.1
+    artifacts: "{{ trueup_artifacts }}"
+"""
+
+RETURN = r"""
+wanted: {description: The version whose archive has to be sent first., type: str, returned: when missing}
+"""
+
+PENDING = "/etc/trueup/node.pending"
+
+
+def main():
+    options = {
+        "version": {"type": "str", "required": True},
+        "artifacts": {"type": "dict"},
+        "archive": {"type": "dict"},
+        "job": {"type": "dict"},
+    }
+    module = AnsibleModule(options, supports_check_mode=True)
+    os.umask(0o022)
+    version, archive = module.params["version"], module.params["archive"]
+    if core.has(version) or module.check_mode:
+        module.exit_json(changed=not core.has(version))
+    if not archive:
+        module.exit_json(changed=False, wanted=version)
+    run = Run(False, PENDING, module.params["job"])
+    try:
+        with Fence("node", module.params["job"]) as fence:
+            run.inherited = (fence.handle,)
+            core.unpack(run, version, archive)
+    except (Failure, Refused) as error:
+        module.fail_json(msg=str(error), **error.facts)
+    module.exit_json(changed=run.changed)
+
+
+if __name__ == "__main__":
+    main()
