@@ -153,7 +153,7 @@ def _run(clock: Clock) -> dict:
         node = Lab().up(NODE, (HOME / "ssh" / "id_ed25519.pub").read_text().strip(), persist=True)
     with clock.step("Starting the API, the workers and the loop"):
         trueup.serve()
-    with clock.step(f"Adding the server at {node.address} by its host key's fingerprint, and provisioning it"):
+    with clock.step(f"Adding {node.address} by its host key's fingerprint, provisioning it"):
         fingerprint = _fingerprint(node.host_key)
         trueup.command("node", "add", "web-1", "--address", node.address, "--fingerprint", fingerprint, "--wait")
     with clock.step("Logging in over HTTP and creating a site: POST /api/sites"):
