@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -123,14 +124,20 @@ class Tools:
         self._runner.close()
         self._connections.close()
 
-    def _placed(self, fleet: Fleet) -> dict[UUID, str]:
-        observations = self.state.records.observations.all()
-        return {
-            UUID(environment_id): node.slug
-            for node in fleet.nodes.values()
-            if (seen := observations.get(node.id)) and seen.observed
-            for environment_id in seen.observed.environments
-        }
+    def _placed(self, fleet: Fleet) -> Callable[[UUID], str | None]:
+        """Where environments were last seen; the records are read when the first is asked for."""
+
+        @cache
+        def places() -> dict[UUID, str]:
+            observations = self.state.records.observations.all()
+            return {
+                UUID(environment_id): node.slug
+                for node in fleet.nodes.values()
+                if (seen := observations.get(node.id)) and seen.observed
+                for environment_id in seen.observed.environments
+            }
+
+        return lambda environment_id: places().get(environment_id)
 
 
 def _extra_vars(action: Action, run: Run) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -125,17 +125,21 @@ def decide(
     now: datetime,
     *,
     deliberate: frozenset[UUID] = frozenset(),
-    placed: Mapping[UUID, str] | None = None,
+    placed: Callable[[UUID], str | None] = lambda _environment_id: None,
 ) -> Plan:
     """The plan that makes the observed nodes what the fleet says.
 
     Args:
         observed: by node name. A node that isn't in it wasn't asked: nothing is decided for it.
         deliberate: environments or nodes that a person asked to apply now; their mode ``report`` doesn't hold.
-        placed: where each environment was last seen (node name), for those seen on a node that is not in
-            ``observed`` or gave no answer.
+        placed: the node where an environment was last seen; asked only for one that is missing where it should be
+            and that no node in ``observed`` has.
     """
-    seen = dict(placed or {}) | _placements(observed)
+    seen = _placements(observed)
+
+    def where(environment_id: UUID) -> str | None:
+        return seen.get(environment_id) or placed(environment_id)
+
     steps: list[Step] = []
     silent: list[Silent] = []
     for node in sorted(fleet.nodes.values(), key=lambda node: node.slug):
@@ -146,7 +150,7 @@ def decide(
         elif answer is not None:
             steps += _node_steps(fleet, node, answer, roles, now, deliberate)
             for environment in sorted(environments, key=lambda environment: environment.key):
-                steps += _environment_steps(fleet, environment, node, answer, roles, now, deliberate, seen)
+                steps += _environment_steps(fleet, environment, node, answer, roles, now, deliberate, where)
     steps.sort(key=lambda step: (isinstance(step.action, ConfigureEnvironment), step.action.target))
     return Plan(fleet.revision, tuple(steps), tuple(silent), tuple(_orphans(fleet, observed)), fleet.stalled)
 
@@ -182,7 +186,7 @@ def _environment_steps(
     roles: Roles,
     now: datetime,
     deliberate: frozenset[UUID],
-    seen: Mapping[UUID, str],
+    where: Callable[[UUID], str | None],
 ) -> Iterator[Step]:
     if environment.stalled or node.manifest.spec.state != "active":
         return
@@ -194,7 +198,7 @@ def _environment_steps(
     verdict, reason = _verdict(
         environment.manifest.spec.reconcile, answer.hold, changes, now, environment.id in deliberate
     )
-    if harm := _harm(environment, variables, node, answer, there, seen):
+    if harm := _harm(environment, variables, node, answer, there, where):
         verdict, reason = Verdict.BLOCKED, harm
     yield Step(ConfigureEnvironment(node.slug, node.id, environment.id, variables), changes, verdict, reason)
 
@@ -205,12 +209,11 @@ def _harm(
     node: NodeEntry,
     answer: ObservedNode,
     there: ObservedEnvironment | None,
-    seen: Mapping[UUID, str],
+    where: Callable[[UUID], str | None],
 ) -> str | None:
     """Why applying now would lose something or cannot work."""
-    elsewhere = seen.get(environment.id, node.slug)
     # Creating it here would show an empty site where the real one is a node away.
-    if there is None and elsewhere != node.slug:
+    if there is None and (elsewhere := where(environment.id)) not in {None, node.slug}:
         return f"{environment.key} is on node {elsewhere}. Set spec.node back to {elsewhere}."
     if answer.applied is None:
         return f"Node {node.slug} is not provisioned yet."

@@ -117,7 +117,7 @@ def test_environment_that_is_on_another_node_is_not_made_again() -> None:
     ]
     environment = moved.environments_by_key["acme/production"]
     silent: dict[str, Answer] = {"web-1": Unreachable(since=NOW, reason="timeout"), "web-2": empty}
-    plan = decide(moved, silent, ROLES, NOW, placed={environment.id: "web-1"})
+    plan = decide(moved, silent, ROLES, NOW, placed={environment.id: "web-1"}.get)
     assert [s.verdict for s in plan.steps] == [Verdict.BLOCKED]
 
 
