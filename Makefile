@@ -4,6 +4,8 @@ PY := .venv/bin/python
 # The npm package first where npm is there; both are pinned and checked.
 export TRUEUP_ARTIFACT_SOURCES ?= $(if $(shell command -v npm),npm$(,)wordpress.org$(,)github,wordpress.org$(,)github$(,)npm)
 , := ,
+# The certificates that this machine trusts, a company proxy's among them.
+export UV_SYSTEM_CERTS ?= 1
 # Archives and the lab's base image, kept across checkouts.
 export TRUEUP_CACHE ?= $(if $(shell test -w /var/cache && echo 1),/var/cache/trueup,$(HOME)/.cache/trueup)
 
