@@ -192,15 +192,18 @@ def test_healed_reported_or_left_alone(place: Place, hostile: dict[str, Any], da
     until(lambda: not place.is_touched(hostile), "the server block to be put right", 30, plane.log)
     until(lambda: place.page(hostile).status_code == 200, "the site to be back", 30, plane.log)
 
-    time.sleep(5)  # two more observations
-    assert place.is_touched(dashed)
-    assert place.is_touched(paused)
-    assert plane.http.post(f"/api/environments/{paused['id']}/cache/purge").status_code == 409
-    plan = json.loads(plane.cli("plan", "-o", "json").stdout)
-    verdicts = {step["target"]: step["verdict"] for step in plan["steps"]}
-    assert verdicts == {"dashed/production": "report", "resting/production": "paused"}
-    for slug in ("dashed", "resting"):
-        set_mode(place, slug, "enforce")
+    try:
+        time.sleep(5)  # two more observations
+        assert place.is_touched(dashed)
+        assert place.is_touched(paused)
+        assert plane.http.post(f"/api/environments/{paused['id']}/cache/purge").status_code == 409
+        plan = plane.cli("plan", "-o", "json")
+        assert plan.exit_code == 0, plan.output + repr(plan.exception)
+        verdicts = {step["target"]: step["verdict"] for step in json.loads(plan.stdout)["steps"]}
+        assert verdicts == {"dashed/production": "report", "resting/production": "paused"}
+    finally:
+        for slug in ("dashed", "resting"):
+            set_mode(place, slug, "enforce")
     until(lambda: not place.is_touched(dashed) and not place.is_touched(paused), "both to be healed", 30, plane.log)
 
 
