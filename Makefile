@@ -6,6 +6,8 @@ export TRUEUP_ARTIFACT_SOURCES ?= $(if $(shell command -v npm),npm$(,)wordpress.
 , := ,
 # The certificates that this machine trusts, a company proxy's among them.
 export UV_SYSTEM_CERTS ?= 1
+# Or every start of every command compiles its imports again.
+unexport PYTHONDONTWRITEBYTECODE
 # Archives and the lab's base image, kept across checkouts.
 export TRUEUP_CACHE ?= $(if $(shell test -w /var/cache && echo 1),/var/cache/trueup,$(HOME)/.cache/trueup)
 

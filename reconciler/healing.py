@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -20,24 +21,32 @@ PATIENCE = timedelta(minutes=30)
 """How long the loop waits after a reconcile of a target failed for good, unless desired state moved meanwhile."""
 
 
+@dataclass(frozen=True)
+class Enqueued:
+    """``jobs``: the ids of the new ones. ``waiting``: a target has an open job that may not have seen this plan."""
+
+    jobs: tuple[UUID, ...]
+    waiting: bool
+
+
 class Healing:
     def __init__(self, records: Records, clock: Callable[[], datetime], new_id: Callable[[], UUID]) -> None:
         self._records = records
         self._clock = clock
         self._new_id = new_id
 
-    def enqueue(self, plan: Plan, fleet: Fleet) -> list[UUID]:
-        """Insert a job for each step to apply that nobody works on already; the new jobs' ids."""
+    def enqueue(self, plan: Plan, fleet: Fleet) -> Enqueued:
+        """Insert a job for each step to apply that nobody works on already."""
         statuses = self._records.statuses.all() if plan.to_apply else {}
         failed = {id_ for id_, row in statuses.items() if row.status == EnvironmentStatus.FAILED}
         jobs = [self._job(step, fleet) for step in plan.to_apply if _environment_id(step) not in failed]
-        wanted = [job for job in jobs if self._is_wanted(job)]
-        if not wanted:
-            return []
-        enqueued = self._records.jobs.enqueue_all(wanted, self._clock())
+        others = {job.id: self._other(job) for job in jobs}
+        wanted = [job for job in jobs if self._is_wanted(job, others[job.id])]
+        enqueued = self._records.jobs.enqueue_all(wanted, self._clock()) if wanted else []
         for job in enqueued:
             self._audit(job)
-        return [job.id for job in enqueued]
+        waiting = any(other is not None and other.status in OPEN for other in others.values())
+        return Enqueued(tuple(job.id for job in enqueued), waiting)
 
     def _audit(self, job: Job) -> None:
         entry = Entry(
@@ -71,16 +80,20 @@ class Healing:
             dedupe_key=f"heal:{environment_id or step.action.node_id}",
         )
 
-    def _is_wanted(self, job: NewJob) -> bool:
-        """Not while a job that will reconcile the target anyway is open, nor right after one failed for good."""
+    def _other(self, job: NewJob) -> Job | None:
+        """The latest job that reconciles the same target."""
         types = frozenset({JobType.NODE_PROVISION}) if job.environment_id is None else _RECONCILING
         same = JobFilter(environment_id=job.environment_id, node_id=job.node_id, job_types=types)
-        for other in self._records.jobs.page(same, limit=20).jobs:
-            if other.status in OPEN:
-                return False
-            if _failed_at_this(other, job):
-                return other.finished_at is None or other.finished_at + PATIENCE < self._clock()
+        return next(iter(self._records.jobs.page(same, limit=1).jobs), None)
+
+    def _is_wanted(self, job: NewJob, other: Job | None) -> bool:
+        """Not while a job that will reconcile the target anyway is open, nor right after one failed for good."""
+        if other is None:
             return True
+        if other.status in OPEN:
+            return False
+        if _failed_at_this(other, job):
+            return other.finished_at is None or other.finished_at + PATIENCE < self._clock()
         return True
 
 

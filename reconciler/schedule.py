@@ -11,6 +11,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from reconciler.core.errors import TrueupError
+from reconciler.core.fleet import Fleet
 from reconciler.core.jobs import JobType
 from reconciler.dispatch import Dispatcher
 from reconciler.healing import Healing
@@ -53,6 +54,7 @@ class Schedule:
         self._records = tools.state.records
         self._holder = identity("schedule")
         self._revision: str | None = None
+        self._told: str | None = None
         # One thread: ticks never overlap, so neither do two looks at the same revision.
         self._scheduler = BackgroundScheduler(
             executors={"default": ThreadPoolExecutor(1)},
@@ -105,17 +107,26 @@ class Schedule:
         fleet = self._tools.state.fleet()
         if fleet.revision == self._revision:
             return
-        for stalled in fleet.stalled:
-            log.warning("document stalled", document=str(stalled))
+        self._tell(fleet)
         remembered = self._tools.remembered(fleet)
         plan = self._tools.decide(fleet, remembered)
-        healed = self._healing.enqueue(plan, fleet)
+        enqueued = self._healing.enqueue(plan, fleet)
         unseen = [node.id for node in fleet.nodes.values() if node.slug not in remembered and not node.stalled]
         self._observe(unseen)
-        log.info("store read", revision=fleet.revision[:12], jobs=len(healed))
-        self._revision = fleet.revision
-        if healed or unseen:
+        if enqueued.jobs or unseen:
+            log.info("desired state moved", revision=fleet.revision[:12], jobs=len(enqueued.jobs))
             self._dispatcher.wake_here()
+        # A job that runs may have looked at the store before this commit: look again once it has ended.
+        self._revision = None if enqueued.waiting else fleet.revision
+
+    def _tell(self, fleet: Fleet) -> None:
+        """Each revision once, with what is wrong in it."""
+        if fleet.revision == self._told:
+            return
+        self._told = fleet.revision
+        log.info("store read", revision=fleet.revision[:12])
+        for stalled in fleet.stalled:
+            log.warning("document stalled", document=str(stalled))
 
     def observe_tick(self) -> None:
         """A look at every node in use."""

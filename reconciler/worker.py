@@ -135,14 +135,19 @@ class Worker:
         node = fleet.nodes.get(node_id)
         if node is None or node.stalled:
             return Succeeded()
+        records = self._tools.state.records
+        before = records.observations.latest(node_id)
         answers = self._tools.observe([node])
         if isinstance(answers[node.slug], Unreachable):
             log.warning("node unreachable", node=node.slug)
             return Succeeded({"unreachable": True})
-        healed = self._healing.enqueue(self._tools.decide(fleet, answers), fleet)
+        if before is not None and not before.reachable:
+            log.info("node is back", node=node.slug)
+            records.jobs.hurry(node_id, JobErrorCode.ANSIBLE_HOST_UNREACHABLE, self._clock())
+        healed = self._healing.enqueue(self._tools.decide(fleet, answers), fleet).jobs
         if healed:
             log.info("drift found", node=node.slug, jobs=[str(id_) for id_ in healed])
-            self._dispatcher.wake_here()
+        self._dispatcher.wake_here()
         return Succeeded({"healing": [str(id_) for id_ in healed]})
 
     @contextmanager

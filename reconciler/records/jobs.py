@@ -174,6 +174,17 @@ class Jobs:
         """Cancel a queued job at once; ask the worker of a running one to stop it (its heartbeat tells)."""
         return write(self._engine, lambda connection: _cancel(connection, job_id, now))
 
+    def hurry(self, node_id: UUID, error_code: str, now: datetime) -> int:
+        """Let the node's jobs that wait for another attempt after this error run now; how many there are."""
+        query = update(jobs).where(
+            jobs.c.node_id == node_id,
+            jobs.c.status == JobStatus.QUEUED,
+            jobs.c.error_code == error_code,
+            jobs.c.run_after > now,
+        )
+        query = query.values(run_after=now, updated_at=now)
+        return write(self._engine, lambda connection: connection.execute(query).rowcount)
+
     def get(self, job_id: UUID) -> Job:
         found = self._all(select(jobs).where(jobs.c.id == job_id))
         if not found:

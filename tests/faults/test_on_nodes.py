@@ -4,7 +4,6 @@ import contextlib
 import html
 import json
 import random
-import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -271,15 +270,6 @@ def test_an_unreachable_node_is_nobody_elses_trouble(
         assert sorted(statuses.values()) == ["active", "unreachable"]
     finally:
         node.thaw()
-    bring_forward(plane, job)
-    assert plane.wait_job(job)["status"] == "succeeded"
+    # Seen again, it doesn't wait for the minute that was to pass before the next attempt.
+    assert plane.wait_job(job, patience_s=40)["status"] == "succeeded"
     assert place.manifest(dashed)["variables"]["redis_cache"] is False
-
-
-def bring_forward(plane: ControlPlane, job: str) -> None:
-    """The minute until the next attempt is over."""
-    with contextlib.closing(sqlite3.connect(plane.home / "trueup.db", timeout=10)) as connection, connection:
-        done = connection.execute(
-            "UPDATE jobs SET run_after = created_at WHERE replace(id, '-', '') = ?", [job.replace("-", "")]
-        )
-        assert done.rowcount == 1

@@ -208,3 +208,23 @@ def test_the_answer_is_what_a_fresh_look_finds(engine: Engine, jobs: Jobs, queue
     ended = queue.finish(job.id, claimed.fence, Succeeded({"url": "http://x"}), after(seconds=2))
     assert ended == Jobs(engine).get(job.id)
     assert replace(ended, result=None) != ended
+
+
+def test_what_waits_for_a_node_that_is_back_runs_at_once(jobs: Jobs, queue: Queue) -> None:
+    node, other = uuid4(), uuid4()
+    away, failed, elsewhere = (new_job(node_id=where) for where in (node, node, other))
+    for job, code in (
+        (away, "ANSIBLE_HOST_UNREACHABLE"),
+        (failed, "ANSIBLE_HOST_FAILED"),
+        (elsewhere, "ANSIBLE_HOST_UNREACHABLE"),
+    ):
+        jobs.enqueue(job, NOON)
+        claimed = queue.claim("w", NOON)
+        assert claimed is not None
+        queue.finish(job.id, claimed.fence, Failed(code, "no"), NOON)
+    assert queue.claim("w", after(seconds=10)) is None
+    assert jobs.hurry(node, "ANSIBLE_HOST_UNREACHABLE", after(seconds=10)) == 1
+    claimed = queue.claim("w", after(seconds=10))
+    assert claimed is not None
+    assert claimed.job.id == away.id
+    assert queue.claim("w", after(seconds=10)) is None

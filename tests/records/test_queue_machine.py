@@ -7,6 +7,7 @@ import tempfile
 from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -36,6 +37,7 @@ class JobStore(RuleBasedStateMachine):
         self.claims: list[Claimed] = []
         self.ended: dict[object, Job] = {}
         self.fence = 0
+        self.made = 0
 
     @initialize()
     def begin(self) -> None:
@@ -58,9 +60,11 @@ class JobStore(RuleBasedStateMachine):
     )
     def enqueue(self, site: str, node: str, declared: bool, key: str | None, delay: int) -> None:
         queued = [job for job in self.all() if job.status is JobStatus.QUEUED and key and job.dedupe_key == key]
+        self.made += 1
         new = new_job(
             f"site:{site}",
             Lock(f"node:{node}", 2),
+            id=UUID(int=self.made),  # a random one would order jobs of the same moment differently each time
             declared=declared,
             dedupe_key=key,
             run_after=self.now + timedelta(seconds=delay),
