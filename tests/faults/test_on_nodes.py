@@ -271,5 +271,5 @@ def test_an_unreachable_node_is_nobody_elses_trouble(
     finally:
         node.thaw()
     # Seen again, it doesn't wait for the minute that was to pass before the next attempt.
-    assert plane.wait_job(job, patience_s=40)["status"] == "succeeded"
+    assert plane.wait_job(job)["status"] == "succeeded"
     assert place.manifest(dashed)["variables"]["redis_cache"] is False
