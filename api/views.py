@@ -10,7 +10,7 @@ from uuid import UUID
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from reconciler.core.fleet import EnvironmentEntry, NodeEntry, SiteEntry
+from reconciler.core.entries import EnvironmentEntry, NodeEntry, SiteEntry
 from reconciler.core.jobs import JobStatus, JobType
 from reconciler.core.manifests import EnvironmentType, Metadata, PromotionPreset, id_of
 from reconciler.core.status import DriftStatus, EnvironmentStatus, NodeStatus

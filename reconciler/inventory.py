@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from reconciler.core.fleet import EnvironmentEntry, Fleet, NodeEntry
+from reconciler.core.entries import EnvironmentEntry, NodeEntry
+from reconciler.core.fleet import Fleet
 
 
 @dataclass(frozen=True)

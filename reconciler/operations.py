@@ -16,8 +16,9 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
+from reconciler.core.entries import EnvironmentEntry
 from reconciler.core.errors import Conflict, Invalid, NotFound, TrueupError
-from reconciler.core.fleet import EnvironmentEntry, Fleet
+from reconciler.core.fleet import Fleet
 from reconciler.core.intents import AddNode, CreateSite, Edit, Intent, SetCache, evaluate, refuse_untouchable
 from reconciler.core.jobs import JobErrorCode, JobStatus, JobType
 from reconciler.core.status import EnvironmentStatus, summarize

@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from reconciler.core.entries import Document, Stalled, parse
 from reconciler.core.errors import NotFound, StoreError
-from reconciler.core.fleet import Document, Fleet, Stalled, assemble, parse
+from reconciler.core.fleet import Fleet, assemble
 from reconciler.store import documents
 from reconciler.store.repository import Repository
 

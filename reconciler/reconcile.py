@@ -13,7 +13,8 @@ from uuid import UUID
 from reconciler.artifacts import fetch_wordpress, fetch_wp_cli, host_variables
 from reconciler.core.actions import Action, ConfigureEnvironment, ProvisionNode, PurgeCache
 from reconciler.core.changes import Cause
-from reconciler.core.fleet import EnvironmentEntry, Fleet, NodeEntry
+from reconciler.core.entries import EnvironmentEntry, NodeEntry
+from reconciler.core.fleet import Fleet
 from reconciler.core.jobs import JobErrorCode
 from reconciler.core.observed import ObservedNode, Unreachable
 from reconciler.core.plan import Answer, Plan, Roles, Step, Verdict, decide

@@ -11,7 +11,8 @@ from uuid import UUID
 
 from sqlalchemy import Engine
 
-from reconciler.core.fleet import Document, Entry, Fleet, Parsed, Stalled, assemble, parse
+from reconciler.core.entries import Document, Entry, Parsed, Stalled, parse
+from reconciler.core.fleet import Fleet, assemble
 from reconciler.core.jobs import JobStatus
 from reconciler.core.plan import Answer
 from reconciler.core.status import DriftStatus, EnvironmentStatus, NodeStatus, node_status, site_status

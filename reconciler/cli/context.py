@@ -15,8 +15,9 @@ from uuid import UUID, uuid4
 
 from pydantic import ValidationError
 
+from reconciler.core.entries import EnvironmentEntry, NodeEntry
 from reconciler.core.errors import Invalid, NotFound
-from reconciler.core.fleet import EnvironmentEntry, Fleet, NodeEntry
+from reconciler.core.fleet import Fleet
 from reconciler.home import Home, clock
 from reconciler.operations import Actor
 from reconciler.records.jobs import FINISHED, Job

@@ -13,8 +13,9 @@ from reconciler.cli.context import actor, environment_named, node_named, opened,
 from reconciler.cli.jobs import finish
 from reconciler.cli.output import Format, Output, data, fail, show
 from reconciler.core import views
+from reconciler.core.entries import EnvironmentEntry
 from reconciler.core.errors import Invalid, NotFound
-from reconciler.core.fleet import EnvironmentEntry, Fleet
+from reconciler.core.fleet import Fleet
 from reconciler.core.plan import Plan, Verdict, plan_data
 from reconciler.home import Home
 from reconciler.reading import read_fleet

@@ -6,156 +6,28 @@ its last good shape for readers, and nothing is decided for it. The rest of the 
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 from uuid import UUID, uuid5
 
-from pydantic import ValidationError
-
 from reconciler.core import variables
-from reconciler.core.errors import NotFound
-from reconciler.core.manifests import (
-    SLUG_PATTERN,
-    Environment,
-    EnvironmentType,
-    Manifest,
-    Node,
-    Platform,
-    Site,
-    id_of,
-    model_for,
-    slugs_of,
+from reconciler.core.consistency import problems_of
+from reconciler.core.entries import (
+    Entry,
+    EnvironmentEntry,
+    NodeEntry,
+    Parsed,
+    PlatformEntry,
+    SiteEntry,
+    Stalled,
 )
-
-Location = tuple[str | int, ...]
-
-
-@dataclass(frozen=True)
-class Document:
-    """One YAML document as data; ``line_of`` tells the line (from 1) of a place in it, when asked."""
-
-    path: str
-    data: object
-    line_of: Callable[[Location], int | None]
-
-
-@dataclass(frozen=True)
-class Stalled:
-    """Why nothing is decided for the document at ``path``."""
-
-    path: str
-    line: int | None
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.path}:{self.line or 1}: {self.message}"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A document that parsed."""
-
-    path: str
-    id: UUID
-    slug: str
-    stalled: Stalled | None = field(default=None, compare=False, kw_only=True)
-    line_of: Callable[[Location], int | None] = field(
-        default=lambda _location: None, compare=False, repr=False, kw_only=True
-    )
-
-
-@dataclass(frozen=True)
-class PlatformEntry(Entry):
-    manifest: Platform
-
-
-@dataclass(frozen=True)
-class NodeEntry(Entry):
-    manifest: Node
-
-
-@dataclass(frozen=True)
-class SiteEntry(Entry):
-    manifest: Site
-
-    @property
-    def name(self) -> str:
-        return self.manifest.metadata.name or self.slug
-
-
-@dataclass(frozen=True)
-class EnvironmentEntry(Entry):
-    manifest: Environment
-    site: str
-    """The slug of the site, from the path."""
-
-    @property
-    def name(self) -> str:
-        return self.manifest.metadata.name or self.slug
-
-    @property
-    def key(self) -> str:
-        """How people name it: ``acme/production``."""
-        return f"{self.site}/{self.slug}"
-
+from reconciler.core.errors import NotFound
+from reconciler.core.manifests import EnvironmentType, Platform
 
 _E = TypeVar("_E", bound=Entry)
-
-Parsed = PlatformEntry | NodeEntry | SiteEntry | EnvironmentEntry
-
-
-def parse(document: Document) -> Parsed | Stalled | None:
-    """One document against its model. None: the path is outside the store's layout and none of our business."""
-    model = model_for(document.path)
-    if model is None:
-        return _misplaced(document.path)
-    if bad := [slug for slug in slugs_of(document.path).values() if not _is_slug(slug)]:
-        return Stalled(document.path, None, f"`{bad[0]}` is no slug: use a-z, 0-9 and inner dashes, 63 at most.")
-    try:
-        manifest = model.model_validate(document.data)
-    except ValidationError as error:
-        return _first_problem(document, error)
-    return _entry(document, manifest)
-
-
-def _is_slug(text: str) -> bool:
-    return re.fullmatch(SLUG_PATTERN, text) is not None
-
-
-def _misplaced(path: str) -> Stalled | None:
-    if not path.startswith(("nodes/", "sites/")):
-        return None
-    return Stalled(
-        path,
-        None,
-        "no document belongs at this path. Use nodes/<name>.yaml, sites/<site>/site.yaml or "
-        "sites/<site>/environments/<environment>.yaml.",
-    )
-
-
-def _first_problem(document: Document, error: ValidationError) -> Stalled:
-    problem = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in problem["loc"]) or "document"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        message = "no such field; correct or remove it"
-    return Stalled(document.path, document.line_of(problem["loc"]), f"{where}: {message}")
-
-
-def _entry(document: Document, manifest: Manifest) -> Parsed:
-    path, slugs = document.path, slugs_of(document.path)
-    id_ = id_of(path, manifest.metadata)
-    if isinstance(manifest, Platform):
-        return PlatformEntry(path, id_, "platform", manifest, line_of=document.line_of)
-    if isinstance(manifest, Node):
-        return NodeEntry(path, id_, slugs["node"], manifest, line_of=document.line_of)
-    if isinstance(manifest, Site):
-        return SiteEntry(path, id_, slugs["site"], manifest, line_of=document.line_of)
-    return EnvironmentEntry(path, id_, slugs["environment"], manifest, slugs["site"], line_of=document.line_of)
 
 
 @dataclass(frozen=True)
@@ -294,7 +166,7 @@ def assemble(revision: str, parsed: Iterable[Parsed | Stalled | None]) -> Fleet:
     items = list(parsed)
     entries = sorted((item for item in items if isinstance(item, Entry)), key=lambda entry: entry.path)
     fleet = _fleet(revision, entries, [item for item in items if isinstance(item, Stalled)])
-    problems = _problems(entries, fleet)
+    problems = problems_of(entries, fleet)
     if not problems:
         return fleet
     checked = [replace(item, stalled=problems[item.path]) if item.path in problems else item for item in entries]
@@ -325,110 +197,6 @@ def _fleet(revision: str, entries: list[Any], unreadable: list[Stalled]) -> Flee
         environments=environments,
         stalled=tuple(sorted(stalled, key=lambda item: (item.path, item.line or 0))),
     )
-
-
-def _problems(entries: list[Any], fleet: Fleet) -> dict[str, Stalled]:
-    """The first problem of each document that only the others show."""
-    problems: dict[str, Stalled] = {}
-    for problem in (*_shared_ids(entries), *_shared_addresses(entries), *_dangling(entries, fleet)):
-        problems.setdefault(problem.path, problem)
-    for problem in (*_second_productions(entries, problems), *_shared_urls(entries, fleet, problems)):
-        problems.setdefault(problem.path, problem)
-    return problems
-
-
-def _shared_ids(entries: list[Any]) -> Iterable[Stalled]:
-    for same in _groups(entries, lambda entry: entry.id):
-        for entry in same:
-            other = next(one.path for one in same if one.path != entry.path)
-            yield Stalled(
-                entry.path,
-                entry.line_of(("metadata", "id")),
-                f"id {entry.id} is also the id of {other}. Give one of them a new id, or remove it.",
-            )
-
-
-def _shared_addresses(entries: list[Any]) -> Iterable[Stalled]:
-    nodes = [entry for entry in entries if isinstance(entry, NodeEntry)]
-    for same in _groups(nodes, lambda node: (node.manifest.spec.address, node.manifest.spec.ssh.port)):
-        for entry in same:
-            other = next(one.path for one in same if one.path != entry.path)
-            yield Stalled(
-                entry.path,
-                entry.line_of(("spec", "address")),
-                f"address {entry.manifest.spec.address} is also that of {other}. One host is one node.",
-            )
-
-
-def _dangling(entries: list[Any], fleet: Fleet) -> Iterable[Stalled]:
-    nodes = {entry.slug for entry in entries if isinstance(entry, NodeEntry)}
-    sites = {entry.slug for entry in entries if isinstance(entry, SiteEntry)}
-    for entry in entries:
-        if not isinstance(entry, EnvironmentEntry):
-            continue
-        if entry.site not in sites:
-            yield Stalled(
-                entry.path,
-                None,
-                f"Environment {entry.key} belongs to a site that no document defines. "
-                f"Add sites/{entry.site}/site.yaml or remove this document.",
-            )
-        elif entry.manifest.spec.node not in nodes:
-            yield Stalled(
-                entry.path,
-                entry.line_of(("spec", "node")),
-                f"Environment {entry.key} names node {entry.manifest.spec.node}, which no document defines. "
-                f"Add nodes/{entry.manifest.spec.node}.yaml or correct spec.node.",
-            )
-        elif (source := entry.manifest.spec.source_environment) and source not in fleet.environments:
-            yield Stalled(
-                entry.path,
-                entry.line_of(("spec", "source_environment")),
-                f"Environment {entry.key} names source environment {source}, which no document defines.",
-            )
-
-
-def _second_productions(entries: list[Any], problems: Mapping[str, Stalled]) -> Iterable[Stalled]:
-    productions = [
-        entry
-        for entry in entries
-        if isinstance(entry, EnvironmentEntry)
-        and entry.path not in problems
-        and entry.manifest.spec.type is EnvironmentType.PRODUCTION
-    ]
-    for same in _groups(productions, lambda entry: entry.site):
-        for entry in same:
-            other = next(one.path for one in same if one.path != entry.path)
-            yield Stalled(
-                entry.path,
-                entry.line_of(("spec", "type")),
-                f"Site {entry.site} has a second production environment in {other}. Keep one; "
-                "make the other staging or clone.",
-            )
-
-
-def _shared_urls(entries: list[Any], fleet: Fleet, problems: Mapping[str, Stalled]) -> Iterable[Stalled]:
-    environments = [entry for entry in entries if isinstance(entry, EnvironmentEntry) and entry.path not in problems]
-    for same in _groups(environments, fleet.preview_url):
-        for entry in same:
-            other = next(one.path for one in same if one.path != entry.path)
-            yield Stalled(
-                entry.path,
-                entry.line_of(("spec", "preview_url")),
-                f"{fleet.preview_url(entry)} is also the preview URL of {other}. Change spec.preview_url.",
-            )
-
-
-def _groups(entries: Iterable[Any], key: Callable[[Any], Any]) -> Iterable[list[Any]]:
-    """Entries that share a key; nearly always none, so nothing is gathered before one is found."""
-    first: dict[Any, Any] = {}
-    shared: dict[Any, list[Any]] = {}
-    for entry in entries:
-        value = key(entry)
-        other = first.setdefault(value, entry)
-        if other is not entry:
-            shared.setdefault(value, [other]).append(entry)
-    return shared.values()
 
 
 def _found(entries: Mapping[UUID, _E], id_: UUID, noun: str) -> _E:

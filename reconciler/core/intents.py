@@ -14,8 +14,9 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from reconciler.core.entries import EnvironmentEntry, NodeEntry
 from reconciler.core.errors import Conflict, NoNodeAvailable
-from reconciler.core.fleet import EnvironmentEntry, Fleet, NodeEntry, preview_url
+from reconciler.core.fleet import Fleet, preview_url
 from reconciler.core.manifests import API_VERSION, DisplayName, ReconcileMode, Slug, effective_mode
 from reconciler.core.status import EnvironmentStatus
 

@@ -13,7 +13,8 @@ from uuid import UUID
 
 from reconciler.core.actions import ConfigureEnvironment, ProvisionNode
 from reconciler.core.changes import Change, diff_environment, diff_node
-from reconciler.core.fleet import EnvironmentEntry, Fleet, NodeEntry, Stalled
+from reconciler.core.entries import EnvironmentEntry, NodeEntry, Stalled
+from reconciler.core.fleet import Fleet
 from reconciler.core.manifests import Reconcile, ReconcileMode, effective_mode
 from reconciler.core.observed import ObservedEnvironment, ObservedNode, Unreachable
 from reconciler.core.variables import EnvironmentVariables

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 import asyncssh
 
+from reconciler.core.entries import NodeEntry
 from reconciler.core.errors import NodeUnreachable
-from reconciler.core.fleet import NodeEntry
 
 CONNECT_S = 3.0
 LOGIN_S = 5.0

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from functools import partial
 
+from reconciler.core.entries import Document, Location, Stalled
 from reconciler.core.errors import Invalid
-from reconciler.core.fleet import Document, Location, Stalled
 from reconciler.store.edits import edit
 from reconciler.store.emit import block_lines
 from reconciler.store.syntax import Node, Refused, Scalar, Sequence, compose, data_of

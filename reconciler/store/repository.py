@@ -14,8 +14,8 @@ from typing import Self
 
 import git
 
+from reconciler.core.entries import Document, Stalled
 from reconciler.core.errors import Conflict, StoreError
-from reconciler.core.fleet import Document, Stalled
 from reconciler.store import documents, hook
 from reconciler.store.history import History, PathHistory, jobs_in_history
 from reconciler.store.importing import Author, Prepared

@@ -9,7 +9,7 @@ from itertools import count
 from threading import Lock
 from typing import NamedTuple
 
-from reconciler.core.fleet import Document, Stalled
+from reconciler.core.entries import Document, Stalled
 from reconciler.store import documents
 from reconciler.store.objects import Objects, blob_id, commit_hex
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Event, Lock
 
+from reconciler.core.entries import Stalled
 from reconciler.core.errors import Conflict, HeadMoved, Invalid, StoreError
-from reconciler.core.fleet import Stalled
 from reconciler.core.intents import Edit
 from reconciler.store import documents
 from reconciler.store.importing import INCOMING, Author, Prepared, checked_path, message, stream

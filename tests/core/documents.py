@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.core.fleet import Document, Fleet, assemble, parse
+from reconciler.core.entries import Document, parse
+from reconciler.core.fleet import Fleet, assemble
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGtQUDZWhs8k/cZcykMkaoX7ZE7DXld8TP79HyddRVgS"
 

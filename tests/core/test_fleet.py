@@ -7,7 +7,8 @@ from uuid import uuid5
 
 import pytest
 
-from reconciler.core.fleet import Document, Stalled, assemble, parse
+from reconciler.core.entries import Document, Stalled, parse
+from reconciler.core.fleet import assemble
 from reconciler.core.manifests import PATH_NAMESPACE
 from tests.core import documents as d
 

@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 from pydantic import ValidationError
 
+from reconciler.core.entries import Document, Entry, parse
 from reconciler.core.errors import Conflict, NoNodeAvailable, NotFound
-from reconciler.core.fleet import Document, Entry, parse
 from reconciler.core.intents import AddNode, CreateSite, SetCache, evaluate
 from reconciler.core.status import EnvironmentStatus
 from tests.core import documents as d

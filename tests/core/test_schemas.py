@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.fleet import assemble, parse
+from reconciler.core.entries import parse
+from reconciler.core.fleet import assemble
 from reconciler.core.manifests import Environment, Node, Platform, Site, json_schema
 from reconciler.paths import share
 from reconciler.store.documents import read

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.core.fleet import Document, Fleet, assemble, parse
+from reconciler.core.entries import Document, parse
+from reconciler.core.fleet import Fleet, assemble
 from reconciler.core.manifests import Node as NodeManifest
 from reconciler.inventory import Inventory, inventory_of
 from reconciler.nodes.connection import Connections, Target

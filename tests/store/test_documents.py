@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from reconciler.core.entries import Document, Stalled
 from reconciler.core.errors import Invalid
-from reconciler.core.fleet import Document, Stalled
 from reconciler.store import documents
 from reconciler.store.edits import same
 

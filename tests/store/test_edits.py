@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reconciler.core.entries import Document
 from reconciler.core.errors import Invalid, StoreError
-from reconciler.core.fleet import Document
 from reconciler.store import documents
 from reconciler.store.documents import edit
 from reconciler.store.edits import same

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.core.entries import Document
 from reconciler.core.errors import StoreError
-from reconciler.core.fleet import Document
 from reconciler.store.repository import Repository
 
 from .conftest import ADA, ENVIRONMENT, PATH, fsck, run_git, switch

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.core.entries import Document, Stalled
 from reconciler.core.errors import Conflict, Invalid, NotFound, StoreError
-from reconciler.core.fleet import Document, Stalled
 from reconciler.core.intents import Edit
 from reconciler.store.repository import Author, Repository, Snapshot
 

@@ -1,0 +1,116 @@
+"""What only all documents together show: ids and addresses that two share, references that lead nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from reconciler.core.entries import EnvironmentEntry, NodeEntry, SiteEntry, Stalled
+from reconciler.core.manifests import EnvironmentType
+
+if TYPE_CHECKING:
+    from reconciler.core.fleet import Fleet
+
+
+def problems_of(entries: list[Any], fleet: Fleet) -> dict[str, Stalled]:
+    """The first problem of each document that only the others show."""
+    problems: dict[str, Stalled] = {}
+    for problem in (*_shared_ids(entries), *_shared_addresses(entries), *_dangling(entries, fleet)):
+        problems.setdefault(problem.path, problem)
+    for problem in (*_second_productions(entries, problems), *_shared_urls(entries, fleet, problems)):
+        problems.setdefault(problem.path, problem)
+    return problems
+
+
+def _shared_ids(entries: list[Any]) -> Iterable[Stalled]:
+    for same in _groups(entries, lambda entry: entry.id):
+        for entry in same:
+            other = next(one.path for one in same if one.path != entry.path)
+            yield Stalled(
+                entry.path,
+                entry.line_of(("metadata", "id")),
+                f"id {entry.id} is also the id of {other}. Give one of them a new id, or remove it.",
+            )
+
+
+def _shared_addresses(entries: list[Any]) -> Iterable[Stalled]:
+    nodes = [entry for entry in entries if isinstance(entry, NodeEntry)]
+    for same in _groups(nodes, lambda node: (node.manifest.spec.address, node.manifest.spec.ssh.port)):
+        for entry in same:
+            other = next(one.path for one in same if one.path != entry.path)
+            yield Stalled(
+                entry.path,
+                entry.line_of(("spec", "address")),
+                f"address {entry.manifest.spec.address} is also that of {other}. One host is one node.",
+            )
+
+
+def _dangling(entries: list[Any], fleet: Fleet) -> Iterable[Stalled]:
+    nodes = {entry.slug for entry in entries if isinstance(entry, NodeEntry)}
+    sites = {entry.slug for entry in entries if isinstance(entry, SiteEntry)}
+    for entry in entries:
+        if not isinstance(entry, EnvironmentEntry):
+            continue
+        if entry.site not in sites:
+            yield Stalled(
+                entry.path,
+                None,
+                f"Environment {entry.key} belongs to a site that no document defines. "
+                f"Add sites/{entry.site}/site.yaml or remove this document.",
+            )
+        elif entry.manifest.spec.node not in nodes:
+            yield Stalled(
+                entry.path,
+                entry.line_of(("spec", "node")),
+                f"Environment {entry.key} names node {entry.manifest.spec.node}, which no document defines. "
+                f"Add nodes/{entry.manifest.spec.node}.yaml or correct spec.node.",
+            )
+        elif (source := entry.manifest.spec.source_environment) and source not in fleet.environments:
+            yield Stalled(
+                entry.path,
+                entry.line_of(("spec", "source_environment")),
+                f"Environment {entry.key} names source environment {source}, which no document defines.",
+            )
+
+
+def _second_productions(entries: list[Any], problems: Mapping[str, Stalled]) -> Iterable[Stalled]:
+    productions = [
+        entry
+        for entry in entries
+        if isinstance(entry, EnvironmentEntry)
+        and entry.path not in problems
+        and entry.manifest.spec.type is EnvironmentType.PRODUCTION
+    ]
+    for same in _groups(productions, lambda entry: entry.site):
+        for entry in same:
+            other = next(one.path for one in same if one.path != entry.path)
+            yield Stalled(
+                entry.path,
+                entry.line_of(("spec", "type")),
+                f"Site {entry.site} has a second production environment in {other}. Keep one; "
+                "make the other staging or clone.",
+            )
+
+
+def _shared_urls(entries: list[Any], fleet: Fleet, problems: Mapping[str, Stalled]) -> Iterable[Stalled]:
+    environments = [entry for entry in entries if isinstance(entry, EnvironmentEntry) and entry.path not in problems]
+    for same in _groups(environments, fleet.preview_url):
+        for entry in same:
+            other = next(one.path for one in same if one.path != entry.path)
+            yield Stalled(
+                entry.path,
+                entry.line_of(("spec", "preview_url")),
+                f"{fleet.preview_url(entry)} is also the preview URL of {other}. Change spec.preview_url.",
+            )
+
+
+def _groups(entries: Iterable[Any], key: Callable[[Any], Any]) -> Iterable[list[Any]]:
+    """Entries that share a key; nearly always none, so nothing is gathered before one is found."""
+    first: dict[Any, Any] = {}
+    shared: dict[Any, list[Any]] = {}
+    for entry in entries:
+        value = key(entry)
+        other = first.setdefault(value, entry)
+        if other is not entry:
+            shared.setdefault(value, [other]).append(entry)
+    return shared.values()
