@@ -45,6 +45,8 @@ class ActionModule(ActionBase):
             }
         except ValueError as error:
             raise AnsibleActionFail(str(error)) from error
+        if self._task.check_mode:
+            return {**result, "changed": True}
         remote = self._connection._shell.join_path(self._connection._shell.tmpdir, "wordpress.tar.gz")
         self._transfer_file(archive["path"], remote)
         arguments["archive"] = {"path": remote, "sha256": archive["sha256"]}

@@ -53,11 +53,11 @@ def main():
         "archive": {"type": "dict"},
         "job": {"type": "dict"},
     }
-    module = AnsibleModule(options, supports_check_mode=True)
+    module = AnsibleModule(options, supports_check_mode=True)  # in check mode no archive is ever sent
     os.umask(0o022)
     version, archive = module.params["version"], module.params["archive"]
-    if core.has(version) or module.check_mode:
-        module.exit_json(changed=not core.has(version))
+    if core.has(version):
+        module.exit_json(changed=False)
     if not archive:
         module.exit_json(changed=False, wanted=version)
     run = Run(False, PENDING, module.params["job"])
