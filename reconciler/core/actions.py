@@ -25,11 +25,7 @@ class ProvisionNode:
 
 
 @dataclass(frozen=True)
-class ConfigureEnvironment:
-    """Make one environment what its document says, from whatever is there."""
-
-    playbook: ClassVar[str] = "environment.yml"
-    verb: ClassVar[str] = "configure"
+class _OnEnvironment:
     node: str
     node_id: UUID
     environment_id: UUID
@@ -41,19 +37,19 @@ class ConfigureEnvironment:
 
 
 @dataclass(frozen=True)
-class PurgeCache:
+class ConfigureEnvironment(_OnEnvironment):
+    """Make one environment what its document says, from whatever is there."""
+
+    playbook: ClassVar[str] = "environment.yml"
+    verb: ClassVar[str] = "configure"
+
+
+@dataclass(frozen=True)
+class PurgeCache(_OnEnvironment):
     """Empty both caches of one environment. Never part of a plan: a purge leaves no trace in what should be."""
 
     playbook: ClassVar[str] = "purge.yml"
     verb: ClassVar[str] = "purge"
-    node: str
-    node_id: UUID
-    environment_id: UUID
-    variables: EnvironmentVariables
-
-    @property
-    def target(self) -> str:
-        return f"{self.variables.site}/{self.variables.slug}"
 
 
 Action = ProvisionNode | ConfigureEnvironment | PurgeCache
