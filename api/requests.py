@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 from reconciler.core.errors import Invalid
 from reconciler.core.manifests import DisplayName, Slug
 
-Email = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254)]
+Email = Annotated[str, StringConstraints(pattern=r"^[^@ \t\r\n]+@[^@ \t\r\n]+$", max_length=254)]
 Password = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
 

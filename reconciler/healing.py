@@ -97,7 +97,13 @@ class Healing:
         return True
 
 
-_RECONCILING = frozenset(JobType) - {JobType.NODE_OBSERVE, JobType.DRIFT_CHECK, JobType.CACHE_PURGE}
+_RECONCILING = frozenset(JobType) - {
+    JobType.NODE_OBSERVE,
+    JobType.DRIFT_CHECK,
+    JobType.CACHE_PURGE,
+    JobType.BACKUP,
+    JobType.HEALTH_CHECK,
+}
 
 
 def _failed_at_this(other: Job, job: NewJob) -> bool:

@@ -9,18 +9,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import TypeAdapter
 
 from reconciler.core.entries import EnvironmentEntry
-from reconciler.core.errors import Conflict, Invalid, NotFound, TrueupError
+from reconciler.core.errors import Conflict, Invalid, NotFound, StorageNotConfigured, TrueupError
 from reconciler.core.fleet import Fleet
-from reconciler.core.intents import AddNode, CreateSite, Edit, Intent, SetCache, evaluate, refuse_untouchable
+from reconciler.core.intents import (
+    AddDomain,
+    AddNode,
+    CreateEnvironment,
+    CreateSite,
+    Deploy,
+    Edit,
+    ImportSite,
+    Intent,
+    Promote,
+    RemoveDomain,
+    Restore,
+    Rollback,
+    SetCache,
+    Update,
+    evaluate,
+    refuse_untouchable,
+    source_of,
+)
 from reconciler.core.jobs import JobErrorCode, JobStatus, JobType
+from reconciler.core.manifests import BackupScope, EnvironmentType, PromotionPreset, Release, UpdateScope
 from reconciler.core.status import EnvironmentStatus, summarize
 from reconciler.dispatch import Dispatcher
 from reconciler.identity import identity, is_dead
@@ -29,6 +48,7 @@ from reconciler.records.jobs import Job, NewJob
 from reconciler.records.locks import Lock, node_lock, site_lock
 from reconciler.state import State
 from reconciler.store.repository import Author, Snapshot
+from reconciler.taking_back import take_back
 
 SETTLED = timedelta(seconds=60)
 """How long a living process may take between a declaration's row and its mark; the store's patience is 45 s."""
@@ -104,9 +124,135 @@ class Operations:
     def set_cache(self, environment_id: UUID, fastcgi: bool | None, redis: bool | None, actor: Actor) -> UUID:
         """Declare the cache flags that are given; the job's id."""
         intent = SetCache(environment_id=environment_id, fastcgi=fastcgi, redis=redis)
+        return self._change(intent, environment_id, JobType.CACHE_UPDATE, actor)
+
+    def create_environment(
+        self,
+        site_id: UUID,
+        name: str,
+        slug: str,
+        type_: EnvironmentType,
+        actor: Actor,
+        *,
+        source_environment_id: UUID | None = None,
+        promotion_preset: PromotionPreset | None = None,
+        node: str | None = None,
+        expires_at: datetime | None = None,
+    ) -> UUID:
+        """Declare a copy of one of the site's environments; the job's id.
+
+        Raises:
+            Conflict: the slug is taken, the source is busy or failed, or no node can take it.
+        """
         fleet = self._state.fleet()
-        evaluate(intent, fleet, self._statuses(), self._clock())
-        return self._declare(intent, JobType.CACHE_UPDATE, target_of(fleet, environment_id), actor)
+        site = fleet.site(site_id)
+        draft = CreateEnvironment(
+            site_id=site_id,
+            environment_id=self._new_id(),
+            release_id=self._new_id(),
+            content_id=self._new_id(),
+            name=name,
+            slug=slug,
+            type=type_,
+            source_environment_id=source_environment_id,
+            promotion_preset=promotion_preset,
+            node=node,
+            expires_at=expires_at,
+        )
+        documents = evaluate(draft, fleet, self._statuses(), self._clock()).create
+        chosen = fleet.nodes_by_slug[next(iter(documents.values()))["spec"]["node"]]
+        intent = draft.model_copy(
+            update={"node": chosen.slug, "source_environment_id": source_of(source_environment_id, site, fleet).id}
+        )
+        locks = dict.fromkeys(target_of(fleet, intent.source_environment_id or site_id).locks)
+        locks[node_lock(chosen.id, chosen.manifest.spec.concurrency)] = None
+        target = Target(site_id, intent.environment_id, chosen.id, tuple(locks))
+        return self._declare(intent, JobType.ENVIRONMENT_CREATE, target, actor)
+
+    def import_site(self, site_id: UUID, archive_url: str, actor: Actor) -> UUID:
+        """Declare that the site's production environment holds what the archive has; the job's id."""
+        fleet = self._state.fleet()
+        site = fleet.site(site_id)
+        environment = fleet.production_of(site)
+        if environment is None:
+            raise Conflict(f"Site {site.slug} has no production environment to import into.")
+        self._needs_storage(fleet, "An import")
+        intent = ImportSite(
+            environment_id=environment.id,
+            archive_url=archive_url,
+            release_id=self._new_id(),
+            content_id=self._new_id(),
+        )
+        return self._change(intent, environment.id, JobType.SITE_IMPORT, actor)
+
+    def deploy(
+        self,
+        environment_id: UUID,
+        source_type: Literal["git", "upload"],
+        source_ref: str,
+        actor: Actor,
+        *,
+        revision: str | None = None,
+    ) -> UUID:
+        """Declare a release of this source; the job's id."""
+        intent = Deploy(
+            environment_id=environment_id,
+            release_id=self._new_id(),
+            source_type=source_type,
+            source_ref=source_ref,
+            revision=revision,
+        )
+        return self._change(intent, environment_id, JobType.DEPLOY, actor)
+
+    def rollback(self, environment_id: UUID, release: Release, wordpress_version: str, actor: Actor) -> UUID:
+        """Declare a release that the node still has; the job's id."""
+        intent = Rollback(environment_id=environment_id, release=release, wordpress_version=wordpress_version)
+        return self._change(intent, environment_id, JobType.DEPLOY, actor)
+
+    def update(self, environment_id: UUID, scope: UpdateScope, actor: Actor) -> UUID:
+        """Declare that core, plugins or themes are updated; the job's id."""
+        self._needs_storage(self._state.fleet(), "An update")
+        intent = Update(environment_id=environment_id, release_id=self._new_id(), scope=scope)
+        return self._change(intent, environment_id, JobType.UPDATES, actor)
+
+    def restore(
+        self, environment_id: UUID, backup_id: UUID, scope: BackupScope, wordpress_version: str | None, actor: Actor
+    ) -> UUID:
+        """Declare that the environment holds what the backup has; the job's id. The caller has looked at the backup."""
+        self._needs_storage(self._state.fleet(), "A restore")
+        intent = Restore(
+            environment_id=environment_id,
+            backup_id=backup_id,
+            scope=scope,
+            wordpress_version=wordpress_version,
+            release_id=self._new_id(),
+            content_id=self._new_id(),
+        )
+        return self._change(intent, environment_id, JobType.RESTORE, actor)
+
+    def promote(self, environment_id: UUID, target_environment_id: UUID, actor: Actor) -> UUID:
+        """Declare that the target has what changed in this environment; the job's id. It is the target's job."""
+        self._needs_storage(self._state.fleet(), "A promotion")
+        intent = Promote(
+            environment_id=environment_id,
+            target_environment_id=target_environment_id,
+            release_id=self._new_id(),
+            content_id=self._new_id(),
+        )
+        return self._change(intent, target_environment_id, JobType.PROMOTE, actor, beside=environment_id)
+
+    def add_domain(self, environment_id: UUID, hostname: str, actor: Actor) -> UUID:
+        """Declare a domain; the job's id."""
+        intent = AddDomain(environment_id=environment_id, domain_id=self._new_id(), hostname=hostname)
+        return self._change(intent, environment_id, JobType.DOMAIN_ADD, actor)
+
+    def remove_domain(self, domain_id: UUID, actor: Actor) -> UUID:
+        """Declare that a domain is served no more; the job's id."""
+        fleet = self._state.fleet()
+        if domain_id not in fleet.domains:
+            raise NotFound(f"No domain has the id {domain_id}. List them to see which there are.")
+        environment, _ = fleet.domains[domain_id]
+        return self._change(RemoveDomain(domain_id=domain_id), environment.id, JobType.DOMAIN_REMOVE, actor)
 
     def purge_cache(self, environment_id: UUID, actor: Actor) -> UUID:
         """Empty both caches of the environment; the job's id."""
@@ -136,6 +282,25 @@ class Operations:
         target = Target(node_id=node_id, locks=(node_lock(node_id, 1),))
         return self._declare(intent, JobType.NODE_PROVISION, target, actor)
 
+    def _change(
+        self, intent: Intent, environment_id: UUID, job_type: JobType, actor: Actor, *, beside: UUID | None = None
+    ) -> UUID:
+        """Declare a change of one environment; the job locks the node of ``beside`` too."""
+        fleet = self._state.fleet()
+        # Refused before a row is written; the commit evaluates it again on the head that it stands on.
+        evaluate(intent, fleet, self._statuses(), self._clock())
+        target = target_of(fleet, environment_id)
+        if beside:
+            locks = dict.fromkeys((*target.locks, *target_of(fleet, beside).locks))
+            target = replace(target, locks=tuple(locks))
+        return self._declare(intent, job_type, target, actor)
+
+    def _needs_storage(self, fleet: Fleet, what: str) -> None:
+        if fleet.platform.spec.backups is None:
+            raise StorageNotConfigured(
+                f"{what} begins with a backup, and platform.yaml names no storage. Set spec.backups first."
+            )
+
     def recover(self) -> list[UUID]:
         """Finish what a crash interrupted between a job's row and its mark. The ids of the jobs that may run now.
 
@@ -151,14 +316,19 @@ class Operations:
         return recovered
 
     def settle(self) -> None:
-        """Say how it ended where a finished job left its environment busy: cancelled, or its worker was killed."""
-        resting = {EnvironmentStatus.ACTIVE, EnvironmentStatus.FAILED}
+        """Say how it ended where a finished job left its environment busy: cancelled, or its worker was killed.
+
+        What a job had declared that ended badly is taken back, if its worker had no time to.
+        """
         for environment_id, row in self._records.statuses.all().items():
             before = EnvironmentStatus(row.status)
-            if before in resting or row.job_id is None:
+            if before is EnvironmentStatus.ACTIVE or row.job_id is None:
                 continue
             with suppress(NotFound):
-                self._settle(environment_id, before, self._records.jobs.get(row.job_id))
+                job = self._records.jobs.get(row.job_id)
+                if before is not EnvironmentStatus.FAILED:
+                    self._settle(environment_id, before, job)
+                take_back(job, self._state)
 
     def _settle(self, environment_id: UUID, before: EnvironmentStatus, job: Job) -> None:
         if job.finished_at and job.finished_at < self._clock() - FRESH:

@@ -17,10 +17,10 @@ from reconciler.dispatch import Dispatcher
 from reconciler.healing import Healing
 from reconciler.identity import identity, is_dead
 from reconciler.operations import Operations
-from reconciler.reconcile import Tools
 from reconciler.records.jobs import NewJob
 from reconciler.records.queue import Queue
 from reconciler.settings import Settings
+from reconciler.tools import Tools
 from reconciler.worker import clean_up
 
 log = structlog.get_logger()

@@ -20,9 +20,9 @@ from reconciler.healing import Healing
 from reconciler.home import Home, clock
 from reconciler.identity import is_dead
 from reconciler.nodes.connection import Connections
-from reconciler.reconcile import Tools
 from reconciler.records.queue import Queue
 from reconciler.schedule import Schedule
+from reconciler.tools import Tools
 from reconciler.worker import Worker, clean_up
 
 log = structlog.get_logger()

@@ -11,17 +11,18 @@ from uuid import UUID
 import structlog
 
 from reconciler import reconcile
-from reconciler.core.errors import ArtifactError, LateFence, RecordsError
+from reconciler.core.errors import ArtifactError, JobError, LateFence, RecordsError
 from reconciler.core.jobs import JobErrorCode, JobType
 from reconciler.core.observed import Unreachable
 from reconciler.core.status import EnvironmentStatus, summarize
 from reconciler.dispatch import Dispatcher
 from reconciler.healing import Healing
 from reconciler.identity import identity
-from reconciler.reconcile import Run, Tools
 from reconciler.records.jobs import Job
 from reconciler.records.outcomes import Failed, Outcome, Stopped, Succeeded
 from reconciler.records.queue import Claimed, Lost, Queue
+from reconciler.taking_back import take_back
+from reconciler.tools import Run, Tools
 
 log = structlog.get_logger()
 
@@ -94,6 +95,7 @@ class Worker:
             outcome = self._attempt(claimed, run)
         finished = self._end(claimed, outcome)
         mark(finished, self._tools)
+        take_back(finished, self._tools.state)
         say("job ended", job=str(job.id), job_type=job.job_type, status=finished.status, error=finished.error_code)
         self._dispatcher.wake_here()
 
@@ -108,6 +110,8 @@ class Worker:
             return self._do(claimed, run)
         except ArtifactError as error:
             return Failed(JobErrorCode.ARTIFACT_UNAVAILABLE, error.message)
+        except JobError as error:
+            return Failed(error.job_code, error.message)
         except Exception as error:
             log.exception("job failed unexpectedly", job=str(claimed.job.id))
             kind = type(error).__name__

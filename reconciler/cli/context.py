@@ -24,7 +24,7 @@ from reconciler.records.jobs import FINISHED, Job
 from reconciler.settings import Settings
 
 if TYPE_CHECKING:
-    from reconciler.reconcile import Tools
+    from reconciler.tools import Tools
 
 
 def settings() -> Settings:
@@ -50,7 +50,7 @@ def opened() -> Iterator[Home]:
 @contextmanager
 def tools_of(home: Home) -> Iterator[Tools]:
     from reconciler.nodes.connection import Connections
-    from reconciler.reconcile import Tools
+    from reconciler.tools import Tools
 
     tools = Tools(home.settings, home.state, Connections(), clock)
     try:

@@ -45,6 +45,54 @@ class ConfigureEnvironment(_OnEnvironment):
 
 
 @dataclass(frozen=True)
+class CloneEnvironment(_OnEnvironment):
+    """Bring code and content from another environment of the site, then configure."""
+
+    playbook: ClassVar[str] = "clone.yml"
+    verb: ClassVar[str] = "clone"
+
+
+@dataclass(frozen=True)
+class ImportContent(_OnEnvironment):
+    """Bring an archive's content and code, then configure."""
+
+    playbook: ClassVar[str] = "import.yml"
+    verb: ClassVar[str] = "import"
+
+
+@dataclass(frozen=True)
+class RestoreBackup(_OnEnvironment):
+    """Bring a backup's content, and its code where it has some, then configure."""
+
+    playbook: ClassVar[str] = "restore.yml"
+    verb: ClassVar[str] = "restore"
+
+
+@dataclass(frozen=True)
+class PromoteEnvironment(_OnEnvironment):
+    """Bring another environment's code and what changed in its content, then configure."""
+
+    playbook: ClassVar[str] = "promote.yml"
+    verb: ClassVar[str] = "promote"
+
+
+@dataclass(frozen=True)
+class DeployRelease(_OnEnvironment):
+    """Bring code of a source, then configure."""
+
+    playbook: ClassVar[str] = "deploy.yml"
+    verb: ClassVar[str] = "deploy"
+
+
+@dataclass(frozen=True)
+class UpdateWordPress(_OnEnvironment):
+    """Update into a new release, then configure."""
+
+    playbook: ClassVar[str] = "updates.yml"
+    verb: ClassVar[str] = "update"
+
+
+@dataclass(frozen=True)
 class PurgeCache(_OnEnvironment):
     """Empty both caches of one environment. Never part of a plan: a purge leaves no trace in what should be."""
 
@@ -52,4 +100,26 @@ class PurgeCache(_OnEnvironment):
     verb: ClassVar[str] = "purge"
 
 
-Action = ProvisionNode | ConfigureEnvironment | PurgeCache
+Desired = (
+    ConfigureEnvironment
+    | CloneEnvironment
+    | ImportContent
+    | RestoreBackup
+    | PromoteEnvironment
+    | DeployRelease
+    | UpdateWordPress
+)
+"""What a plan may hold for an environment."""
+
+BRINGING: dict[str, type[CloneEnvironment | ImportContent | RestoreBackup | PromoteEnvironment]] = {
+    "clone": CloneEnvironment,
+    "import": ImportContent,
+    "restore": RestoreBackup,
+    "promote": PromoteEnvironment,
+}
+"""By the origin of the content: what brings it, with the code that belongs to it."""
+
+BACKED_UP = (ImportContent, RestoreBackup, PromoteEnvironment, UpdateWordPress)
+"""Before these, what the environment has is backed up whole."""
+
+Action = ProvisionNode | Desired | PurgeCache

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from reconciler.core.jobs import JobErrorCode
+
 
 class TrueupError(Exception):
     """The thing, the fact, the next step: the message is written for a person."""
@@ -49,6 +51,12 @@ class NoNodeAvailable(Conflict):
     code = "no_node_available"
 
 
+class StorageNotConfigured(Conflict):
+    """The operation begins with a backup, and there is nowhere to put it."""
+
+    code = "storage_not_configured"
+
+
 class NodeUnreachable(TrueupError):
     code = "node_unreachable"
 
@@ -87,3 +95,13 @@ class RecordsError(TrueupError):
     """The database could not be read or written."""
 
     code = "records_error"
+
+
+class JobError(TrueupError):
+    """A job cannot go on, for a reason that the registry of job errors knows."""
+
+    code = "job_error"
+
+    def __init__(self, job_code: JobErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.job_code = job_code

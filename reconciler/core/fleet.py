@@ -25,7 +25,7 @@ from reconciler.core.entries import (
     Stalled,
 )
 from reconciler.core.errors import NotFound
-from reconciler.core.manifests import EnvironmentType, Platform
+from reconciler.core.manifests import Domain, EnvironmentType, Platform
 
 _E = TypeVar("_E", bound=Entry)
 
@@ -99,6 +99,23 @@ class Fleet:
         content = environment.manifest.spec.content
         return content.id if content else uuid5(environment.id, "content")
 
+    def domain_id(self, environment: EnvironmentEntry, domain: Domain) -> UUID:
+        return domain.id or uuid5(environment.id, domain.hostname)
+
+    @cached_property
+    def domains(self) -> Mapping[UUID, tuple[EnvironmentEntry, Domain]]:
+        """Every declared domain by its id, with its environment."""
+        return {
+            self.domain_id(environment, domain): (environment, domain)
+            for environment in self.environments.values()
+            for domain in environment.manifest.spec.domains
+        }
+
+    def production_of(self, site: SiteEntry) -> EnvironmentEntry | None:
+        """The site's production environment; None while none is declared."""
+        environments = self.environments_by_site.get(site.slug, ())
+        return next((one for one in environments if one.manifest.spec.type is EnvironmentType.PRODUCTION), None)
+
     def environment_variables(self, environment_id: UUID) -> variables.EnvironmentVariables:
         """What the ``environment`` role is told for this environment, without a job."""
         environment = self.environment(environment_id)
@@ -117,6 +134,10 @@ class Fleet:
             redis_cache=spec.cache.redis,
             php=variables.PhpVariables.model_validate(spec.php.model_dump()),
             files=spec.files,
+            domains=tuple(
+                variables.DomainVariables(id=str(self.domain_id(environment, domain)), hostname=domain.hostname)
+                for domain in spec.domains
+            ),
         )
 
     def _release_variables(self, environment: EnvironmentEntry) -> variables.ReleaseVariables:
@@ -126,6 +147,9 @@ class Fleet:
             source_type=release.source_type if release else None,
             source_ref=release.source_ref if release else None,
             revision=release.revision if release else None,
+            origin=release.origin if release else None,
+            made_from=_text(release.made_from if release else None),
+            scope=release.scope if release else None,
         )
 
     def _content_variables(self, environment: EnvironmentEntry) -> variables.ContentVariables:
@@ -133,11 +157,14 @@ class Fleet:
         defaults = self.platform.spec.wordpress
         return variables.ContentVariables(
             id=str(self.content_id(environment)),
-            origin="install",
+            origin=content.origin if content else "install",
             title=(content and content.title) or (site.name if site else environment.site),
             admin_user=(content and content.admin_user) or defaults.admin_user,
             admin_email=(content and content.admin_email) or defaults.admin_email,
             locale=content.locale if content else "en_US",
+            source_environment=_text(content.source_environment if content else None),
+            archive_url=content.archive_url if content else None,
+            backup=_text(content.backup if content else None),
         )
 
     def node_variables(self, node_id: UUID) -> variables.NodeVariables:
@@ -203,6 +230,10 @@ def _found(entries: Mapping[UUID, _E], id_: UUID, noun: str) -> _E:
     if id_ not in entries:
         raise NotFound(f"No {noun} has the id {id_}. List them to see which there are.")
     return entries[id_]
+
+
+def _text(id_: UUID | None) -> str | None:
+    return str(id_) if id_ else None
 
 
 def _production_first(environment: EnvironmentEntry) -> tuple[bool, str]:

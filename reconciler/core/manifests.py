@@ -11,7 +11,7 @@ import unicodedata
 from datetime import datetime
 from enum import StrEnum
 from ipaddress import ip_address
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID, uuid5
 
 from pydantic import (
@@ -23,6 +23,7 @@ from pydantic import (
     Field,
     StrictBool,
     StringConstraints,
+    model_validator,
 )
 
 API_VERSION = "trueup/v1"
@@ -52,6 +53,20 @@ def _host_key(text: str) -> str:
     return text
 
 
+def _cron(text: str) -> str:
+    if not re.fullmatch(r"(?:[0-9*,/-]+ ){2}[0-9*,/?-]+ [0-9A-Za-z*,/-]+ [0-9A-Za-z*,/-]+", text):
+        raise ValueError("must be five cron fields: minute, hour, day of the month, month, day of the week")
+    return text
+
+
+def _http_url(text: str) -> str:
+    if not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:-]+(?:/[!-~]*)?", text) or "@" in text:
+        raise ValueError("must be an http or https address without credentials")
+    return text.rstrip("/")
+
+
+Cron = Annotated[str, AfterValidator(_cron)]
+HttpUrl = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_http_url)]
 Slug = Annotated[str, StringConstraints(pattern=SLUG_PATTERN, max_length=63)]
 Hostname = Annotated[str, StringConstraints(pattern=HOSTNAME_PATTERN, min_length=4, max_length=253)]
 DisplayName = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_printable)]
@@ -109,9 +124,58 @@ class WordPressDefaults(Strict):
     admin_email: EmailStr = "webmaster@example.com"
 
 
+class BackupScope(StrEnum):
+    DB = "db"
+    FILES = "files"
+    FULL = "full"
+
+
+class Storage(Strict):
+    """S3-compatible storage, and what is kept there of every environment that says nothing else."""
+
+    endpoint: HttpUrl = Field(description="Address of the storage service, without the bucket.")
+    bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+    region: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")] = "us-east-1"
+    prefix: Annotated[str, StringConstraints(pattern=r"^(?:[A-Za-z0-9._-]+/)*$")] = Field(
+        default="", description="In front of every key; empty, or ending in a slash."
+    )
+    credentials: Slug = Field(default="backups", description="Name of the secret with access_key and secret_key.")
+    schedule: Cron | None = Field(default=None, description="When environments are backed up (UTC); left out: never.")
+    scope: BackupScope = BackupScope.FULL
+    retention_days: int = Field(default=30, ge=1, le=3650)
+
+
+class Acme(Strict):
+    """The authority that certificates come from."""
+
+    directory: HttpUrl = "https://acme-v02.api.letsencrypt.org/directory"
+    email: EmailStr | None = None
+
+
+class Updates(Strict):
+    mirror: HttpUrl | None = Field(
+        default=None, description="Stands in for api.wordpress.org and downloads.wordpress.org; left out: those two."
+    )
+
+
+class Imports(Strict):
+    allowed_hosts: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z0-9.:-]{1,253}$")], ...] = Field(
+        default=(), description="Names or addresses that an archive may come from although they are internal."
+    )
+
+
+class Health(Strict):
+    interval_minutes: int = Field(default=10, ge=1, le=1440, description="Time between two checks of an environment.")
+
+
 class PlatformSpec(Strict):
     preview_domain: Hostname | None = None
     wordpress: WordPressDefaults = WordPressDefaults()
+    backups: Storage | None = Field(default=None, description="Left out: nothing can be backed up.")
+    acme: Acme = Acme()
+    updates: Updates = Updates()
+    imports: Imports = Imports()
+    health: Health = Health()
 
 
 class Platform(Strict):
@@ -168,24 +232,74 @@ class WordPress(Strict):
     version: Version
 
 
+UpdateScope = Literal["core", "plugins", "themes", "all"]
+
+
 class Release(Strict):
     """Where the code comes from; a new id is a new release."""
 
     id: UUID
-    source_type: Literal["git", "upload"] | None = Field(default=None, description="Left out: WordPress core alone.")
-    source_ref: str | None = None
-    revision: str | None = None
+    source_type: Literal["git", "upload"] | None = Field(
+        default=None, description="Left out, and no origin either: WordPress core alone."
+    )
+    source_ref: str | None = Field(default=None, max_length=2048)
+    revision: str | None = Field(default=None, max_length=128, description="What source_ref was resolved to.")
+    origin: Literal["clone", "import", "restore", "promote", "update"] | None = Field(
+        default=None, description="The operation that made this tree of another one; left out: made of its source."
+    )
+    made_from: UUID | None = Field(
+        default=None,
+        description="clone, promote: the environment; update: the release; restore: the backup; import: the content.",
+    )
+    scope: UpdateScope | None = Field(default=None, description="update: what was updated.")
 
 
 class Content(Strict):
     """Where database and uploads came from; the node applies each id once."""
 
     id: UUID
-    origin: Literal["install"] = "install"
+    origin: Literal["install", "clone", "import", "restore", "promote"] = "install"
     title: DisplayName | None = None
     admin_user: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{1,30}$")] | None = None
     admin_email: EmailStr | None = None
     locale: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(_[A-Z]{2})?$")] = "en_US"
+    source_environment: UUID | None = Field(default=None, description="clone, promote: where it came from.")
+    archive_url: Annotated[str, StringConstraints(pattern=r"^https?://", max_length=2048)] | None = Field(
+        default=None, description="import: the archive."
+    )
+    backup: UUID | None = Field(default=None, description="restore: the backup.")
+
+    @model_validator(mode="after")
+    def _says_where_from(self) -> Self:
+        needed = _NEEDED.get(self.origin)
+        if needed and getattr(self, needed) is None:
+            raise ValueError(f"{needed} is required where origin is {self.origin}")
+        return self
+
+
+_NEEDED = {"clone": "source_environment", "promote": "source_environment", "import": "archive_url", "restore": "backup"}
+
+
+class Domain(Strict):
+    """A hostname of its own, with a certificate."""
+
+    id: UUID | None = Field(default=None, description="Left out: the UUIDv5 of the environment's id and the hostname.")
+    hostname: Hostname
+
+
+class Backups(Strict):
+    """What this environment wants otherwise than the platform."""
+
+    schedule: Cron | None = None
+    scope: BackupScope | None = None
+    retention_days: int | None = Field(default=None, ge=1, le=3650)
+
+
+class Versions(Strict):
+    """What the last update resulted in, by slug; told when the node has others."""
+
+    plugins: dict[str, str] = {}
+    themes: dict[str, str] = {}
 
 
 class Cache(Strict):
@@ -213,6 +327,10 @@ class EnvironmentSpec(Strict):
     )
     cache: Cache = Cache()
     php: Php = Php()
+    domains: tuple[Domain, ...] = Field(default=(), description="The first is the primary one; the others redirect.")
+    backups: Backups = Backups()
+    expires_at: AwareDatetime | None = Field(default=None, description="Removed after this moment, with a backup.")
+    versions: Versions = Versions()
     files: Literal["writable", "locked"] = "writable"
     reconcile: Reconcile = Reconcile()
 

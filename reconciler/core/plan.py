@@ -11,7 +11,14 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from reconciler.core.actions import ConfigureEnvironment, ProvisionNode
+from reconciler.core.actions import (
+    BRINGING,
+    ConfigureEnvironment,
+    DeployRelease,
+    Desired,
+    ProvisionNode,
+    UpdateWordPress,
+)
 from reconciler.core.changes import Change, diff_environment, diff_node
 from reconciler.core.entries import EnvironmentEntry, NodeEntry, Stalled
 from reconciler.core.fleet import Fleet
@@ -35,7 +42,7 @@ class Verdict(StrEnum):
 class Step:
     """One action with the changes that call for it."""
 
-    action: ProvisionNode | ConfigureEnvironment
+    action: ProvisionNode | Desired
     changes: tuple[Change, ...]
     verdict: Verdict
     reason: str | None = None
@@ -90,7 +97,7 @@ class Plan:
             (
                 step
                 for step in self.steps
-                if isinstance(step.action, ConfigureEnvironment) and step.action.environment_id == environment_id
+                if isinstance(step.action, Desired) and step.action.environment_id == environment_id
             ),
             None,
         )
@@ -152,7 +159,7 @@ def decide(
             steps += _node_steps(fleet, node, answer, roles, now, deliberate)
             for environment in sorted(environments, key=lambda environment: environment.key):
                 steps += _environment_steps(fleet, environment, node, answer, roles, now, deliberate, where)
-    steps.sort(key=lambda step: (isinstance(step.action, ConfigureEnvironment), step.action.target))
+    steps.sort(key=lambda step: (isinstance(step.action, Desired), step.action.target))
     return Plan(fleet.revision, tuple(steps), tuple(silent), tuple(_orphans(fleet, observed)), fleet.stalled)
 
 
@@ -201,7 +208,23 @@ def _environment_steps(
     )
     if harm := _harm(environment, variables, node, answer, there, where):
         verdict, reason = Verdict.BLOCKED, harm
-    yield Step(ConfigureEnvironment(node.slug, node.id, environment.id, variables), changes, verdict, reason)
+    kind = _kind(variables, there)
+    yield Step(kind(node.slug, node.id, environment.id, variables), changes, verdict, reason)
+
+
+def _kind(variables: EnvironmentVariables, there: ObservedEnvironment | None) -> type[Desired]:
+    """What brings the environment to where it should be: new content, else new code, else configuring alone."""
+    applied = there.applied if there else None
+    contents, releases = (applied.contents, applied.releases) if applied else ((), ())
+    if variables.content.id not in contents and variables.content.origin in BRINGING:
+        return BRINGING[variables.content.origin]
+    release = variables.release
+    # A release that the node still has is only switched to.
+    if release.id in releases:
+        return ConfigureEnvironment
+    if release.origin == "update":
+        return UpdateWordPress
+    return DeployRelease if release.source_type and release.origin is None else ConfigureEnvironment
 
 
 def _harm(
@@ -220,6 +243,9 @@ def _harm(
         return f"Node {node.slug} is not provisioned yet."
     if there is None or there.applied is None:
         return None
+    contents = there.applied.contents
+    if variables.content.id in contents and variables.content.id != contents[-1]:
+        return f"Content {variables.content.id} was left for {contents[-1]}. Restore the backup that was taken then."
     applied = there.applied.variables
     same_release = applied.get("release", {}).get("id") == variables.release.id
     # A release is immutable: another version of WordPress is another release.

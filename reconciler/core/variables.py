@@ -30,15 +30,26 @@ class ReleaseVariables(_Variables):
     source_type: Literal["git", "upload"] | None
     source_ref: str | None
     revision: str | None
+    origin: Literal["clone", "import", "restore", "promote", "update"] | None = None
+    made_from: str | None = None
+    scope: Literal["core", "plugins", "themes", "all"] | None = None
 
 
 class ContentVariables(_Variables):
     id: str
-    origin: Literal["install"]
+    origin: Literal["install", "clone", "import", "restore", "promote"]
     title: str
     admin_user: str
     admin_email: str
     locale: str
+    source_environment: str | None = None
+    archive_url: str | None = None
+    backup: str | None = None
+
+
+class DomainVariables(_Variables):
+    id: str
+    hostname: str
 
 
 class PhpVariables(_Variables):
@@ -66,6 +77,8 @@ class EnvironmentVariables(_Variables):
     redis_cache: bool
     php: PhpVariables
     files: Literal["writable", "locked"]
+    domains: tuple[DomainVariables, ...] = ()
+    """The first is the primary one."""
     job: Job | None = None
 
     def digest(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from reconciler.core.jobs import JobErrorCode
 from reconciler.nodes.redaction import tail
 
 Status = Literal["succeeded", "failed", "cancelled", "timed_out"]
@@ -64,6 +65,9 @@ class RunResult:
     @property
     def failures(self) -> tuple[TaskResult, ...]:
         return tuple(result for result in self.results if result.kind != "ok")
+
+
+_OURS = frozenset(JobErrorCode)
 
 
 class Record:
@@ -137,6 +141,12 @@ class Outcome:
         return not any(stats.unreachable for stats in self.record.hosts.values())
 
     @property
+    def _said_code(self) -> str | None:
+        """The reason that a module of ours gave with its failure; only those of the registry count."""
+        codes = (str(result.data.get("trueup_code")) for result in self.record.results if result.kind == "failed")
+        return next((code for code in codes if code in _OURS), None)
+
+    @property
     def error_code(self) -> str | None:
         if self.status in ("succeeded", "cancelled"):
             return None
@@ -144,6 +154,8 @@ class Outcome:
             return "ANSIBLE_TIMEOUT"
         if self.exit == 0:
             return "ANSIBLE_UNEXPECTED_ERROR"
+        if said := self._said_code:
+            return said
         # Ansible exits with 4 for a playbook that it cannot parse, too.
         if self.exit == 4 and self._nobody_unreachable:
             return "ANSIBLE_SYNTAX_ERROR"

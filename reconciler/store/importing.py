@@ -30,9 +30,9 @@ TRUEUP = Author("Trueup", "trueup@localhost")
 
 @dataclass(frozen=True)
 class Prepared:
-    """One commit to be: whole contents of the files that it changes."""
+    """One commit to be: whole contents of the files that it changes; None removes one."""
 
-    contents: Mapping[str, bytes]
+    contents: Mapping[str, bytes | None]
     message: str
     author: Author
     job: str | None
@@ -76,7 +76,9 @@ def _person(author: Author) -> bytes:
     return f"{name} <{email}>".encode(errors="replace")
 
 
-def _file(path: str, content: bytes) -> bytes:
+def _file(path: str, content: bytes | None) -> bytes:
+    if content is None:
+        return b"D %s\n" % checked_path(path).encode()
     return b"M 100644 inline %s\n%s" % (checked_path(path).encode(), _data(content))
 
 

@@ -35,12 +35,16 @@ class Snapshot:
             return frozenset(self.entries)
         return frozenset(path for path, _ in self.entries.items() ^ earlier.entries.items())
 
-    def with_contents(self, contents: Mapping[str, bytes]) -> Snapshot:
-        """What this will be once documents with these contents are committed."""
+    def with_contents(self, contents: Mapping[str, bytes | None]) -> Snapshot:
+        """What this will be once documents with these contents are committed; None: removed."""
+        kept = {path: content for path, content in contents.items() if content is not None}
+        gone = contents.keys() - kept.keys()
+        entries = {path: id_ for path, id_ in self.entries.items() if path not in gone}
+        found = {path: document for path, document in self.documents.items() if path not in gone}
         return Snapshot(
             f"{self.revision.partition('+')[0]}+{next(_pending)}",
-            {**self.entries, **{path: blob_id(content) for path, content in contents.items()}},
-            {**self.documents, **{path: documents.read(path, content) for path, content in contents.items()}},
+            {**entries, **{path: blob_id(content) for path, content in kept.items()}},
+            {**found, **{path: documents.read(path, content) for path, content in kept.items()}},
         )
 
 

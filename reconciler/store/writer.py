@@ -154,10 +154,12 @@ class Writer:
     def _prepared(self, waiting: _Waiting, edit: Edit, group: _Group) -> Prepared:
         message(edit.message, waiting.job)  # refuses a bad job id before anything is imported
         created = {path: _created(path, document, group.snapshot) for path, document in edit.create.items()}
-        if clash := created.keys() & edit.assign.keys():
-            raise Invalid(f"{min(clash)} is both made and changed by one edit.")
+        if clash := (created.keys() & edit.assign.keys()) | (edit.delete & (created.keys() | edit.assign.keys())):
+            raise Invalid(f"{min(clash)} is changed in two ways by one edit.")
         changed = {path: self._assigned(path, changes, group) for path, changes in edit.assign.items()}
-        contents = created | {path: content for path, content in changed.items() if content is not None}
+        contents: dict[str, bytes | None] = dict(created)
+        contents |= {path: content for path, content in changed.items() if content is not None}
+        contents |= {path: None for path in sorted(edit.delete) if path in group.snapshot.entries}
         return Prepared(contents, edit.message, waiting.author, waiting.job)
 
     def _assigned(self, path: str, changes: Mapping[tuple[str, ...], object], group: _Group) -> bytes | None:
@@ -175,10 +177,10 @@ class Writer:
 
     def _content(self, path: str, group: _Group) -> bytes:
         for _, prepared, _ in reversed(group.accepted):
-            if path in prepared.contents:
-                return prepared.contents[path]
-        content = self._objects.blob(group.snapshot.entries[path], documents.LARGEST)
-        return content if isinstance(content, bytes) else b""
+            if (content := prepared.contents.get(path)) is not None:
+                return content
+        blob = self._objects.blob(group.snapshot.entries[path], documents.LARGEST)
+        return blob if isinstance(blob, bytes) else b""
 
     def _published(self, group: _Group, base: str) -> bool:
         """Whether the group is in; False when the head had moved."""

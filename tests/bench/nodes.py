@@ -14,8 +14,8 @@ from reconciler.artifacts import host_variables
 from reconciler.home import Home, clock, create
 from reconciler.inventory import inventory_of
 from reconciler.nodes.connection import Connections
-from reconciler.reconcile import Tools
 from reconciler.settings import Settings
+from reconciler.tools import Tools
 from tests.bench.measure import Line, seconds
 from tests.controlplane import AUTHOR, EMAIL, PASSWORD, ControlPlane
 from tests.lab.lab import Lab

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from reconciler.core.actions import ConfigureEnvironment, ProvisionNode
+from reconciler.core.actions import Desired, ProvisionNode
 from reconciler.core.observed import Applied, ObservedEnvironment, ObservedNode, Service
 from reconciler.core.plan import Roles, Step, Verdict
 from reconciler.core.variables import EnvironmentVariables, NodeVariables
@@ -51,7 +51,8 @@ def apply(step: Step, node: ObservedNode) -> ObservedNode:
         case ProvisionNode(variables=variables):
             done = provisioned(variables)
             return done.model_copy(update={"environments": node.environments})
-        case ConfigureEnvironment(variables=variables):
+        case action if isinstance(action, Desired):
+            variables = action.variables
             assert node.applied is not None, "configured an environment on a node without a baseline"
             before = node.environments.get(variables.id)
             after = configured(variables)

@@ -51,9 +51,15 @@ def _touched(answer: Answer, case: dict[str, Any]) -> Answer:
         return answer
     data = answer.model_dump(mode="json") | {"hold": case.get("hold")}
     for id_, environment in data["environments"].items():
-        touch = json.loads(json.dumps(case.get("touch", {})).replace("{id}", id_))
+        touch = json.loads(_filled(case.get("touch", {}), environment["applied"]["variables"]))
         data["environments"][id_] = _merged(environment, touch)
     return ObservedNode.model_validate(data)
+
+
+def _filled(part: Any, variables: dict[str, Any]) -> str:
+    """A part of a case as JSON, with the environment's own ids where it says ``{id}``, ``{release}``, ``{content}``."""
+    text = json.dumps(part).replace("{id}", variables["id"])
+    return text.replace("{release}", variables["release"]["id"]).replace("{content}", variables["content"]["id"])
 
 
 def _lines(plan: Plan) -> list[str]:
@@ -72,7 +78,7 @@ def test_case(path: Path) -> None:
     answer = _touched(untouched, case)
     environment = before.environment_variables(before.environments_by_key["acme/production"].id)
     expect = json.loads(
-        json.dumps(case["expect"]).replace("{id}", environment.id).replace("{digest}", environment.digest()[:12])
+        _filled(case["expect"], environment.model_dump(mode="json")).replace("{digest}", environment.digest()[:12])
     )
     plan = decide(fleet, {"web-1": answer}, ROLES, NOW)
     assert _lines(plan) == expect

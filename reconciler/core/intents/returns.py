@@ -1,0 +1,28 @@
+"""What a failed operation had declared is put back, so that the store says what is there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reconciler.core.entries import EnvironmentEntry
+from reconciler.core.intents.edits import Edit, plain
+from reconciler.core.manifests import EnvironmentSpec
+
+FIELDS = ("release", "content", "wordpress", "versions")
+
+
+def take_back(before: EnvironmentEntry, declared: EnvironmentEntry, now: EnvironmentEntry, why: str) -> Edit | None:
+    """The edit that puts back what ``declared`` had changed in code and content; None where nothing is left of it.
+
+    A field that somebody has changed again since then stays as it is.
+    """
+    was, said, says = before.manifest.spec, declared.manifest.spec, now.manifest.spec
+    moved = [name for name in FIELDS if getattr(was, name) != getattr(said, name)]
+    if not moved or any(getattr(says, name) != getattr(said, name) for name in moved):
+        return None
+    fields: dict[tuple[str, ...], Any] = {("spec", name): _value(was, name) for name in moved}
+    return Edit(message=f"Take back what {now.key} did not become\n\n{why}", assign={now.path: fields})
+
+
+def _value(spec: EnvironmentSpec, name: str) -> Any:
+    return plain(getattr(spec, name))

@@ -1,0 +1,22 @@
+"""What a playbook needs and no document says: archives fetched to this host, addresses that are valid for an hour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from reconciler.core.actions import Action
+from reconciler.core.fleet import Fleet
+from reconciler.tools import Inputs, Run, Tools
+
+
+@contextmanager
+def prepare(action: Action, tools: Tools, fleet: Fleet, run: Run) -> Iterator[Inputs]:
+    """The inputs of one action; what was made for it is gone afterwards.
+
+    Raises:
+        JobError: it cannot be had; the job fails with the error's code.
+    """
+    match action:
+        case _:
+            yield Inputs()

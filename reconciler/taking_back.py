@@ -1,0 +1,79 @@
+"""After a declared operation that failed for good, the store says again what is there.
+
+The node has undone what it did; were the store left as it is, the loop would go on trying what was seen to fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from reconciler.core.entries import EnvironmentEntry
+from reconciler.core.errors import Conflict, NotFound
+from reconciler.core.intents import Edit
+from reconciler.core.intents import take_back as edit_of
+from reconciler.core.jobs import JobStatus, JobType
+from reconciler.records.jobs import Job
+from reconciler.state import State
+from reconciler.store.importing import TRUEUP
+from reconciler.store.repository import Snapshot
+
+log = structlog.get_logger()
+
+TAKEN_BACK = frozenset({JobType.SITE_IMPORT, JobType.DEPLOY, JobType.UPDATES, JobType.RESTORE, JobType.PROMOTE})
+_ENDED_BADLY = frozenset({JobStatus.FAILED, JobStatus.CANCELLED})
+
+
+def take_back(job: Job, state: State) -> str | None:
+    """Put back what ``job`` had declared, unless somebody has declared something newer; the commit, if one was made.
+
+    May be called again at any time: what was taken back isn't taken back twice.
+    """
+    if job.status not in _ENDED_BADLY or job.job_type not in TAKEN_BACK or not job.revision or not job.environment_id:
+        return None
+    id_ = job.environment_id
+    if not _still_declared(job, id_, state):
+        return None
+    before, declared = _entry(f"{job.revision}^", id_, state), _entry(job.revision, id_, state)
+    if before is None or declared is None:
+        return None
+    why = f"Job {job.id} ({job.job_type}) {job.status}: {job.error_code or 'cancelled'}."
+    made: list[Edit] = []
+
+    def edit(snapshot: Snapshot) -> Edit:
+        now = state.fleet_of(snapshot.revision, snapshot.documents).environment(id_)
+        found = edit_of(before, declared, now, why)
+        if found is None:
+            raise Conflict("Nothing is left to take back.")
+        made.append(found)
+        return found
+
+    try:
+        revision = state.repository.commit(edit, TRUEUP).revision
+    except (Conflict, NotFound):
+        return None
+    log.info("taken back", job=str(job.id), environment=before.key, revision=revision[:12])
+    return revision
+
+
+def _still_declared(job: Job, environment_id: UUID, state: State) -> bool:
+    """A cheap look before history is read: whether the ids that the job brought are still those of the document."""
+    environment = state.fleet().environments.get(environment_id)
+    if environment is None:
+        return False
+    intent: Mapping[str, Any] = job.intent or {}
+    release, content = environment.manifest.spec.release, environment.manifest.spec.content
+    ids = {str(one.id) for one in (release, content) if one}
+    brought = {intent.get("release_id"), intent.get("content_id"), (intent.get("release") or {}).get("id")}
+    return bool(ids & brought)
+
+
+def _entry(revision: str, environment_id: UUID, state: State) -> EnvironmentEntry | None:
+    try:
+        snapshot = state.repository.read(revision)
+    except NotFound:
+        return None
+    return state.fleet_of(snapshot.revision, snapshot.documents).environments.get(environment_id)

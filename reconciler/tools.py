@@ -1,0 +1,149 @@
+"""What work on nodes is done with: the connections, the runner, and the state that all of it is held against."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from reconciler.artifacts import fetch_wordpress, fetch_wp_cli, host_variables
+from reconciler.core.actions import Action, Desired, ProvisionNode
+from reconciler.core.entries import NodeEntry
+from reconciler.core.fleet import Fleet
+from reconciler.core.plan import Answer, Plan, Roles, decide
+from reconciler.inventory import inventory_of
+from reconciler.nodes.connection import Connections, Target
+from reconciler.nodes.observation import observe
+from reconciler.nodes.runner import Runner, RunResult, role_digest
+from reconciler.settings import Settings
+from reconciler.state import State, answer_of
+
+
+@dataclass(frozen=True)
+class Run:
+    """One attempt of a job: its id and fence, how long it may take, and how it is told to stop."""
+
+    job_id: UUID
+    fence: int
+    timeout_s: float
+    cancel: threading.Event
+    deliberate: bool = True
+    """Somebody asked for it; mode ``report`` doesn't hold it back."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a playbook is given beyond what is declared, and what of it no output may show."""
+
+    extra_vars: Mapping[str, Any] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+
+
+class Tools:
+    """Reaches the nodes for one control plane: looks at them, decides, and runs playbooks."""
+
+    def __init__(
+        self, settings: Settings, state: State, connections: Connections, clock: Callable[[], datetime]
+    ) -> None:
+        self.state = state
+        self.clock = clock
+        self.settings = settings
+        self.connections = connections
+        self._runner = Runner(settings.run_directory, connections)
+
+    @property
+    def roles(self) -> Roles:
+        return Roles(node=role_digest("node"), environment=role_digest("environment"))
+
+    def observe(
+        self, nodes: Iterable[NodeEntry], *, deep: bool = False, environments: list[str] | None = None
+    ) -> Mapping[str, Answer]:
+        """Ask the nodes, each in one round trip, and remember what was answered about all of a node."""
+        asked = list(nodes)
+        now = self.clock()
+        targets = [self.target(node) for node in asked]
+        answers = observe(self.connections, targets, now=now, deep=deep, environments=environments)
+        for node in asked:
+            # A deep or partial look doesn't replace what is remembered of the whole node.
+            if environments is None and not deep:
+                self.state.records.observations.save(node.id, answers[node.slug], now)
+        return answers
+
+    def decide(self, fleet: Fleet, observed: Mapping[str, Answer], deliberate: frozenset[UUID] = frozenset()) -> Plan:
+        return decide(fleet, observed, self.roles, self.clock(), deliberate=deliberate, placed=self._placed(fleet))
+
+    def remembered(self, fleet: Fleet) -> Mapping[str, Answer]:
+        """The last answer of every node that was ever asked."""
+        observations = self.state.records.observations.all()
+        answers = {node.slug: answer_of(observations.get(node.id)) for node in fleet.nodes.values()}
+        return {name: answer for name, answer in answers.items() if answer is not None}
+
+    def apply(self, action: Action, fleet: Fleet, run: Run, inputs: Inputs | None = None) -> RunResult:
+        """Run the action's playbook on its node. By ``inputs`` it is given what isn't declared: see ``preparing``.
+
+        Raises:
+            ArtifactError: an archive that the action needs cannot be had.
+        """
+        self._fetch_artifacts(action)
+        environment_id = None if isinstance(action, ProvisionNode) else action.environment_id
+        inventory = inventory_of(
+            fleet,
+            key_file=self.settings.ssh_key,
+            artifacts=host_variables(self.settings.artifacts),
+            node_id=action.node_id,
+            environment_id=environment_id,
+        )
+        return self._runner.run(
+            action.playbook,
+            inventory,
+            job=str(run.job_id),
+            timeout_s=run.timeout_s,
+            extra_vars=_extra_vars(action, run) | dict(inputs.extra_vars if inputs else {}),
+            secrets=inputs.secrets if inputs else (),
+            targets=[self.target(fleet.node(action.node_id))],
+            cancel=run.cancel,
+        )
+
+    def _fetch_artifacts(self, action: Action) -> None:
+        """Archives come to this host once; nodes never download."""
+        fetch_wp_cli(self.settings.artifacts)
+        if isinstance(action, Desired | ProvisionNode):
+            fetch_wordpress(action.variables.wordpress_version, self.settings.artifacts)
+
+    def target(self, node: NodeEntry) -> Target:
+        return Target.of(node, self.settings.ssh_key)
+
+    def stop(self, job_id: UUID, node_id: UUID | None) -> None:
+        """End what a dead worker left of a job, on this host and on the node."""
+        node = self.state.fleet().nodes.get(node_id) if node_id else None
+        self._runner.sweep(str(job_id), [self.target(node)] if node else [])
+
+    def close(self) -> None:
+        self._runner.close()
+        self.connections.close()
+
+    def _placed(self, fleet: Fleet) -> Callable[[UUID], str | None]:
+        """Where environments were last seen; the records are read when the first is asked for."""
+
+        @cache
+        def places() -> dict[UUID, str]:
+            observations = self.state.records.observations.all()
+            return {
+                UUID(environment_id): node.slug
+                for node in fleet.nodes.values()
+                if (seen := observations.get(node.id)) and seen.observed
+                for environment_id in seen.observed.environments
+            }
+
+        return lambda environment_id: places().get(environment_id)
+
+
+def _extra_vars(action: Action, run: Run) -> dict[str, Any]:
+    job = {"trueup_job": {"id": str(run.job_id), "fence": run.fence}}
+    if isinstance(action, ProvisionNode):
+        return {"node": action.node, **job}
+    return {"environment": action.target, **job}
