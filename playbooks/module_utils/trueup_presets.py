@@ -1,0 +1,80 @@
+# Copyright the Trueup contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What a promotion may write, and what it never does. Pure: names in, answers out.
+
+A table is protected by its preset, or because no list knows it; all else is the write set. Within the write set some
+options belong to the environment that they are in, and others WordPress changes by itself; neither ever moves.
+"""
+
+from __future__ import annotations
+
+import re
+
+CONTENT = ("posts", "postmeta", "terms", "term_taxonomy", "term_relationships", "termmeta")
+CONTENT += ("comments", "commentmeta", "users", "usermeta")
+"""Protected by both presets."""
+
+COMMERCE = (
+    r"wc_orders.*",
+    r"wc_order_.*",
+    r"woocommerce_order.*",
+    r"wc_customer_lookup",
+    r"wc_product_meta_lookup",
+    r"woocommerce_sessions",
+    r"woocommerce_payment_token.*",
+    r"wc_download_log",
+    r"woocommerce_downloadable_product_permissions",
+    r"actionscheduler_.*",
+)
+"""Protected by ``commerce-protect`` besides."""
+
+SETTINGS = (
+    "options",
+    "links",
+    "woocommerce_tax_rates",
+    "woocommerce_tax_rate_locations",
+    "woocommerce_shipping_zones",
+    "woocommerce_shipping_zone_locations",
+    "woocommerce_shipping_zone_methods",
+    "woocommerce_attribute_taxonomies",
+)
+"""Known, and protected by no preset."""
+
+PRESETS = ("content-protect", "commerce-protect")
+DEFAULT = "commerce-protect"
+
+OWN = r"siteurl|home|blog_public|upload_path|upload_url_path"
+OWN += r"|trueup_.*|(?:.*_)?db_version|db_upgraded|(?:.*_)?schema_version|schema-.*|woocommerce_version"
+"""An environment's own address and visibility, and the shape of its own tables, which code brings about by itself."""
+
+CHURN = r"cron|_transient_.*|_site_transient_.*|rewrite_rules|recovery_keys|recovery_mode_email_last_sent"
+CHURN += r"|recently_activated|theme_switched|fresh_site|wp_calendar_block_has_published_posts|session_tokens"
+CHURN += r"|auto_updater\.lock|core_updater\.lock|auto_core_update_notified|can_compress_scripts|_edit_lock|.*\.lock"
+CHURN += r"|finished_splitting_shared_terms|nonce_.*|adminhash|action_scheduler_.*|wc_.*_cron_.*"
+"""What WordPress, or a request, changes without anybody having decided it."""
+
+_COMMERCE = re.compile("|".join(COMMERCE))
+_IGNORED = re.compile(f"{OWN}|{CHURN}")
+
+
+def bare(table, prefix="wp_"):
+    """The table's name without the prefix; None: another application's, or ours."""
+    name = table[len(prefix) :] if table.startswith(prefix) else None
+    return name or None
+
+
+def is_written(table, preset, prefix="wp_"):
+    """Whether a promotion under ``preset`` may change rows of the table."""
+    if preset not in PRESETS:
+        raise ValueError(f"{preset!r} is no preset. Choose one of {', '.join(PRESETS)}.")
+    name = bare(table, prefix)
+    if name is None or name in CONTENT:
+        return False
+    if _COMMERCE.fullmatch(name):
+        return preset == "content-protect"
+    return name in SETTINGS
+
+
+def is_ignored(table, key, prefix="wp_"):
+    """Whether the row never moves and is no difference; ``key`` is an option's name."""
+    return bare(table, prefix) == "options" and _IGNORED.fullmatch(key) is not None

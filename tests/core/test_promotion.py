@@ -1,0 +1,121 @@
+"""What a promotion moves, and what it never touches."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.playbooks.node_modules import load
+
+presets = load("trueup_presets")
+threeway = load("trueup_threeway")
+
+PROTECTED = ["posts", "postmeta", "terms", "term_taxonomy", "term_relationships", "termmeta"]
+PROTECTED += ["comments", "commentmeta", "users", "usermeta"]
+COMMERCE = ["wc_orders", "wc_orders_meta", "wc_order_stats", "wc_order_addresses", "woocommerce_order_items"]
+COMMERCE += ["woocommerce_order_itemmeta", "wc_customer_lookup", "wc_product_meta_lookup", "woocommerce_sessions"]
+COMMERCE += ["woocommerce_payment_tokens", "woocommerce_payment_tokenmeta", "wc_download_log"]
+COMMERCE += ["woocommerce_downloadable_product_permissions", "actionscheduler_actions", "actionscheduler_logs"]
+UNKNOWN = ["yoast_indexable", "gf_entry", "wc_webhooks", "options_backup", "2_options", ""]
+PREFIXES = st.sampled_from(["wp_", "shop_", "x7Q_wp_"])
+SIDES = st.dictionaries(st.sampled_from("abcdef"), st.sampled_from("123"))
+
+
+@given(PREFIXES)
+def test_tables_of_each_preset_under_any_prefix(prefix: str) -> None:
+    for name in PROTECTED + UNKNOWN:
+        assert not presets.is_written(prefix + name, "content-protect", prefix), name
+        assert not presets.is_written(prefix + name, "commerce-protect", prefix), name
+    for name in COMMERCE:
+        assert presets.is_written(prefix + name, "content-protect", prefix), name
+        assert not presets.is_written(prefix + name, "commerce-protect", prefix), name
+    for name in ("options", "links", "woocommerce_tax_rates"):
+        assert presets.is_written(prefix + name, "commerce-protect", prefix), name
+
+
+@given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz_0123456789"))
+def test_a_table_that_no_list_knows_is_protected(name: str) -> None:
+    known = name in presets.SETTINGS or name in PROTECTED
+    if not known:
+        assert not presets.is_written(f"wp_{name}", "commerce-protect")
+    assert not presets.is_written(f"other{name}", "content-protect", "wp_")
+
+
+def test_an_unknown_preset_is_refused() -> None:
+    with pytest.raises(ValueError, match="no preset"):
+        presets.is_written("wp_options", "everything")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("siteurl", "home", "blog_public", "cron", "rewrite_rules", "recovery_keys", "fresh_site", "db_version"),
+        *(
+            "_transient_feed",
+            "_site_transient_update_core",
+            "woocommerce_db_version",
+            "trueup_login",
+            "core_updater.lock",
+        ),
+    ],
+)
+def test_options_that_never_move(name: str) -> None:
+    assert presets.is_ignored("wp_options", name)
+    assert not presets.is_ignored("wp_links", name)
+
+
+@pytest.mark.parametrize(
+    "name", ["blogname", "home_page", "active_plugins", "wp_user_roles", "widget_text", "cronometer"]
+)
+def test_options_that_people_change(name: str) -> None:
+    assert not presets.is_ignored("wp_options", name)
+
+
+def test_each_case_of_the_three_way_rule() -> None:
+    baseline = {"same": "1", "moved": "1", "stays": "1", "both": "1", "agreed": "1", "gone": "1", "gone-here": "1"}
+    source = {"same": "1", "moved": "2", "stays": "1", "both": "2", "agreed": "9", "new": "5", "gone-here": "1"}
+    target = {"same": "1", "moved": "1", "stays": "2", "both": "3", "agreed": "9", "gone": "1", "new-here": "6"}
+    compared = threeway.compare(baseline, source, target)
+    assert compared.moves == ("gone", "moved", "new")
+    assert compared.stays == ("gone-here", "new-here", "stays")
+    assert compared.conflicts == ("both",)
+    assert compared.counts() == {"moves": 3, "stays": 3, "conflicts": 1}
+
+
+@given(SIDES, SIDES, SIDES)
+def test_nothing_that_only_the_target_changed_is_lost(baseline: dict, source: dict, target: dict) -> None:
+    result = threeway.merged(threeway.compare(baseline, source, target), source, target)
+    for key in {*baseline, *target}:
+        if target.get(key) != baseline.get(key):
+            assert result.get(key) == target.get(key)
+
+
+@given(SIDES, SIDES, SIDES)
+def test_everything_that_only_the_source_changed_arrives(baseline: dict, source: dict, target: dict) -> None:
+    result = threeway.merged(threeway.compare(baseline, source, target), source, target)
+    for key in {*baseline, *source}:
+        if target.get(key) == baseline.get(key):
+            assert result.get(key) == source.get(key)
+
+
+@given(SIDES, SIDES, SIDES)
+def test_a_second_comparison_moves_nothing(baseline: dict, source: dict, target: dict) -> None:
+    first = threeway.compare(baseline, source, target)
+    after = threeway.merged(first, source, target)
+    second = threeway.compare(threeway.advanced(baseline, source, after), source, after)
+    assert (second.moves, second.stays, second.conflicts) == ((), first.stays, first.conflicts)
+
+
+@given(SIDES, SIDES)
+def test_sides_that_agree_have_no_differences(baseline: dict, source: dict) -> None:
+    assert threeway.compare(baseline, source, dict(source)) == threeway.Comparison((), (), ())
+
+
+@given(SIDES, SIDES, SIDES, SIDES)
+def test_after_a_promotion_the_target_may_move_on_alone(base: dict, source: dict, target: dict, later: dict) -> None:
+    after = threeway.merged(threeway.compare(base, source, target), source, target)
+    moved_on = threeway.advanced(base, source, after)
+    agreed = {key for key in {*source, *after} if source.get(key) == after.get(key)}
+    changed = {**after, **{key: value for key, value in later.items() if key in agreed}}
+    assert not set(threeway.compare(moved_on, source, changed).conflicts) & agreed
