@@ -10,6 +10,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from api.clients import Client
+from reconciler.nodes.connection import Connections
 from reconciler.operations import Operations
 from reconciler.settings import Settings
 from reconciler.state import Records, State
@@ -26,6 +27,7 @@ class Dependencies:
     settings: Settings
     state: State
     operations: Operations
+    connections: Connections
     now: Callable[[], datetime] = _now
 
     @property

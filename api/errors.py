@@ -49,6 +49,7 @@ STATUSES: dict[type[TrueupError], int] = {
     errors.TooManyAttempts: 429,
     TrueupError: 500,
     errors.NodeUnreachable: 502,
+    errors.WpCliError: 502,
     errors.StoreError: 503,
     errors.RecordsError: 503,
     NotReady: 503,

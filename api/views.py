@@ -33,6 +33,11 @@ class JobAccepted(_View):
     job_id: UUID
 
 
+class MagicLogin(_View):
+    login_url: str
+    expires_at: datetime
+
+
 class Site(_View):
     id: UUID
     name: str

@@ -348,3 +348,9 @@ def control_plane(fresh_home: Path) -> Iterator[MakeControlPlane]:
 def shared_control_plane(fresh_home: Path) -> Iterator[MakeControlPlane]:
     """The same for a whole module."""
     yield from _factory(fresh_home)
+
+
+@pytest.fixture(scope="session")
+def session_control_plane(fresh_home: Path) -> Iterator[MakeControlPlane]:
+    """The same for a whole run."""
+    yield from _factory(fresh_home)

@@ -8,8 +8,9 @@ from fastapi import APIRouter, Depends, Response
 
 from api.auth import Who, require_session
 from api.dependencies import Deps
+from api.logins import magic_login
 from api.requests import CacheRequest, no_body
-from api.views import Environment, JobAccepted, accepted, environment_view
+from api.views import Environment, JobAccepted, MagicLogin, accepted, environment_view
 
 router = APIRouter(prefix="/api/environments/{id}", dependencies=[Depends(require_session)])
 
@@ -38,3 +39,9 @@ def purge_cache(id: UUID, who: Who, response: Response, deps: Deps) -> JobAccept
 def check_drift(id: UUID, who: Who, response: Response, deps: Deps) -> JobAccepted:
     """A job that compares this environment with what Git says, files included."""
     return accepted(response, deps.operations.drift_check(id, who))
+
+
+@router.post("/magic-login", dependencies=[Depends(no_body)])
+def log_in_by_magic(id: UUID, who: Who, deps: Deps) -> MagicLogin:
+    """A one-time administrator login, at once."""
+    return magic_login(id, who, deps)

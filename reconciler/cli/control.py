@@ -35,11 +35,12 @@ def serve() -> None:
     """Run the API, the workers and the loop until stopped."""
     from api.app import create_app
     from api.dependencies import Dependencies
+    from reconciler.nodes.connection import Connections
     from reconciler.serve import serve as run
 
-    with opened() as home:
+    with opened() as home, Connections() as connections:
         _log(home.settings)
-        run(home, create_app(Dependencies(home.settings, home.state, home.operations)))
+        run(home, create_app(Dependencies(home.settings, home.state, home.operations, connections)))
 
 
 def fetch(

@@ -51,6 +51,16 @@ class NoNodeAvailable(Conflict):
     code = "no_node_available"
 
 
+class EnvironmentNotActive(Conflict):
+    code = "environment_not_active"
+
+
+class WpCliError(TrueupError):
+    """WordPress's own tool failed on the node."""
+
+    code = "wp_cli_error"
+
+
 class StorageNotConfigured(Conflict):
     """The operation begins with a backup, and there is nowhere to put it."""
 

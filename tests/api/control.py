@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from api.dependencies import Dependencies
 from reconciler.dispatch import Dispatcher
+from reconciler.nodes.connection import Connections
 from reconciler.operations import Operations
 from reconciler.records.database import migrate, open_database
 from reconciler.settings import Settings
@@ -77,12 +78,16 @@ class Control:
         self.records = Records(engine)
         self.state = State(self.repository, self.records)
         dispatcher = Dispatcher(settings.wake_socket)
+        self.connections = Connections()
         self.operations = Operations(self.state, dispatcher, self.clock, uuid4)
-        self.app: FastAPI = create_app(Dependencies(settings, self.state, self.operations, self.clock))
+        self.app: FastAPI = create_app(
+            Dependencies(settings, self.state, self.operations, self.connections, self.clock)
+        )
         if not self.records.admins.emails():
             self.records.admins.set_password(EMAIL, PASSWORD, self.clock())
 
     def close(self) -> None:
+        self.connections.close()
         self.repository.close()
         self.records.engine.dispose()
 

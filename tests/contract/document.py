@@ -25,7 +25,6 @@ NOT_YET = frozenset(
         "POST /environments/{id}/updates",
         "POST /environments/{id}/restore",
         "POST /environments/{id}/promote",
-        "POST /environments/{id}/magic-login",
         "GET /environments/{id}/backups",
         "POST /environments/{id}/backups",
         "GET /environments/{id}/domains",

@@ -1,22 +1,19 @@
 """Real sites on two real nodes, made through the API, while people, processes and wires misbehave."""
 
-import contextlib
 import html
 import json
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from reconciler.nodes import processes
-from tests.controlplane import ControlPlane, MakeControlPlane, document_of, run_git, until
-from tests.lab import Lab, Node
-from tests.lab.fixtures import unique_name
+from tests.controlplane import MakeControlPlane, run_git, until
+from tests.lab import Lab
+from tests.place import Place, placed
 
 pytestmark = pytest.mark.lab
 
@@ -24,69 +21,10 @@ MARK = "/tmp/tu-pwn"
 HOSTILE = f"{{{{ lookup('pipe','touch {MARK}') }}}} $(touch {MARK}) `touch {MARK}`;\"|>&%s \\ ß漢🎉 ../"
 
 
-@dataclass
-class Place:
-    """A control plane with two nodes."""
-
-    plane: ControlPlane
-    nodes: dict[str, Node]
-
-    def make_site(self, slug: str, name: str | None = None) -> dict[str, Any]:
-        """A site that answers: its environment."""
-        job = self.plane.wait_job(self.plane.create_site(slug, name)["id"])
-        assert job["status"] == "succeeded", job
-        return self.plane.environment_of(slug)
-
-    def node_of(self, environment: dict[str, Any]) -> Node:
-        named = {node["id"]: node["name"] for node in self.plane.http.get("/api/nodes").json()}
-        return self.nodes[named[environment["node_id"]]]
-
-    def page(self, environment: dict[str, Any], path: str = "/") -> httpx.Response:
-        host = environment["preview_url"].partition("://")[2]
-        return self.node_of(environment).fetch(path, host=host)
-
-    def manifest(self, environment: dict[str, Any]) -> dict[str, Any]:
-        path = f"/etc/trueup/environments/{environment['id']}.json"
-        found: dict[str, Any] = json.loads(self.node_of(environment).ssh(["cat", path]).stdout)
-        return found
-
-    def sql(self, environment: dict[str, Any], query: str) -> str:
-        database = "wp_" + environment["id"].replace("-", "")[:12]
-        return self.node_of(environment).ssh(["mariadb", "-N", "--raw", database, "-e", query]).stdout.strip()
-
-    def block(self, environment: dict[str, Any]) -> str:
-        return f"/etc/nginx/sites-enabled/trueup-{environment['id']}.conf"
-
-    def touch_block(self, environment: dict[str, Any]) -> None:
-        self.node_of(environment).ssh(f"echo '# by hand' >> {self.block(environment)}")
-
-    def is_touched(self, environment: dict[str, Any]) -> bool:
-        grep = ["grep", "-q", "by hand", self.block(environment)]
-        return self.node_of(environment).ssh(grep, check=False).returncode == 0
-
-    def run(self, answer: httpx.Response) -> dict[str, Any]:
-        """The job of an accepted request, finished."""
-        assert answer.status_code == 202, answer.text
-        return self.plane.wait_job(answer.json()["job_id"])
-
-
 @pytest.fixture(scope="module")
 def place(lab: Lab, provisioned_snapshot: str, shared_control_plane: MakeControlPlane) -> Iterator[Place]:
-    plane = shared_control_plane(TRUEUP_WORKERS="3")
-    key = (plane.home / "ssh" / "id_ed25519.pub").read_text().strip()
-    with contextlib.ExitStack() as stack:
-        nodes = {}
-        for name in ("web-1", "web-2"):
-            nodes[name] = lab.up(unique_name(name), key, snapshot=provisioned_snapshot)
-            stack.callback(nodes[name].down)
-        stack.callback(plane.close)
-        plane.clone.push({f"nodes/{name}.yaml": document_of(node) for name, node in nodes.items()}, "Add two nodes")
-
-        def ready() -> bool:
-            return {node["status"] for node in plane.http.get("/api/nodes").json()} == {"active"}
-
-        until(ready, "both nodes to be provisioned", 120, plane.log)
-        yield Place(plane, nodes)
+    with placed(lab, provisioned_snapshot, shared_control_plane, ("web-1", "web-2")) as place:
+        yield place
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,68 @@
 <?php
 /**
  * Plugin Name: Trueup
- * Description: What a copy of a site must not do: be found by search engines, or write to the site's customers.
+ * Description: One-time logins; and what a copy of a site must not do: be found by search engines, or write to the site's customers.
  * License: Apache-2.0
  *
  * Copyright the Trueup contributors
  * SPDX-License-Identifier: Apache-2.0
  */
+
+/**
+ * A one-time login. GET only shows a form that sends itself: what previews links for a chat must not use it up.
+ */
+function trueup_login() {
+	$posted = 'POST' === $_SERVER['REQUEST_METHOD'];
+	$token  = $posted ? ( $_POST['trueup_login'] ?? null ) : ( $_GET['trueup_login'] ?? null );
+	if ( ! is_string( $token ) ) {
+		return;
+	}
+	nocache_headers();
+	header( 'Referrer-Policy: no-referrer' );
+	header( 'X-Robots-Tag: noindex, nofollow' );
+	if ( ! $posted ) {
+		trueup_show_login_form( $token );
+	}
+	$user = trueup_claim_login( $token );
+	if ( ! $user ) {
+		wp_die( 'This login was used already, or is older than a minute. Ask for a new one.', 'Login', array( 'response' => 403 ) );
+	}
+	wp_set_auth_cookie( $user->ID );
+	wp_set_current_user( $user->ID );
+	do_action( 'wp_login', $user->user_login, $user );
+	wp_safe_redirect( admin_url() );
+	exit;
+}
+add_action( 'init', 'trueup_login', 0 );
+
+function trueup_show_login_form( $token ) {
+	header( 'Content-Type: text/html; charset=utf-8' );
+	$action = esc_url( home_url( '/' ) );
+	$value  = esc_attr( $token );
+	echo "<!DOCTYPE html><html><head><meta charset='utf-8'><title>Login</title></head><body>",
+		"<form id='login' method='post' action='$action'><input type='hidden' name='trueup_login' value='$value'>",
+		"<button>Log in</button></form><script>document.getElementById('login').submit()</script></body></html>";
+	exit;
+}
+
+/**
+ * The user whose token this is; null when there is none. Of requests at the same moment one removes the row, and is in.
+ */
+function trueup_claim_login( $token ) {
+	global $wpdb;
+	$row = $wpdb->get_row(
+		$wpdb->prepare(
+			"SELECT umeta_id, user_id, meta_value FROM {$wpdb->usermeta} WHERE meta_key = 'trueup_login' AND meta_value LIKE %s",
+			hash( 'sha256', $token ) . ':%'
+		)
+	);
+	if ( ! $row || 1 !== $wpdb->delete( $wpdb->usermeta, array( 'umeta_id' => $row->umeta_id ) ) ) {
+		return null;
+	}
+	$expires = (int) substr( strrchr( $row->meta_value, ':' ), 1 );
+	$user    = get_user_by( 'id', (int) $row->user_id );
+	return $user && $expires >= time() ? $user : null;
+}
 
 if ( ! defined( 'TRUEUP_ENVIRONMENT' ) || 'production' === TRUEUP_ENVIRONMENT ) {
 	return;

@@ -1,0 +1,43 @@
+<?php
+/**
+ * Keeps the hash of a one-time login: php -- <root of WordPress> <sha256 of the token> <seconds that it lives>.
+ *
+ * Loads no plugin and no theme. Prints {"home": …} on its last line.
+ */
+
+define( 'SHORTINIT', true );
+list( , $root, $digest, $life ) = $argv;
+require "$root/wp-load.php";
+
+global $wpdb;
+$prefix = $wpdb->prefix;
+$user   = $wpdb->get_var(
+	$wpdb->prepare(
+		"SELECT user_id FROM {$prefix}usermeta WHERE meta_key = %s AND meta_value LIKE %s ORDER BY user_id LIMIT 1",
+		"{$prefix}capabilities",
+		'%"administrator";b:1%'
+	)
+);
+$home = $wpdb->get_var( "SELECT option_value FROM {$prefix}options WHERE option_name = 'home'" );
+if ( ! $user || ! $home ) {
+	fwrite( STDERR, "There is no administrator, or no database.\n" );
+	exit( 3 );
+}
+$wpdb->query(
+	$wpdb->prepare(
+		"DELETE FROM {$prefix}usermeta WHERE meta_key = 'trueup_login' AND CAST(SUBSTRING_INDEX(meta_value, ':', -1) AS UNSIGNED) < %d",
+		time()
+	)
+);
+$kept = $wpdb->query(
+	$wpdb->prepare(
+		"INSERT INTO {$prefix}usermeta (user_id, meta_key, meta_value) VALUES (%d, 'trueup_login', %s)",
+		$user,
+		$digest . ':' . ( time() + (int) $life )
+	)
+);
+if ( 1 !== $kept ) {
+	fwrite( STDERR, "The login was not kept.\n" );
+	exit( 4 );
+}
+echo json_encode( array( 'home' => $home ) ), "\n";

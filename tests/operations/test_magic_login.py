@@ -1,0 +1,148 @@
+"""Magic login on a real node, in a real browser: once, for a minute, for this environment alone."""
+
+import concurrent.futures
+import subprocess
+import time
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from reconciler.core.status import EnvironmentStatus
+from reconciler.home import clock
+from tests.place import Place
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module")
+def environment(place: Place) -> dict[str, Any]:
+    return place.make_site("magic")
+
+
+def _login(place: Place, environment: dict[str, Any]) -> httpx.Response:
+    return place.plane.http.post(f"/api/environments/{environment['id']}/magic-login")
+
+
+def _url(place: Place, environment: dict[str, Any]) -> str:
+    answer = _login(place, environment)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["login_url"])
+
+
+def _post(place: Place, environment: dict[str, Any], url: str) -> httpx.Response:
+    """What the form that GET shows sends."""
+    host = environment["preview_url"].partition("://")[2]
+    node = place.node_of(environment)
+    token = url.partition("trueup_login=")[2]
+    return httpx.post(
+        f"http://{node.address}/", headers={"Host": host}, data={"trueup_login": token}, follow_redirects=False
+    )
+
+
+def test_a_browser_lands_in_the_administration(place: Place, environment: dict[str, Any]) -> None:
+    url, node = _url(place, environment), place.node_of(environment)
+    assert url.startswith(environment["preview_url"])
+    host = environment["preview_url"].partition("://")[2]
+    rules = f"--host-resolver-rules=MAP {host} {node.address}"
+    argv = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--no-proxy-server", rules]
+    dump = [*argv, "--virtual-time-budget=20000", "--dump-dom", url]
+    page = subprocess.run(dump, capture_output=True, text=True, timeout=90, check=True).stdout
+    assert 'id="wpadminbar"' in page
+    assert "Howdy" in page
+    assert "trueup" in page
+    assert "plugins.php" in page, "an administrator sees the plugins"
+    assert _post(place, environment, url).status_code == 403, "it was used by the browser"
+
+
+def test_it_works_once_and_tells_plugins(place: Place, environment: dict[str, Any]) -> None:
+    url = _url(place, environment)
+    first = _post(place, environment, url)
+    assert first.status_code == 302
+    assert first.headers["location"].endswith("/wp-admin/")
+    assert any("wordpress_logged_in" in cookie for cookie in first.headers.get_list("set-cookie"))
+    again = _post(place, environment, url)
+    assert again.status_code == 403
+    assert "set-cookie" not in again.headers
+    assert "used already" in again.text
+
+
+def test_a_preview_does_not_use_it_up(place: Place, environment: dict[str, Any]) -> None:
+    url = _url(place, environment)
+    for agent in ("Slackbot-LinkExpanding 1.0", "WhatsApp/2.0"):
+        path = url.removeprefix(environment["preview_url"])
+        host = environment["preview_url"].partition("://")[2]
+        page = place.node_of(environment).fetch(path, host=host, headers={"User-Agent": agent})
+        assert page.status_code == 200
+        assert "set-cookie" not in page.headers
+        assert "no-store" in page.headers["cache-control"]
+    assert _post(place, environment, url).status_code == 302
+
+
+def test_after_a_minute_it_is_refused(place: Place, environment: dict[str, Any]) -> None:
+    url = _url(place, environment)
+    aged = "SUBSTRING_INDEX(meta_value, ':', -1) - 61"
+    place.sql(
+        environment,
+        "UPDATE wp_usermeta SET meta_value = CONCAT(SUBSTRING_INDEX(meta_value, ':', 1), ':', "
+        f"{aged}) WHERE meta_key = 'trueup_login'",
+    )
+    assert _post(place, environment, url).status_code == 403
+
+
+def test_another_environment_refuses_it(place: Place, environment: dict[str, Any]) -> None:
+    other = place.make_site("othermagic")
+    assert _post(place, other, _url(place, environment)).status_code == 403
+
+
+def test_of_six_at_once_one_is_in(place: Place, environment: dict[str, Any]) -> None:
+    url = _url(place, environment)
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: _post(place, environment, url).status_code, range(6)))
+    assert sorted(answers) == [302, 403, 403, 403, 403, 403]
+
+
+def test_neither_log_nor_database_has_the_token(place: Place, environment: dict[str, Any]) -> None:
+    url = _url(place, environment)
+    token = url.partition("trueup_login=")[2]
+    place.node_of(environment).fetch(f"/?trueup_login={token}", host=environment["preview_url"].partition("://")[2])
+    stored = place.sql(environment, "SELECT meta_value FROM wp_usermeta WHERE meta_key = 'trueup_login'")
+    assert stored
+    assert token not in stored
+    grep = ["grep", "-rqF", token, "/var/log", f"/var/www/sites/{environment['id']}/logs"]
+    assert place.node_of(environment).ssh(grep, check=False).returncode == 1
+
+
+def test_a_paused_node_is_told_within_ten_seconds(place: Place, environment: dict[str, Any]) -> None:
+    node = place.node_of(environment)
+    node.freeze()
+    try:
+        began = time.monotonic()
+        answer = _login(place, environment)
+        took = time.monotonic() - began
+    finally:
+        node.thaw()
+    assert (answer.status_code, answer.json()["code"]) == (502, "node_unreachable")
+    assert took < 10.5
+
+
+def test_a_broken_site_is_a_wp_cli_error(place: Place) -> None:
+    environment = place.make_site("brokenmagic")
+    place.sql(environment, "RENAME TABLE wp_usermeta TO wp_usermeta_away")
+    answer = _login(place, environment)
+    assert (answer.status_code, answer.json()["code"]) == (502, "wp_cli_error")
+    assert "wp_usermeta" not in answer.text
+    place.sql(environment, "RENAME TABLE wp_usermeta_away TO wp_usermeta")
+    assert _login(place, environment).status_code == 200
+
+
+def test_a_busy_environment_gives_none(place: Place, environment: dict[str, Any]) -> None:
+    with place.plane.opened() as home:
+        id_ = UUID(environment["id"])
+        home.records.statuses.put(id_, EnvironmentStatus.DEPLOYING, clock(), job_id=None)
+        try:
+            answer = _login(place, environment)
+        finally:
+            home.records.statuses.put(id_, EnvironmentStatus.ACTIVE, clock(), job_id=None)
+    assert (answer.status_code, answer.json()["code"]) == (409, "environment_not_active")

@@ -1,0 +1,79 @@
+"""A control plane with real nodes, and what tests do with the sites on them, through the API and from outside."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from tests.controlplane import ControlPlane, MakeControlPlane, document_of, until
+from tests.lab import Lab, Node
+from tests.lab.fixtures import unique_name
+
+
+@dataclass
+class Place:
+    """A control plane with two nodes."""
+
+    plane: ControlPlane
+    nodes: dict[str, Node]
+
+    def make_site(self, slug: str, name: str | None = None) -> dict[str, Any]:
+        """A site that answers: its environment."""
+        job = self.plane.wait_job(self.plane.create_site(slug, name)["id"])
+        assert job["status"] == "succeeded", job
+        return self.plane.environment_of(slug)
+
+    def node_of(self, environment: dict[str, Any]) -> Node:
+        named = {node["id"]: node["name"] for node in self.plane.http.get("/api/nodes").json()}
+        return self.nodes[named[environment["node_id"]]]
+
+    def page(self, environment: dict[str, Any], path: str = "/") -> httpx.Response:
+        host = environment["preview_url"].partition("://")[2]
+        return self.node_of(environment).fetch(path, host=host)
+
+    def manifest(self, environment: dict[str, Any]) -> dict[str, Any]:
+        path = f"/etc/trueup/environments/{environment['id']}.json"
+        found: dict[str, Any] = json.loads(self.node_of(environment).ssh(["cat", path]).stdout)
+        return found
+
+    def sql(self, environment: dict[str, Any], query: str) -> str:
+        database = "wp_" + environment["id"].replace("-", "")[:12]
+        return self.node_of(environment).ssh(["mariadb", "-N", "--raw", database, "-e", query]).stdout.strip()
+
+    def block(self, environment: dict[str, Any]) -> str:
+        return f"/etc/nginx/sites-enabled/trueup-{environment['id']}.conf"
+
+    def touch_block(self, environment: dict[str, Any]) -> None:
+        self.node_of(environment).ssh(f"echo '# by hand' >> {self.block(environment)}")
+
+    def is_touched(self, environment: dict[str, Any]) -> bool:
+        grep = ["grep", "-q", "by hand", self.block(environment)]
+        return self.node_of(environment).ssh(grep, check=False).returncode == 0
+
+    def run(self, answer: httpx.Response) -> dict[str, Any]:
+        """The job of an accepted request, finished."""
+        assert answer.status_code == 202, answer.text
+        return self.plane.wait_job(answer.json()["job_id"])
+
+
+@contextlib.contextmanager
+def placed(lab: Lab, snapshot: str, make: MakeControlPlane, names: tuple[str, ...]) -> Iterator[Place]:
+    """A control plane of its own with provisioned nodes of these names."""
+    plane = make(TRUEUP_WORKERS="3")
+    key = (plane.home / "ssh" / "id_ed25519.pub").read_text().strip()
+    with contextlib.ExitStack() as stack:
+        nodes = {}
+        for name in names:
+            nodes[name] = lab.up(unique_name(name), key, snapshot=snapshot)
+            stack.callback(nodes[name].down)
+        stack.callback(plane.close)
+        plane.clone.push({f"nodes/{name}.yaml": document_of(node) for name, node in nodes.items()}, "Add the nodes")
+
+        def ready() -> bool:
+            return {node["status"] for node in plane.http.get("/api/nodes").json()} == {"active"}
+
+        until(ready, "the nodes to be provisioned", 120, plane.log)
+        yield Place(plane, nodes)
