@@ -5,6 +5,8 @@ from __future__ import annotations
 from urllib.parse import quote, urlsplit
 from uuid import UUID
 
+import structlog
+
 from api.dependencies import Dependencies
 from api.views import MagicLogin
 from reconciler.core.entries import EnvironmentEntry
@@ -15,6 +17,8 @@ from reconciler.nodes.connection import Target
 from reconciler.nodes.login import create_login
 from reconciler.operations import Actor
 from reconciler.records.audit import Entry
+
+_log = structlog.get_logger(__name__)
 
 
 def magic_login(environment_id: UUID, who: Actor, deps: Dependencies) -> MagicLogin:
@@ -43,7 +47,14 @@ def _login(environment: EnvironmentEntry, status: EnvironmentStatus, fleet: Flee
     if node is None:
         raise NodeUnreachable(f"No document defines node {environment.manifest.spec.node}. Correct spec.node.")
     target = Target.of(node, deps.settings.ssh_key)
-    login = create_login(deps.connections, target, environment.id, deps.now())
+    try:
+        login = create_login(deps.connections, target, environment.id, deps.now())
+    except NodeUnreachable as error:
+        # Its own words name files of this host.
+        _log.warning("no magic login", environment=environment.key, error=error.message)
+        raise NodeUnreachable(
+            f"Node {node.slug} did not answer within 10 seconds. Try again, or look at `trueup status`."
+        ) from error
     home = login.home if _is_ours(login.home, environment, fleet) else fleet.preview_url(environment)
     return MagicLogin(login_url=f"{home}/?trueup_login={quote(login.token)}", expires_at=login.expires_at)
 

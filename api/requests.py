@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from typing import Annotated, Self
+from uuid import UUID
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 
 from reconciler.core.errors import Invalid
-from reconciler.core.manifests import DisplayName, Slug
+from reconciler.core.manifests import DisplayName, EnvironmentType, PromotionPreset, Slug
 
 Email = Annotated[str, StringConstraints(pattern=r"^[^@ \t\r\n]+@[^@ \t\r\n]+$", max_length=254)]
 Password = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
@@ -16,6 +17,12 @@ Password = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class _Lenient(_Body):
+    """For fields that JSON can only say as text: ids, times and words of a list."""
+
+    model_config = ConfigDict(extra="forbid", strict=False, frozen=True)
 
 
 class LoginRequest(_Body):
@@ -26,6 +33,15 @@ class LoginRequest(_Body):
 class CreateSiteRequest(_Body):
     name: DisplayName
     slug: Slug
+
+
+class CreateEnvironmentRequest(_Lenient):
+    name: DisplayName
+    slug: Slug
+    type: EnvironmentType
+    source_environment_id: UUID | None = None
+    promotion_preset: PromotionPreset | None = None
+    node_id: UUID | None = None
 
 
 class CacheRequest(_Body):

@@ -137,7 +137,6 @@ class Operations:
         source_environment_id: UUID | None = None,
         promotion_preset: PromotionPreset | None = None,
         node: str | None = None,
-        expires_at: datetime | None = None,
     ) -> UUID:
         """Declare a copy of one of the site's environments; the job's id.
 
@@ -157,7 +156,6 @@ class Operations:
             source_environment_id=source_environment_id,
             promotion_preset=promotion_preset,
             node=node,
-            expires_at=expires_at,
         )
         documents = evaluate(draft, fleet, self._statuses(), self._clock()).create
         chosen = fleet.nodes_by_slug[next(iter(documents.values()))["spec"]["node"]]

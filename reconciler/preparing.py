@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from reconciler.core.actions import Action
+from reconciler.copies import source_of_copy
+from reconciler.core.actions import Action, CloneEnvironment
 from reconciler.core.fleet import Fleet
 from reconciler.tools import Inputs, Run, Tools
 
@@ -18,5 +19,8 @@ def prepare(action: Action, tools: Tools, fleet: Fleet, run: Run) -> Iterator[In
         JobError: it cannot be had; the job fails with the error's code.
     """
     match action:
+        case CloneEnvironment():
+            with source_of_copy(action, tools, fleet, run) as inputs:
+                yield inputs
         case _:
             yield Inputs()

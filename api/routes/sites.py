@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Response
 
 from api.auth import Who, require_session
 from api.dependencies import Deps
-from api.requests import CreateSiteRequest
+from api.requests import CreateEnvironmentRequest, CreateSiteRequest
 from api.views import SITES, Environment, JobAccepted, Site, accepted, as_json, environment_view, site_view, site_views
 
 router = APIRouter(prefix="/api/sites", dependencies=[Depends(require_session)])
@@ -39,3 +39,22 @@ def list_environments(id: UUID, deps: Deps) -> list[Environment]:
     current = deps.state.current()
     environments = current.fleet.environments_by_site.get(current.fleet.site(id).slug, ())
     return [environment_view(current, environment) for environment in environments]
+
+
+@router.post("/{id}/environments", status_code=202)
+def create_environment(
+    id: UUID, body: CreateEnvironmentRequest, who: Who, response: Response, deps: Deps
+) -> JobAccepted:
+    """Declare a copy of one of the site's environments; a job makes it."""
+    node = deps.state.fleet().node(body.node_id).slug if body.node_id else None
+    job_id = deps.operations.create_environment(
+        id,
+        body.name,
+        body.slug,
+        body.type,
+        who,
+        source_environment_id=body.source_environment_id,
+        promotion_preset=body.promotion_preset,
+        node=node,
+    )
+    return accepted(response, job_id)

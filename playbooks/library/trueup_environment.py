@@ -47,6 +47,7 @@ unit: {description: The systemd scope in which the run worked., type: str, retur
 busy: {description: Another run holds the environment., type: bool, returned: on failure}
 stale: {description: A later job was here already., type: bool, returned: on failure}
 held: {description: An operator holds the node., type: bool, returned: on failure}
+rolled_back: {description: Code and content were put back as they were., type: bool, returned: on failure}
 """
 
 import contextlib
@@ -62,6 +63,7 @@ from ansible.module_utils import trueup_environment_place as place
 from ansible.module_utils import trueup_environment_units as units
 from ansible.module_utils import trueup_environment_wordpress as wordpress
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.trueup_content import Swap
 from ansible.module_utils.trueup_environment_database import Database
 from ansible.module_utils.trueup_environment_layout import Layout
 from ansible.module_utils.trueup_environment_ledger import Ledger, added
@@ -69,6 +71,14 @@ from ansible.module_utils.trueup_environment_run import Failure, Run, read
 from ansible.module_utils.trueup_fence import Fence, Refused
 
 IPV6 = "/proc/net/if_inet6"
+PLAYBOOKS = {
+    "clone": "clone.yml",
+    "import": "import.yml",
+    "restore": "restore.yml",
+    "promote": "promote.yml",
+    "update": "updates.yml",
+}
+"""What brings a release or a content, by its origin."""
 
 
 class Environment:
@@ -85,6 +95,29 @@ class Environment:
         self.user = None
 
     def converge(self):
+        """All the steps; what is served is put back when they don't end in a healthy site."""
+        self.undo = []
+        try:
+            self.steps()
+        except Failure as error:
+            if not self.undo:
+                raise
+            raise Failure(f"{error} {self.put_back()}", **error.facts, rolled_back=True) from error
+
+    def put_back(self):
+        """Undo what changed code and content, last first; what the site answers then."""
+        while self.undo:
+            self.undo.pop()()
+        self.forget_objects()
+        caches.empty(self.layout.cache)
+        try:
+            health.page(self.variables["url"])
+        except Failure as error:
+            return f"Code and content were put back as they were, but: {error}"
+        self.run.end()
+        return "Code and content were put back as they were, and the site is healthy."
+
+    def steps(self):
         self.user = account.ensure_user(self.run, self.layout)
         account.ensure_directories(self.run, self.layout, self.user)
         self.code()
@@ -97,11 +130,14 @@ class Environment:
         self.services()
         if installation:
             installation.finish()
-        switched = core.switch(self.run, self.layout)
+        swap = self.content()
+        switched = self.switch()
+        if (swap or switched) and not self.run.check_mode:
+            self.upgrade(database, configuration.password)
         self.address(database, configuration.password)
         place.hosts(self.run, self.layout.id, self.variables["hostnames"])
         units.ensure_server_block(self.run, self.layout, self.texts[names.NGINX])
-        self.pages(switched)
+        self.pages(switched or swap)
         if self.run.check_mode:
             return
         health.check(
@@ -113,21 +149,39 @@ class Environment:
             self.user,
             thorough=self.run.changed,
         )
-        self.write_down()
+        self.undo = []
+        self.write_down(swap)
 
     # Code
 
     def code(self):
-        source = self.variables["release"]["source_type"]
-        if source is not None:
-            raise Failure(
-                f"Release {self.layout.release_id} comes from {source}, but only WordPress core can be placed."
-            )
+        release = self.variables["release"]
+        made = release.get("origin") or release["source_type"]
+        if made and not os.path.isdir(self.layout.release) and not self.run.check_mode:
+            playbook = PLAYBOOKS.get(made, "deploy.yml")
+            raise Failure(f"Release {self.layout.release_id} has to be brought first: playbooks/{playbook}.")
         core.ensure_release(self.run, self.layout, self.variables["wordpress_version"], self.user)
         core.ensure_links(self.run, self.layout)
         core.ensure_ownership(self.run, self.layout, self.user, locked=self.variables["files"] == "locked")
         place.file(self.run, self.layout.mu_plugin, self.texts[names.MU_PLUGIN])
         self.drop_in()
+
+    def switch(self):
+        """Make the release the current one, so that it can be taken back."""
+        former = os.readlink(self.layout.current) if os.path.islink(self.layout.current) else None
+        if not core.switch(self.run, self.layout):
+            return False
+        if former and not self.run.check_mode:
+            self.undo.append(lambda: core.switch_to(self.run, self.layout, former))
+        return True
+
+    def upgrade(self, database, password):
+        """The database follows the code's version, as WordPress itself would ask of the next administrator."""
+        wanted = wordpress.database_version(self.layout.release)
+        found = database.ask(password, "SELECT option_value FROM wp_options WHERE option_name = 'db_version';")
+        found = found[0][0] if found else None
+        if found != wanted and self.run.change(f"database version of {database.name}", found or "", wanted or ""):
+            wordpress.upgrade(self.run, self.layout, self.user)
 
     def drop_in(self):
         """WordPress's way to Redis: what was kept before it came or went is not to be trusted."""
@@ -148,10 +202,32 @@ class Environment:
 
     # Content
 
+    def content(self):
+        """Swap staged content in, where another one is declared; the swap, or None."""
+        declared = self.variables["content"]
+        if declared["origin"] == "install" or declared["id"] in self.ledger.contents:
+            return None
+        swap = Swap(self.run, self.layout, declared["id"])
+        if self.run.check_mode:
+            self.run.change(f"content {declared['id']}", "", declared["origin"])
+            return swap
+        if not swap.is_begun():
+            raise Failure(
+                f"Content {declared['id']} has to be brought first: playbooks/{PLAYBOOKS[declared['origin']]}."
+            )
+        former = self.ledger.contents[-1] if self.ledger.contents else ""
+        if self.run.change(f"content {declared['id']}", former, declared["origin"]):
+            self.undo.append(swap.back)
+            swap.forward()
+            self.forget_objects()
+        return swap
+
     def begin_content(self, database, password):
         """Install what the ledger does not know, if nothing is there; None when there is nothing to do."""
         if database.found["draft"] and self.run.change(f"unfinished installation in {database.draft}", "present", ""):
             database.close_draft()
+        if self.variables["content"]["origin"] != "install":
+            return None
         if not database.empty:
             wordpress.refuse_foreign_tables(database, password)
             return None
@@ -189,7 +265,7 @@ class Environment:
 
     # The manifest
 
-    def write_down(self):
+    def write_down(self, swap=None):
         layout = self.layout
         files = [layout.server_block, layout.pool, layout.wp_config, layout.mu_plugin, layout.hosts_section]
         files += [layout.unit_file(u) for u in (layout.php_service, layout.cron_service, layout.cron_timer)]
@@ -206,6 +282,8 @@ class Environment:
             releases=core.forget_old_releases(self.run, layout, releases),
             contents=added(self.ledger.contents, self.variables["content"]["id"]),
         )
+        if swap:
+            swap.forget()
         self.run.end()
 
 

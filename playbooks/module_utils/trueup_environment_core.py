@@ -57,7 +57,7 @@ def unpack(run, version, archive):
     if version_of(draft) != version:
         raise Failure(f"The archive of WordPress {version} holds version {version_of(draft)}. Check trueup_artifacts.")
     _date(draft)
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(_digests(draft)))
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests(draft)))
     write_durably(f"{STORE}/{version}.sha256", lines.encode("utf-8"), 0o644)
     os.chmod(draft, 0o755)
     # Another environment's run may have been faster; its tree is the same.
@@ -88,7 +88,7 @@ def _hash(file):
     return digest.hexdigest()
 
 
-def _digests(tree):
+def digests(tree):
     for directory, _, names in os.walk(tree):
         for name in names:
             path = os.path.join(directory, name)
@@ -101,7 +101,7 @@ def _digests(tree):
 
 def ensure_release(run, layout, version, user):
     """Make the release directory hold core ``version``; whether it had to be made."""
-    _remove_drafts(run, layout)
+    remove_drafts(run, layout)
     found = version_of(layout.release)
     if found == version:
         return _relink(run, layout, version)
@@ -109,7 +109,7 @@ def ensure_release(run, layout, version, user):
     if run.change(layout.release, before, f"WordPress {version}"):
         draft = _build(run, layout, version, user)
         if os.path.isdir(layout.release):
-            _exchange(draft, layout.release)
+            exchange(draft, layout.release)
             shutil.rmtree(draft)
         else:
             os.rename(draft, layout.release)
@@ -158,12 +158,12 @@ def _build(run, layout, version, user):
     copies = [run.start(["cp", "-al", *parts, draft]), run.start(["cp", "-a", content, draft])]
     for copy in copies:
         run.wait(copy, hint=f"Release {layout.release_id} was not made")
-    _own_content(f"{draft}/wp-content", user, layout.uploads)
+    own_content(f"{draft}/wp-content", user, layout.uploads)
     os.symlink(layout.wp_config, f"{draft}/wp-config.php")
     return draft
 
 
-def _own_content(content, user, target):
+def own_content(content, user, target):
     """Root's, sticky: the user may add, but not remove or replace what is not its own."""
     for name in (*USER_DIRECTORIES, "mu-plugins"):
         os.makedirs(f"{content}/{name}", exist_ok=True)
@@ -189,11 +189,11 @@ def ensure_ownership(run, layout, user, *, locked):
             changed = True
             if run.change(path, "", "locked" if locked else "writable"):
                 # The directory itself comes last: if this ends halfway, it is seen and done again.
-                _own(path, uid, gid)
+                own(path, uid, gid)
     return changed
 
 
-def _own(path, uid, gid):
+def own(path, uid, gid):
     for directory, _, names in os.walk(path, topdown=False):
         for name in names:
             os.lchown(os.path.join(directory, name), uid, gid)
@@ -208,7 +208,11 @@ def ensure_links(run, layout):
 
 def switch(run, layout):
     """Make the release the current one; whether it was another before."""
-    return place.link(run, layout.current, f"releases/{layout.release_id}")
+    return switch_to(run, layout, f"releases/{layout.release_id}")
+
+
+def switch_to(run, layout, target):
+    return place.link(run, layout.current, target)
 
 
 def forget_old_releases(run, layout, applied):
@@ -217,10 +221,12 @@ def forget_old_releases(run, layout, applied):
     for release in kept[:-KEPT_RELEASES]:
         if release != layout.release_id and run.change(f"{layout.releases}/{release}", "release", ""):
             shutil.rmtree(f"{layout.releases}/{release}")
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{layout.releases}/{release}.sha256")
     return tuple(kept[-KEPT_RELEASES:])
 
 
-def _remove_drafts(run, layout):
+def remove_drafts(run, layout):
     if run.check_mode or not os.path.isdir(layout.releases):
         return
     for name in os.listdir(layout.releases):
@@ -228,7 +234,7 @@ def _remove_drafts(run, layout):
             shutil.rmtree(f"{layout.releases}/{name}")
 
 
-def _exchange(one, other):
+def exchange(one, other):
     """Two directories trade places in one step: there is no moment without a release."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) != 0:

@@ -24,7 +24,7 @@ def check(run, layout, database, password, variables, user, *, thorough):
         argv = wordpress.command(layout, "core", "is-installed")
         tool = run.start(argv, user=user, environment=wordpress.environment(layout))
     try:
-        _page(variables["url"])
+        page(variables["url"])
     finally:
         if tool:
             run.wait(tool, hint="`wp core is-installed` says no")
@@ -32,7 +32,8 @@ def check(run, layout, database, password, variables, user, *, thorough):
         raise Failure(f"Database {database.name} names no site address, so WordPress is not installed in it.")
 
 
-def _page(url):
+def page(url):
+    """Raise Failure unless the home page answers 200."""
     host = url.partition("://")[2]
     deadline = time.monotonic() + RELOAD_SECONDS
     while True:

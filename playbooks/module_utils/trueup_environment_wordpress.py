@@ -105,6 +105,23 @@ class Installation:
             self.database.adopt_draft()
 
 
+def database_version(release):
+    """The version of the tables that the code of a release expects."""
+    with open(f"{release}/wp-includes/version.php", encoding="utf-8", errors="replace") as file:
+        found = re.search(r"^\$wp_db_version = (\d+);", file.read(), re.MULTILINE)
+    return found.group(1) if found else None
+
+
+def upgrade(run, layout, user):
+    """Bring the tables to what the release expects."""
+    run.command(
+        command(layout, "core", "update-db"),
+        user=user,
+        environment=environment(layout),
+        hint="WordPress did not upgrade its tables",
+    )
+
+
 def refuse_foreign_tables(database, password):
     """A database that was filled by somebody else must hold a WordPress; it is kept as it is."""
     try:

@@ -329,7 +329,6 @@ class EnvironmentSpec(Strict):
     php: Php = Php()
     domains: tuple[Domain, ...] = Field(default=(), description="The first is the primary one; the others redirect.")
     backups: Backups = Backups()
-    expires_at: AwareDatetime | None = Field(default=None, description="Removed after this moment, with a backup.")
     versions: Versions = Versions()
     files: Literal["writable", "locked"] = "writable"
     reconcile: Reconcile = Reconcile()

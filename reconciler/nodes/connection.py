@@ -73,6 +73,10 @@ class CommandTimeout(NodeUnreachable):
     """The node took the command, and it did not end in time."""
 
 
+class PipeBroken(NodeUnreachable):
+    """One half of a stream failed; what arrived is not whole."""
+
+
 class OutputTooLarge(NodeUnreachable):
     """The command said more than anybody wants to hear."""
 
@@ -142,6 +146,37 @@ class Connections:
                 link.drop()
                 process = await self._start_afresh(target, link, command)
             return await _finish(target, link, process, stdin, timeout_s, max_output_bytes)
+
+    def pipe(
+        self, source: Target, command: Sequence[str], target: Target, into: Sequence[str], *, timeout_s: float
+    ) -> None:
+        """What ``command`` prints on one node goes into ``into`` on another, through this host and never onto its disk.
+
+        Raises:
+            NodeUnreachable: either was lost, or did not end in time.
+            PipeBroken: either ended with a status that isn't 0.
+        """
+        self.wait(self._pipe(source, command, target, into, timeout_s))
+
+    async def _pipe(
+        self, source: Target, command: Sequence[str], target: Target, into: Sequence[str], timeout_s: float
+    ) -> None:
+        links = [self._links.setdefault(one, _Link()) for one in (source, target)]
+        async with links[0].sessions, links[1].sessions:
+            reader = await self._start_afresh(source, links[0], _command(source, command, timeout_s))
+            writer = await self._start_afresh(target, links[1], _command(target, into, timeout_s))
+            try:
+                async with asyncio.timeout(timeout_s + 2):
+                    reader.stdin.write_eof()
+                    await _pour(reader, writer)
+                    await asyncio.gather(reader.wait_closed(), writer.wait_closed())
+            except (asyncssh.Error, OSError) as error:
+                for link in links:
+                    link.drop()
+                raise NodeUnreachable(f"The stream from {source} to {target} broke off: {error}") from error
+        for node, process in ((source, reader), (target, writer)):
+            if process.returncode != 0:
+                raise PipeBroken(f"{node} ended its half of a stream with status {process.returncode}.")
 
     def wait(self, work: Coroutine[Any, Any, _T]) -> _T:
         """The result of ``work``, done on the connections' own loop. Call it from outside of that loop."""
@@ -299,6 +334,14 @@ def _completed(
     if status in (124, 137, -9):  # what timeout(1) says when it had to end the command
         raise CommandTimeout(f"{target} did not end a command within {timeout_s:g} s. Look at its load.")
     return Completed(stdout, stderr, status if status >= 0 else 128 - status)
+
+
+async def _pour(reader: asyncssh.SSHClientProcess[bytes], writer: asyncssh.SSHClientProcess[bytes]) -> None:
+    """All that ``reader`` prints, with no more of it in memory than a chunk and the window."""
+    while chunk := await reader.stdout.read(1 << 18):
+        writer.stdin.write(chunk)
+        await writer.stdin.drain()
+    writer.stdin.write_eof()
 
 
 class _TooLarge(Exception):

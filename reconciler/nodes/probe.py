@@ -284,6 +284,10 @@ def _differences(one: str, environment: Found, digests: Digests) -> list[dict[st
     release = os.path.realpath(f"{site}/current")
     ours = {os.path.relpath(path, release) for path in (*applied.get("files", {}), *applied.get("links", {}))}
     wanted = _pristine(f"{STORE}/{version}.sha256")
+    made_of = f"{site}/releases/{os.path.basename(release)}.sha256"
+    if os.path.exists(made_of):
+        # Made of more than core: its own list says what belongs into wp-content.
+        wanted = {p: d for p, d in wanted.items() if not p.startswith("wp-content/")} | _pristine(made_of)
     found = [*_changed(release, wanted, digests), *_unknown(release, set(wanted) | ours)]
     found += _scripts(f"{site}/shared/uploads")
     return [{"path": path, "kind": kind, "area": area} for path, kind, area in found]

@@ -20,7 +20,6 @@ SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
 NOT_YET = frozenset(
     {
         "POST /sites/{id}/import",
-        "POST /sites/{id}/environments",
         "POST /environments/{id}/deploy",
         "POST /environments/{id}/updates",
         "POST /environments/{id}/restore",

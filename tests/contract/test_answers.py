@@ -15,8 +15,12 @@ from starlette.testclient import TestClient
 from tests.api.control import EMAIL, PASSWORD, Control
 from tests.contract.document import Operation, built, resolve, validator
 
-UNREACHED = {(operation.key, 500) for operation in built()} | {("POST /environments/{id}/drift-check", 409)}
-"""Answers that nothing a client does brings about: bugs of ours, and a conflict that a later milestone can make."""
+UNREACHED = {(operation.key, 500) for operation in built()} | {
+    ("POST /environments/{id}/drift-check", 409),
+    # It takes a node to answer: tests/operations/test_magic_login.py.
+    ("POST /environments/{id}/magic-login", 200),
+}
+"""Answers that nothing a client does brings about here: bugs of ours, and what needs a real node."""
 
 CASES = [
     (operation, status)
@@ -28,6 +32,7 @@ CASES = [
 GOOD_BODIES: dict[str, dict[str, Any]] = {
     "POST /login": {"email": EMAIL, "password": PASSWORD},
     "POST /sites": {"name": "Globex", "slug": "globex"},
+    "POST /sites/{id}/environments": {"name": "Try", "slug": "try", "type": "staging"},
     "PATCH /environments/{id}/cache": {"fastcgi_cache_enabled": False},
 }
 
@@ -85,10 +90,20 @@ def unknown_id(world: World, operation: Operation) -> Response:
 def conflict(world: World, operation: Operation) -> Response:
     if operation.path == "/sites":
         return world.ask(operation, json={"name": "Acme", "slug": "acme"})
-    if operation.path.endswith("/cache"):
+    if operation.path.endswith(("/cache", "/environments")):
         world.control.set_status(world.environment_id, "failed")
     else:
         world.control.push("sites/acme/environments/production.yaml", "spec:\n", "spec:\n  reconcile: {mode: paused}\n")
+    return world.ask(operation)
+
+
+def accepted(world: World, operation: Operation) -> Response:
+    world.control.set_status(world.environment_id, "active")
+    return world.ask(operation)
+
+
+def unreachable_node(world: World, operation: Operation) -> Response:
+    world.control.set_status(world.environment_id, "active")
     return world.ask(operation)
 
 
@@ -111,7 +126,7 @@ def broken_database(world: World, operation: Operation) -> Response:
 
 WAYS: dict[int, Callable[[World, Operation], Response]] = {
     200: lambda world, operation: world.ask(operation),
-    202: lambda world, operation: world.ask(operation),
+    202: accepted,
     400: bad_request,
     401: no_session,
     403: foreign_origin,
@@ -119,6 +134,7 @@ WAYS: dict[int, Callable[[World, Operation], Response]] = {
     409: conflict,
     413: too_large,
     429: too_many,
+    502: unreachable_node,
     503: broken_database,
 }
 

@@ -56,8 +56,7 @@ def variables_for(key: str, node: Node, **overrides: Any) -> dict[str, Any]:
         "php": {"memory_limit_mb": 256, "max_children": 4, "upload_max_mb": 64, "max_execution_s": 60},
         "files": "writable",
     }
-    EnvironmentVariables.model_validate({**base, **overrides})
-    return {**base, **overrides}
+    return EnvironmentVariables.model_validate({**base, **overrides}).model_dump(mode="json", exclude={"job"})
 
 
 @dataclass

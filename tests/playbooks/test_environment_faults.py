@@ -5,6 +5,7 @@ import random
 import re
 import shlex
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
@@ -62,9 +63,13 @@ def outcome(process: "subprocess.CompletedProcess[str]") -> dict[str, object]:
 def test_killed_anywhere_the_next_run_finishes_the_work(hosting: Hosting, payload: str) -> None:
     chance = random.Random(20240611)
     interrupted = 0
+    forget(hosting)
+    began = time.monotonic()
+    hosting.node.ssh(payload)
+    whole_s = time.monotonic() - began
     for number in range(ROUNDS):
         forget(hosting)
-        delay = chance.uniform(0.05, 2.6)
+        delay = chance.uniform(0.05, whole_s)
         # Every other time only the module dies, and what it had started goes on for a moment.
         victim = "pkill -KILL -P $!; kill -KILL $!" if number % 2 else "kill -KILL $!"
         hosting.node.ssh(f"{payload} >/dev/null 2>&1 & sleep {delay:.2f}; {victim} 2>/dev/null; wait; true")

@@ -6,8 +6,6 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime
-
 from reconciler.core.entries import EnvironmentEntry, SiteEntry
 from reconciler.core.errors import Conflict, NotFound
 from reconciler.core.fleet import Fleet, preview_url
@@ -53,7 +51,6 @@ class CreateEnvironment(BaseIntent):
     source_environment_id: UUID | None = None
     promotion_preset: PromotionPreset | None = None
     node: Slug | None = None
-    expires_at: AwareDatetime | None = None
 
 
 def create_site(intent: CreateSite, fleet: Fleet) -> Edit:
@@ -146,5 +143,4 @@ def _copied_spec(intent: CreateEnvironment, source: EnvironmentEntry, fleet: Fle
         php=plain(spec.php),
         files=spec.files,
         versions=plain(spec.versions) if spec.versions.plugins or spec.versions.themes else None,
-        expires_at=intent.expires_at.isoformat() if intent.expires_at else None,
     )

@@ -1,0 +1,140 @@
+"""Copies of environments, on their node and on another one, made through the API."""
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from tests.place import Place
+
+pytestmark = pytest.mark.lab
+
+PLUGIN = "<?php /* Plugin Name: Ours */ add_action('wp_footer', function () { echo '<i>plugin speaks</i>'; });"
+
+
+@pytest.fixture(scope="module")
+def source(place: Place) -> dict[str, Any]:
+    """A site with a plugin, an upload, serialized values with addresses in them, and a customer."""
+    environment = place.make_site("origin")
+    node, url, root = place.node_of(environment), environment["preview_url"], f"/var/www/sites/{environment['id']}"
+    node.ssh(["mkdir", "-p", f"{root}/current/wp-content/plugins/ours", f"{root}/shared/uploads/2026"])
+    node.ssh(["tee", f"{root}/current/wp-content/plugins/ours/ours.php"], input=PLUGIN)
+    node.ssh(["tee", f"{root}/shared/uploads/2026/a.txt"], input="an upload")
+    widget = f'<img src="{url}/a.png">'
+    value = f'a:1:{{i:2;a:1:{{s:4:"text";s:{len(widget)}:"{widget}";}}}}'
+    place.sql(environment, f"INSERT INTO wp_options (option_name, option_value) VALUES ('widget_ours', '{value}')")
+    place.sql(
+        environment,
+        "UPDATE wp_options SET option_value = 'a:1:{i:0;s:13:\"ours/ours.php\";}' WHERE option_name = 'active_plugins'",
+    )
+    place.sql(environment, "CREATE TABLE wp_orders (name VARCHAR(200), note BLOB)")
+    place.sql(environment, f"INSERT INTO wp_orders VALUES ('{url}/order/1', 0x00ff0a09)")
+    return environment
+
+
+def _fingerprint(place: Place, environment: dict[str, Any]) -> str:
+    """Of everything that the source is: tables, uploads, code."""
+    database = "wp_" + environment["id"].replace("-", "")[:12]
+    root = f"/var/www/sites/{environment['id']}"
+    script = (
+        f"mariadb-dump --hex-blob --skip-dump-date --skip-comments --order-by-primary {database} "
+        f"--ignore-table={database}.wp_options; "
+        f'mariadb -N {database} -e "SELECT option_name, option_value FROM wp_options '
+        "WHERE option_name NOT LIKE '%transient%' AND option_name <> 'cron' ORDER BY option_name\"; "
+        f"find {root}/shared {root}/releases -type f -exec sha256sum {{}} + | sort"
+    )
+    return hashlib.sha256(place.node_of(environment).ssh(script).stdout.encode()).hexdigest()
+
+
+def _copy(place: Place, source: dict[str, Any], slug: str, **more: Any) -> dict[str, Any]:
+    body = {"name": slug.title(), "slug": slug, "type": "staging", **more}
+    job = place.run(place.plane.http.post(f"/api/sites/{source['site_id']}/environments", json=body))
+    assert job["status"] == "succeeded", job
+    found: dict[str, Any] = place.plane.http.get(f"/api/environments/{job['environment_id']}").json()
+    return found
+
+
+def _assert_is_a_copy(place: Place, source: dict[str, Any], copy: dict[str, Any]) -> None:
+    assert (copy["status"], copy["source_environment_id"]) == ("active", source["id"])
+    page = place.page(copy)
+    assert page.status_code == 200
+    assert "plugin speaks" in page.text
+    assert source["preview_url"] not in page.text
+    assert "noindex" in page.headers["x-robots-tag"]
+    assert place.page(copy, "/wp-content/uploads/2026/a.txt").text == "an upload"
+    widget = f'<img src="{copy["preview_url"]}/a.png">'
+    assert place.sql(copy, "SELECT option_value FROM wp_options WHERE option_name = 'widget_ours'") == (
+        f'a:1:{{i:2;a:1:{{s:4:"text";s:{len(widget)}:"{widget}";}}}}'
+    )
+    assert place.sql(copy, "SELECT name, HEX(note) FROM wp_orders") == f"{copy['preview_url']}/order/1\t00FF0A09"
+    assert place.sql(copy, f"SELECT COUNT(*) FROM wp_posts WHERE post_content LIKE '%{source['id'][:8]}%'") == "0"
+
+
+def _leftovers(place: Place, environment: dict[str, Any]) -> str:
+    short = environment["id"].replace("-", "")[:12]
+    node = place.node_of(environment)
+    databases = node.ssh(["mariadb", "-N", "-e", f"SHOW DATABASES LIKE 'wp\\_{short}\\_%'"]).stdout
+    return (
+        databases
+        + node.ssh(f"ls -d /var/www/sites/{environment['id']}/incoming /var/tmp/trueup-* 2>/dev/null || true").stdout
+    )
+
+
+def test_a_copy_on_the_same_node(place: Place, source: dict[str, Any]) -> None:
+    before = _fingerprint(place, source)
+    copy = _copy(place, source, "staging")
+    assert copy["node_id"] == source["node_id"]
+    _assert_is_a_copy(place, source, copy)
+    assert _fingerprint(place, source) == before, "the source is only read"
+    assert _leftovers(place, copy) == ""
+    _assert_nothing_is_left_to_do(place, copy)
+
+
+def test_a_copy_on_another_node(place: Place, source: dict[str, Any]) -> None:
+    before = _fingerprint(place, source)
+    nodes = {node["id"] for node in place.plane.http.get("/api/nodes").json()}
+    (other,) = nodes - {source["node_id"]}
+    copy = _copy(place, source, "far", type="clone", node_id=other)
+    assert copy["node_id"] == other
+    _assert_is_a_copy(place, source, copy)
+    assert _fingerprint(place, source) == before
+    assert _leftovers(place, copy) == ""
+    again = _copy(place, copy, "fromfar", source_environment_id=copy["id"])
+    _assert_is_a_copy(place, copy, again)
+
+
+def _assert_nothing_is_left_to_do(place: Place, environment: dict[str, Any]) -> None:
+    job = place.run(place.plane.http.post(f"/api/environments/{environment['id']}/drift-check"))
+    assert job["status"] == "succeeded"
+    assert place.plane.http.get(f"/api/environments/{environment['id']}").json()["drift_status"] == "clean"
+
+
+def test_mail_of_a_copy_stays_here(place: Place, source: dict[str, Any]) -> None:
+    copy = _copy(place, source, "quiet")
+    root = f"/var/www/sites/{copy['id']}"
+    code = f"require '{root}/current/wp-load.php'; wp_mail('customer@example.com', 'Hi', 'There');"
+    user = f"wp-{copy['id'].replace('-', '')[:12]}"
+    argv = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "php", "-r", code]
+    place.node_of(copy).ssh(argv)
+    assert "customer@example.com" in place.node_of(copy).ssh(["cat", f"{root}/logs/mail.log"]).stdout
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"type": "production"}, 409, "conflict"),
+        ({"slug": "production"}, 409, "conflict"),
+        ({"source_environment_id": "00000000-0000-4000-8000-000000000000"}, 404, "not_found"),
+        ({"type": "test"}, 400, "invalid_request"),
+        ({"slug": "../x"}, 400, "invalid_request"),
+        ({"surprise": 1}, 400, "invalid_request"),
+        ({"promotion_preset": "all"}, 400, "invalid_request"),
+        ({"node_id": "00000000-0000-4000-8000-000000000000"}, 404, "not_found"),
+    ],
+)
+def test_copies_that_are_refused(
+    place: Place, source: dict[str, Any], body: dict[str, Any], status: int, code: str
+) -> None:
+    whole = {"name": "Try", "slug": "refused", "type": "staging", **body}
+    answer = place.plane.http.post(f"/api/sites/{source['site_id']}/environments", json=whole)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
