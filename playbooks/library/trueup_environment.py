@@ -62,6 +62,7 @@ from ansible.module_utils import trueup_environment_layout as names
 from ansible.module_utils import trueup_environment_place as place
 from ansible.module_utils import trueup_environment_units as units
 from ansible.module_utils import trueup_environment_wordpress as wordpress
+from ansible.module_utils import trueup_release as releases
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.trueup_content import Swap
 from ansible.module_utils.trueup_environment_database import Database
@@ -97,12 +98,15 @@ class Environment:
     def converge(self):
         """All the steps; what is served is put back when they don't end in a healthy site."""
         self.undo = []
+        self.switched = False
         try:
             self.steps()
         except Failure as error:
             if not self.undo:
                 raise
-            raise Failure(f"{error} {self.put_back()}", **error.facts, rolled_back=True) from error
+            # Another attempt would bring the same code: a release that was switched to and fails is at fault.
+            code = {"trueup_code": health.UNHEALTHY} if self.switched else {}
+            raise Failure(f"{error} {self.put_back()}", **{**code, **error.facts}, rolled_back=True) from error
 
     def put_back(self):
         """Undo what changed code and content, last first; what the site answers then."""
@@ -169,10 +173,15 @@ class Environment:
     def switch(self):
         """Make the release the current one, so that it can be taken back."""
         former = os.readlink(self.layout.current) if os.path.islink(self.layout.current) else None
+        if former and former != f"releases/{self.layout.release_id}" and not self.run.check_mode:
+            if self.layout.release_id not in self.ledger.releases:
+                self.undo.append(lambda: releases.discard(self.layout))
+            health.private(self.layout, self.layout.release, self.variables["url"], self.ledger.url)
         if not core.switch(self.run, self.layout):
             return False
         if former and not self.run.check_mode:
             self.undo.append(lambda: core.switch_to(self.run, self.layout, former))
+            self.switched = True
         return True
 
     def upgrade(self, database, password):
@@ -271,7 +280,7 @@ class Environment:
         files += [layout.unit_file(u) for u in (layout.php_service, layout.cron_service, layout.cron_timer)]
         files += [layout.drop_in] if self.variables["redis_cache"] else []
         links = [layout.current, f"{layout.release}/wp-config.php", f"{layout.content}/uploads"]
-        releases = added(self.ledger.releases, layout.release_id)
+        applied = added(self.ledger.releases, layout.release_id)
         self.ledger.write(
             self.run,
             self.variables,
@@ -279,7 +288,8 @@ class Environment:
             files=sorted(files),
             links=links,
             services=[layout.php_service, layout.cron_timer],
-            releases=core.forget_old_releases(self.run, layout, releases),
+            releases=core.forget_old_releases(self.run, layout, applied),
+            unmanaged=releases.unmanaged(layout),
             contents=added(self.ledger.contents, self.variables["content"]["id"]),
         )
         if swap:

@@ -88,6 +88,11 @@ def _hash(file):
     return digest.hexdigest()
 
 
+def digest_of(path):
+    with open(path, "rb") as file:
+        return _hash(file)
+
+
 def digests(tree):
     for directory, _, names in os.walk(tree):
         for name in names:
@@ -221,9 +226,15 @@ def forget_old_releases(run, layout, applied):
     for release in kept[:-KEPT_RELEASES]:
         if release != layout.release_id and run.change(f"{layout.releases}/{release}", "release", ""):
             shutil.rmtree(f"{layout.releases}/{release}")
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{layout.releases}/{release}.sha256")
+            forget_notes(layout, release)
     return tuple(kept[-KEPT_RELEASES:])
+
+
+def forget_notes(layout, release):
+    """What was written down beside a release when it was made."""
+    for kind in ("sha256", "unmanaged"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{layout.releases}/{release}.{kind}")
 
 
 def remove_drafts(run, layout):

@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import http.client
+import re
 import time
 
 from ansible.module_utils import trueup_environment_wordpress as wordpress
+from ansible.module_utils import trueup_fastcgi as fastcgi
 from ansible.module_utils.trueup_environment_run import Failure
 
 TIMEOUT = 10
@@ -15,6 +17,10 @@ TIMEOUT = 10
 RELOAD_SECONDS = 5
 # WordPress never set this cookie, but nginx passes every request with its like to PHP: a kept page would prove nothing.
 PAST_THE_CACHE = {"Cookie": "wordpress_no_cache=1"}
+
+
+UNHEALTHY = "RELEASE_UNHEALTHY"
+FATAL = re.compile(r"PHP (?:Fatal|Parse) error: +([^\n]{1,400})")
 
 
 def check(run, layout, database, password, variables, user, *, thorough):
@@ -51,9 +57,70 @@ def _status(host):
     try:
         connection.request("GET", "/", headers={"Host": host, "User-Agent": "Trueup", **PAST_THE_CACHE})
         answer = connection.getresponse()
-        answer.read()
+        body = answer.read()
+        is_html = (answer.getheader("Content-Type") or "text/html").startswith("text/html")
+        if answer.status == 200 and is_html and b"</html>" not in body.lower():
+            return "200 with a page that is not whole"
         return answer.status
     except (OSError, http.client.HTTPException) as error:
         return f"nothing ({error or type(error).__name__})"
     finally:
         connection.close()
+
+
+def private(layout, release, url, former_url=None):
+    """Raise Failure unless a release that nobody is sent to yet makes the home page, whole and without a fatal error.
+
+    The request goes to the environment's own PHP by its socket, as nginx would send it after the switch. A redirect to
+    ``former_url`` is WordPress telling its address: it is written down anew after the switch.
+    """
+    try:
+        answer = fastcgi.request(layout.socket, _parameters(release, url), TIMEOUT)
+    except (OSError, ValueError) as error:
+        raise _unhealthy(layout, f"gives no answer ({error})") from error
+    fatal = FATAL.search(answer.errors)
+    if fatal:
+        raise _unhealthy(layout, f"ends in a fatal error: {fatal.group(1)}")
+    if former_url and answer.status in (301, 302) and answer.headers.get("location", "").startswith(former_url):
+        return
+    if answer.status != 200:
+        raise _unhealthy(layout, f"answers {answer.status}")
+    if not answer.body.strip():
+        raise _unhealthy(layout, "answers with a white page")
+    is_html = answer.headers.get("content-type", "").startswith("text/html")
+    if is_html and b"</html>" not in answer.body.lower():
+        raise _unhealthy(layout, "answers with a page that breaks off")
+
+
+def _unhealthy(layout, what):
+    return Failure(
+        f"Release {layout.release_id} {what}, as its private address shows. It was not switched to.",
+        trueup_code=UNHEALTHY,
+    )
+
+
+def _parameters(release, url):
+    scheme, _, host = url.partition("://")
+    secure = {"HTTPS": "on"} if scheme == "https" else {}
+    return {
+        "GATEWAY_INTERFACE": "CGI/1.1",
+        "SERVER_SOFTWARE": "trueup",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REQUEST_METHOD": "GET",
+        "REQUEST_SCHEME": scheme,
+        "REQUEST_URI": "/",
+        "DOCUMENT_URI": "/index.php",
+        "QUERY_STRING": "",
+        "SCRIPT_NAME": "/index.php",
+        "SCRIPT_FILENAME": f"{release}/index.php",
+        "DOCUMENT_ROOT": release,
+        "SERVER_NAME": host,
+        "SERVER_ADDR": "127.0.0.1",
+        "SERVER_PORT": "443" if secure else "80",
+        "REMOTE_ADDR": "127.0.0.1",
+        "REMOTE_PORT": "0",
+        "HTTP_HOST": host,
+        "HTTP_USER_AGENT": "Trueup",
+        "REDIRECT_STATUS": "200",
+        **secure,
+    }

@@ -36,7 +36,11 @@ class Ledger:
     def url(self):
         return self.former.get("variables", {}).get("url")
 
-    def write(self, run, variables, role_digest, files, links, services, releases, contents):
+    @property
+    def release_details(self):
+        return self.former.get("release_details", {})
+
+    def write(self, run, variables, role_digest, files, links, services, releases, contents, unmanaged):
         """Write it unless it says the same already."""
         variables = {key: value for key, value in variables.items() if key != "job"}
         manifest = {
@@ -50,6 +54,8 @@ class Ledger:
             "releases": list(releases),
             "contents": list(contents),
         }
+        details = {**self.release_details, variables["release"]["id"]: _details(variables, unmanaged)}
+        manifest["release_details"] = {release: details[release] for release in releases if release in details}
         before = {key: self.former.get(key) for key in manifest}
         if before == manifest:
             return
@@ -57,6 +63,12 @@ class Ledger:
             now = datetime.datetime.now(tz=datetime.timezone.utc).isoformat(timespec="seconds")  # noqa: UP017
             full = {**manifest, "applied_at": now, "applied_by": _applied_by(run.job)}
             write_durably(self.path, _text(full).encode("utf-8"), 0o644)
+
+
+def _details(variables, unmanaged):
+    """What it takes to declare the release again, and which of its plugins and themes no source has."""
+    release = {key: value for key, value in variables["release"].items() if key != "id"}
+    return {**release, "wordpress_version": variables["wordpress_version"], "unmanaged": list(unmanaged)}
 
 
 def added(ids, new):

@@ -13,7 +13,7 @@ import shutil
 from ansible.module_utils import trueup_environment_core as core
 from ansible.module_utils.trueup_environment_run import Failure, write_durably
 
-CARRIED = ("plugins", "themes")
+CARRIED = ("plugins", "themes", "languages")
 FOREIGN_DROP_INS = ("object-cache.php", "advanced-cache.php", "db.php", "sunrise.php")
 """Drop-ins of another host's caches: they speak to what isn't here."""
 
@@ -29,17 +29,37 @@ def from_release(run, layout, version, user, source):
     return ()
 
 
-def from_content(run, layout, version, user, content, *, carry_from=None):
-    """Core ``version`` with the directory ``content`` as wp-content, without uploads.
+def from_content(run, layout, version, user, content, *, carry_from=None, extras=()):
+    """Core ``version`` with the directory ``content`` as wp-content, without uploads; ``extras``: files beside it.
 
-    Plugins and themes that only ``carry_from``, another wp-content, has are carried over; their names.
+    Plugins, themes and translations that only ``carry_from``, another wp-content, has are carried over. The names of
+    those plugins and themes are answered, and kept beside the release as unmanaged.
     """
     if is_there(layout) or not run.change(layout.release, "", f"WordPress {version} with {content}"):
         return ()
-    return _place(run, layout, version, user, content, carry_from)
+    return _place(run, layout, version, user, content, carry_from, extras)
 
 
-def _place(run, layout, version, user, content, carry_from=None):
+def unmanaged(layout):
+    """Plugins and themes of the release that no source has, as they were told when it was made."""
+    try:
+        with open(f"{layout.releases}/{layout.release_id}.unmanaged", encoding="utf-8") as file:
+            return file.read().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def discard(layout):
+    """A release that was never served goes, and what was noted about it."""
+    shutil.rmtree(layout.release, ignore_errors=True)
+    core.forget_notes(layout, layout.release_id)
+
+
+def give(directory, user):
+    core.own(directory, user.pw_uid, user.pw_gid)
+
+
+def _place(run, layout, version, user, content, carry_from=None, extras=()):
     if not core.has(version):
         raise Failure(f"This node has no WordPress {version} to build a release on. Run the playbook again.")
     core.remove_drafts(run, layout)
@@ -56,8 +76,15 @@ def _place(run, layout, version, user, content, carry_from=None):
     core.own_content(f"{draft}/wp-content", user, layout.uploads)
     for name in core.USER_DIRECTORIES:
         core.own(f"{draft}/wp-content/{name}", user.pw_uid, user.pw_gid)
+    for path in extras:
+        shutil.copyfile(path, f"{draft}/{os.path.basename(path)}")
     os.symlink(layout.wp_config, f"{draft}/wp-config.php")
-    lines = "".join(f"{digest}  wp-content/{name}\n" for name, digest in sorted(core.digests(f"{draft}/wp-content")))
+    found = [(f"wp-content/{name}", digest) for name, digest in sorted(core.digests(f"{draft}/wp-content"))]
+    found += [(name, core.digest_of(f"{draft}/{name}")) for name in sorted(map(os.path.basename, extras))]
+    lines = "".join(f"{digest}  {name}\n" for name, digest in found)
+    if carried:
+        names = "".join(f"{name}\n" for name in carried)
+        write_durably(f"{layout.releases}/{layout.release_id}.unmanaged", names.encode("utf-8"), 0o644)
     write_durably(f"{layout.releases}/{layout.release_id}.sha256", lines.encode("utf-8", "surrogateescape"), 0o644)
     os.chmod(draft, 0o755)
     os.rename(draft, layout.release)
@@ -85,4 +112,4 @@ def _carry(run, former, content):
             if not os.path.lexists(f"{content}/{kind}/{name}"):
                 run.command(["cp", "-a", f"{former}/{kind}/{name}", f"{content}/{kind}/{name}"])
                 carried.append(f"{kind}/{name}")
-    return tuple(carried)
+    return tuple(name for name in carried if not name.startswith("languages/") and not name.endswith("/index.php"))

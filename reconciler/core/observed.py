@@ -33,6 +33,8 @@ class Applied(_Observed):
     applied_at: AwareDatetime
     releases: tuple[str, ...] = ()
     """Release ids that were applied, oldest first."""
+    release_details: dict[str, dict[str, Any]] = {}
+    """What each of them was made of: ``spec.release`` without its id, ``wordpress_version``, ``unmanaged``."""
     contents: tuple[str, ...] = ()
     """Content ids that were applied, oldest first."""
 

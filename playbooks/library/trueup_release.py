@@ -1,0 +1,156 @@
+#!/usr/bin/python
+# Copyright the Trueup contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Brings one release of an environment's code beside the one that is served."""
+
+# Ansible wants its documentation above the imports.
+# ruff: noqa: E402
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: trueup_release
+short_description: Bring a release of code, ready to be switched to
+description:
+  - The archive becomes a release directory on the pinned WordPress core. What is served is not touched.
+  - What the archive has, replaces; plugins and themes that it lacks are carried over from the release that is served,
+    unless the environment's files are locked.
+  - It can be killed anywhere and run again; a release that is there already is not made again.
+options:
+  variables:
+    description: The variable of role C(environment).
+    type: dict
+    required: true
+  archive:
+    description: C(path) of a .tar.gz or .zip (on the controller for the action plugin, on the node for the module) and its C(sha256).
+    type: dict
+author: Trueup
+"""
+
+EXAMPLES = r"""
+- name: Bring the release
+  trueup_release:
+    variables: "{{ trueup_environment }}"
+    archive: {path: /srv/site.tar.gz, sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}
+"""
+
+RETURN = r"""
+wanted: {description: Whether the archive has to be sent first., type: bool, returned: always}
+unmanaged: {description: Plugins and themes that were carried over., type: list, returned: always}
+notes: {description: What a person should know., type: list, returned: always}
+"""
+
+import hashlib
+import os
+import shutil
+
+from ansible.module_utils import trueup_environment_account as account
+from ansible.module_utils import trueup_release as releases
+from ansible.module_utils import trueup_source_tree as trees
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.trueup_environment_layout import Layout
+from ansible.module_utils.trueup_environment_run import Beside, Failure
+from ansible.module_utils.trueup_fence import Fence, Refused
+from ansible.module_utils.trueup_unpack import unpack
+
+COMPOSER = ("install", "--no-dev", "--no-interaction", "--no-progress", "--prefer-dist", "--optimize-autoloader")
+
+
+class Release:
+    def __init__(self, run, variables, archive):
+        self.run = run
+        self.variables = variables
+        self.archive = archive
+        self.layout = Layout(variables["id"], variables["release"]["id"])
+        self.unpacked = f"{self.layout.site}/unpacking"
+
+    def bring(self):
+        """Facts for the result."""
+        if releases.is_there(self.layout):
+            return {"wanted": False, "unmanaged": releases.unmanaged(self.layout)}
+        if self.run.check_mode:
+            self.run.change(self.layout.release, "", str(self.variables["release"]["source_ref"]))
+            return {"wanted": False, "unmanaged": []}
+        if not self.archive:
+            return {"wanted": True, "unmanaged": []}
+        refuse_unless_as_sent(self.archive)
+        user = account.ensure_user(self.run, self.layout)
+        account.ensure_directories(self.run, self.layout, user)
+        try:
+            carried = self._make(user)
+        finally:
+            shutil.rmtree(self.unpacked, ignore_errors=True)
+        return {"wanted": False, "unmanaged": carried}
+
+    def _make(self, user):
+        shutil.rmtree(self.unpacked, ignore_errors=True)
+        os.mkdir(self.unpacked, 0o700)
+        tree = f"{self.unpacked}/tree"
+        os.mkdir(tree)
+        unpack(self.archive["path"], tree)
+        top = trees.top_of(tree)
+        version = self.variables["wordpress_version"]
+        content = trees.content_of(top, version)
+        self._compose(top, content, user)
+        served = os.path.realpath(self.layout.current)
+        carry = self.variables["files"] != "locked" and os.path.isdir(f"{served}/wp-content")
+        return releases.from_content(
+            self.run,
+            self.layout,
+            version,
+            user,
+            content,
+            carry_from=f"{served}/wp-content" if carry else None,
+            extras=trees.extras_of(top, content, version),
+        )
+
+    def _compose(self, top, content, user):
+        """Composer's own packages, as the site's user: what a package runs may do no more than the site itself."""
+        projects = [path for path in dict.fromkeys((top, content)) if os.path.isfile(f"{path}/composer.json")]
+        composer = shutil.which("composer")
+        if projects and not composer:
+            self.run.notes.append("The source has a composer.json, but composer is not on this node: it was not run.")
+            return
+        for project in projects:
+            os.chmod(self.unpacked, 0o711)
+            releases.give(project, user)
+            self.run.command(
+                ["timeout", "600", composer, *COMPOSER, "--working-dir", project],
+                user=user,
+                environment={"HOME": self.layout.tmp, "COMPOSER_HOME": f"{self.layout.tmp}/composer"},
+                hint="composer install failed",
+            )
+
+
+def refuse_unless_as_sent(archive):
+    digest = hashlib.sha256()
+    with open(archive["path"], "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    if digest.hexdigest() != archive["sha256"]:
+        raise Failure(f"The archive arrived with sha256 {digest.hexdigest()} instead of {archive['sha256']}. Run again.")
+
+
+def main():
+    options = {"variables": {"type": "dict", "required": True}, "archive": {"type": "dict"}}
+    module = AnsibleModule(options, supports_check_mode=True)
+    os.umask(0o022)
+    variables = module.params["variables"]
+    try:
+        layout = Layout(variables["id"])
+        run = Beside(module.check_mode, layout.pending, variables.get("job"))
+        release = Release(run, variables, module.params["archive"])
+        if module.check_mode:
+            facts = release.bring()
+        else:
+            with Fence(layout.id, variables.get("job")) as fence:
+                run.inherited = (fence.handle,)
+                facts = release.bring()
+    except (Failure, Refused) as error:
+        module.fail_json(msg=str(error), **error.facts)
+    except (OSError, ValueError) as error:
+        module.fail_json(msg=f"{type(error).__name__}: {error}")
+    module.exit_json(changed=run.changed, diff=run.diff, notes=run.notes, **facts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Visitors of a site while something is done to it: every request counted, every failed one kept."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+
+VISITORS = 4
+
+
+@dataclass
+class Visits:
+    """What they were answered: how often each status, and the failed ones in words."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        return sum(self.statuses.values()) + len(self.failures)
+
+
+@contextmanager
+def visitors(address: str, host: str, path: str = "/", wanted: str = "</html>") -> Iterator[Visits]:
+    """Visitors from now until the end of the block, half of them past the page cache.
+
+    A request has failed that brings no answer, another status than 200, or a page without ``wanted``.
+    """
+    visits, stop = Visits(), threading.Event()
+
+    def visit(headers: dict[str, str]) -> None:
+        with httpx.Client(base_url=f"http://{address}", headers={"Host": host, **headers}, timeout=30) as client:
+            while not stop.is_set():
+                try:
+                    answer = client.get(path)
+                except httpx.HTTPError as error:
+                    visits.failures.append(repr(error))
+                    continue
+                if answer.status_code == 200 and wanted in answer.text:
+                    visits.statuses[200] += 1
+                else:
+                    visits.failures.append(f"{answer.status_code} {answer.text[:300]}")
+
+    past = {"Cookie": "wordpress_no_cache=1"}
+    threads = [threading.Thread(target=visit, args=(past if n % 2 else {},)) for n in range(VISITORS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield visits
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
