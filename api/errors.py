@@ -46,6 +46,7 @@ STATUSES: dict[type[TrueupError], int] = {
     MethodNotAllowed: 405,
     errors.Conflict: 409,
     RequestTooLarge: 413,
+    errors.UploadTooLarge: 413,
     errors.TooManyAttempts: 429,
     TrueupError: 500,
     errors.NodeUnreachable: 502,
@@ -53,6 +54,7 @@ STATUSES: dict[type[TrueupError], int] = {
     errors.StoreError: 503,
     errors.RecordsError: 503,
     NotReady: 503,
+    errors.DiskFull: 507,
 }
 
 _INTERNAL = "Something went wrong on the control plane. Its log has the details."

@@ -37,6 +37,9 @@ class Settings(BaseSettings):
     lease_s: float = Field(default=30.0, gt=1, description="Seconds after which a silent worker loses its job.")
     job_retention_days: int = Field(default=90, ge=1, description="Days that finished jobs are kept.")
     audit_retention_days: int = Field(default=730, ge=1, description="Days that the audit log is kept.")
+    upload_max_mb: int = Field(
+        default=1024, ge=1, le=65536, description="Largest archive that is taken, in MiB, uploaded or downloaded."
+    )
     artifact_sources: str = Field(
         default="wordpress.org,github,npm", description="Where archives come from, in this order."
     )

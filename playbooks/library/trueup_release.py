@@ -21,7 +21,9 @@ options:
     type: dict
     required: true
   archive:
-    description: C(path) of a .tar.gz or .zip (on the controller for the action plugin, on the node for the module) and its C(sha256).
+    description:
+      - C(path) of a .tar.gz or .zip and its C(sha256). The action plugin is given a path of the controller, the module
+        one of the node.
     type: dict
 author: Trueup
 """
@@ -127,7 +129,9 @@ def refuse_unless_as_sent(archive):
         while block := file.read(1 << 20):
             digest.update(block)
     if digest.hexdigest() != archive["sha256"]:
-        raise Failure(f"The archive arrived with sha256 {digest.hexdigest()} instead of {archive['sha256']}. Run again.")
+        raise Failure(
+            f"The archive arrived with sha256 {digest.hexdigest()} instead of {archive['sha256']}. Run again."
+        )
 
 
 def main():

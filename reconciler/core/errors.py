@@ -23,6 +23,12 @@ class Invalid(TrueupError):
     code = "invalid_request"
 
 
+class SourceRefused(Invalid):
+    """Code may not be fetched from there: the form, the transport or the host is not allowed."""
+
+    code = "source_refused"
+
+
 class Unauthorized(TrueupError):
     code = "unauthorized"
 
@@ -67,8 +73,26 @@ class StorageNotConfigured(Conflict):
     code = "storage_not_configured"
 
 
+class SourceUnavailable(Conflict):
+    """Code cannot be had from there now: the host does not answer, or has no such reference."""
+
+    code = "source_unavailable"
+
+
 class NodeUnreachable(TrueupError):
     code = "node_unreachable"
+
+
+class UploadTooLarge(TrueupError):
+    """More than this control plane takes."""
+
+    code = "upload_too_large"
+
+
+class DiskFull(TrueupError):
+    """This host has no room; nothing was kept."""
+
+    code = "disk_full"
 
 
 class UnsafePlan(TrueupError):
