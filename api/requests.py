@@ -44,6 +44,10 @@ class CreateEnvironmentRequest(_Lenient):
     node_id: UUID | None = None
 
 
+class PromoteRequest(_Lenient):
+    target_environment_id: UUID
+
+
 class CacheRequest(_Body):
     """Absent is not ``null``, which the contract refuses: ask ``given`` for what the client said."""
 

@@ -38,10 +38,12 @@ from reconciler.core.intents import (
     refuse_untouchable,
     source_of,
 )
+from reconciler.core.intents.content import refuse_unpromotable
 from reconciler.core.jobs import JobErrorCode, JobStatus, JobType
 from reconciler.core.manifests import BackupScope, EnvironmentType, PromotionPreset, Release, UpdateScope
 from reconciler.core.status import EnvironmentStatus, summarize
 from reconciler.dispatch import Dispatcher
+from reconciler.gates import refuse_unmet_gates
 from reconciler.identity import identity, is_dead
 from reconciler.records.audit import Entry as AuditEntry
 from reconciler.records.jobs import Job, NewJob
@@ -229,8 +231,16 @@ class Operations:
         return self._change(intent, environment_id, JobType.RESTORE, actor)
 
     def promote(self, environment_id: UUID, target_environment_id: UUID, actor: Actor) -> UUID:
-        """Declare that the target has what changed in this environment; the job's id. It is the target's job."""
-        self._needs_storage(self._state.fleet(), "A promotion")
+        """Declare that the target has what changed in this environment; the job's id. It is the target's job.
+
+        Raises:
+            DriftGateUnmet: the environment was not checked since it changed, or both sides changed the same.
+            BackupGateUnmet: the target has no completed full backup of the last hour.
+        """
+        fleet = self._state.fleet()
+        refuse_unpromotable(fleet.environment(environment_id), fleet.environment(target_environment_id))
+        refuse_unmet_gates(environment_id, target_environment_id, self._state, self._clock())
+        self._needs_storage(fleet, "A promotion")
         intent = Promote(
             environment_id=environment_id,
             target_environment_id=target_environment_id,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from reconciler import promotions
 from reconciler.copies import source_of_copy
-from reconciler.core.actions import Action, CloneEnvironment
+from reconciler.core.actions import Action, CloneEnvironment, PromoteEnvironment
 from reconciler.core.fleet import Fleet
 from reconciler.tools import Inputs, Run, Tools
 
@@ -22,5 +23,8 @@ def prepare(action: Action, tools: Tools, fleet: Fleet, run: Run) -> Iterator[In
         case CloneEnvironment():
             with source_of_copy(action, tools, fleet, run) as inputs:
                 yield inputs
+        case PromoteEnvironment():
+            promotions.refuse_late(action, tools, fleet, run)
+            yield Inputs()
         case _:
             yield Inputs()

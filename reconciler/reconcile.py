@@ -12,8 +12,10 @@ from reconciler.core.fleet import Fleet
 from reconciler.core.jobs import JobErrorCode
 from reconciler.core.observed import ObservedNode, Unreachable
 from reconciler.core.plan import Answer, Plan, Step, Verdict
+from reconciler.core.promotion import is_drift
 from reconciler.nodes.runner import RunResult
 from reconciler.preparing import prepare
+from reconciler.promotions import compare_content
 from reconciler.records.drift import DriftCheck
 from reconciler.records.outcomes import Failed, Outcome, Stopped, Succeeded
 from reconciler.tools import Run, Tools
@@ -84,10 +86,14 @@ def check_drift(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
         return Failed(JobErrorCode.ANSIBLE_HOST_UNREACHABLE, answer.reason)
     step = tools.decide(fleet, {node.slug: answer}).for_environment(environment_id)
     differences = tuple(asdict(change) for change in step.changes) if step else ()
+    content = compare_content(environment, node, tools, fleet, run)
+    if isinstance(content, RunResult):
+        return _failure(content) or Stopped()
+    differences += content
     check = DriftCheck(
         id=run.job_id,
         environment_id=environment_id,
-        status="drifted" if differences else "clean",
+        status="drifted" if any(is_drift(one) for one in differences) else "clean",
         differences=differences,
         created_at=tools.clock(),
         job_id=run.job_id,

@@ -18,6 +18,7 @@ from reconciler.core.plan import Answer
 from reconciler.core.status import DriftStatus, EnvironmentStatus, NodeStatus, node_status, site_status
 from reconciler.records.admins import Admins
 from reconciler.records.audit import Audit
+from reconciler.records.backups import Backups
 from reconciler.records.drift import DriftCheck, DriftChecks
 from reconciler.records.jobs import JobFilter, Jobs
 from reconciler.records.leases import Leases
@@ -42,6 +43,7 @@ class Records:
         self.observations = Observations(engine)
         self.statuses = EnvironmentStatuses(engine)
         self.drift_checks = DriftChecks(engine)
+        self.backups = Backups(engine)
         self.leases = Leases(engine)
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Response
 from api.auth import Who, require_session
 from api.dependencies import Deps
 from api.logins import magic_login
-from api.requests import CacheRequest, no_body
+from api.requests import CacheRequest, PromoteRequest, no_body
 from api.views import Environment, JobAccepted, MagicLogin, accepted, environment_view
 
 router = APIRouter(prefix="/api/environments/{id}", dependencies=[Depends(require_session)])
@@ -33,6 +33,12 @@ def set_cache(id: UUID, body: CacheRequest, who: Who, response: Response, deps: 
 def purge_cache(id: UUID, who: Who, response: Response, deps: Deps) -> JobAccepted:
     """A job that empties both caches of this environment."""
     return accepted(response, deps.operations.purge_cache(id, who))
+
+
+@router.post("/promote", status_code=202)
+def promote(id: UUID, body: PromoteRequest, who: Who, response: Response, deps: Deps) -> JobAccepted:
+    """Declare that the target has what changed in this environment; a job moves it."""
+    return accepted(response, deps.operations.promote(id, body.target_environment_id, who))
 
 
 @router.post("/drift-check", status_code=202, dependencies=[Depends(no_body)])

@@ -43,6 +43,7 @@ rewritten: {description: How many cells were rewritten, by table., type: dict, r
 import os
 import shutil
 
+from ansible.module_utils import trueup_baseline as baselines
 from ansible.module_utils import trueup_environment_account as account
 from ansible.module_utils import trueup_release as releases
 from ansible.module_utils.basic import AnsibleModule
@@ -51,6 +52,7 @@ from ansible.module_utils.trueup_environment_database import CLIENT
 from ansible.module_utils.trueup_environment_layout import Layout
 from ansible.module_utils.trueup_environment_run import Beside, Failure
 from ansible.module_utils.trueup_fence import Fence, Refused
+from ansible.module_utils.trueup_merge import address_taken_out
 
 
 class Copy:
@@ -79,6 +81,7 @@ class Copy:
         self.uploads()
         self.database()
         counts = self.staging.rewrite([(url, self.variables["url"]) for url in self.addresses()])
+        self.baseline()
         self.staging.seal(user)
         return counts
 
@@ -108,6 +111,12 @@ class Copy:
             ignored = [f"--ignore-table={self.source.database}.{name}" for name in ignored]
             reader = self.run.start([*DUMP, *ignored, self.source.database])
         self.run.pipe(reader, [*CLIENT, self.staging.database], hint="The database was not copied")
+
+    def baseline(self):
+        """What both have in common as of now: the drift of their contents is measured from it."""
+        normal, host = address_taken_out(self.variables["url"])
+        rows = baselines.database(self.run, self.staging.database, normal, host)
+        baselines.save(self.layout, self.staging.content_id, rows, baselines.files(f"{self.layout.release}/wp-content"))
 
     def addresses(self):
         """Those that are declared, and what the copied site itself says."""

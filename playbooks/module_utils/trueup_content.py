@@ -17,6 +17,7 @@ import shutil
 from ansible.module_utils import trueup_environment_core as core
 from ansible.module_utils.trueup_environment_database import CLIENT, literal
 from ansible.module_utils.trueup_environment_run import Failure, write_durably
+from ansible.module_utils.trueup_merge import Merge
 from ansible.module_utils.trueup_rewrite import rewrite_database
 
 MARK_TABLE = "trueup_content"
@@ -105,8 +106,11 @@ class Staging:
         """Replace addresses in every table: ``[(old, new), …]``; how many cells changed, by table."""
         return rewrite_database(self.run, self.database, tables(self.run, self.database), replacements)
 
-    def seal(self, user, *, database=True, only=None, uploads=True):
-        """All is there. ``only``: the tables that are replaced, where the others stay; left out: all of them."""
+    def seal(self, user, *, database=True, only=None, uploads=True, merge=None):
+        """All is there. ``only``: the tables that are replaced, where the others stay; left out: all of them.
+
+        ``merge``: rows go into the tables that are there, instead of tables into the database; see trueup_merge.
+        """
         if uploads:
             _own(self.uploads, user)
         if database:
@@ -118,6 +122,7 @@ class Staging:
             "database": bool(database),
             "tables": only,
             "uploads": os.stat(self.uploads).st_ino if uploads else None,
+            "merge": merge,
         }
         write_durably(self.seal_file, json.dumps(sealed).encode(), 0o600)
 
@@ -146,6 +151,9 @@ class Swap:
             return
         if sealed["database"] and content_in(self.run, self.layout.database) != self.content_id:
             self._rename_in(sealed["tables"])
+        if sealed.get("merge") and content_in(self.run, self.layout.database) != self.content_id:
+            seconds = self._merge(sealed).forward()
+            self.run.notes.append(f"Rows that moved were locked for {seconds:.3f} s.")
         if sealed["uploads"] and os.stat(self.layout.uploads).st_ino != sealed["uploads"]:
             core.exchange(self.staging.uploads, self.layout.uploads)
 
@@ -157,6 +165,8 @@ class Swap:
             core.exchange(self.staging.uploads, self.layout.uploads)
         if sealed["database"] and content_in(self.run, self.layout.database) == self.content_id:
             self._rename_out(sealed["tables"])
+        if sealed.get("merge") and content_in(self.run, self.layout.database) == self.content_id:
+            self._merge(sealed).back()
 
     def forget(self):
         """What was served before is not needed any more."""
@@ -165,6 +175,10 @@ class Swap:
             f"DROP DATABASE IF EXISTS `{self.former}`; DROP DATABASE IF EXISTS `{self.staging.database}`;",
         )
         shutil.rmtree(self.staging.incoming, ignore_errors=True)
+
+    def _merge(self, sealed):
+        names = (self.staging.database, self.former, self.content_id)
+        return Merge(self.run, self.layout, *names, sealed["merge"])
 
     def _rename_in(self, only):
         live, staged = self.layout.database, self.staging.database

@@ -148,6 +148,12 @@ def drift(
     show(rows, ("environment", "drift", "checked_at", "found"), output)
     for row in rows if output is Format.TABLE and targets else ():
         for change in row["differences"]:
+            if "compared_with" in change:
+                typer.echo(f"{row['environment']}  content {change['cause']}: {change['counts'] or 'nothing'}")
+                continue
+            if "content" in change:
+                typer.echo(f"{row['environment']}  {change['field']}: {change['cause']}, {change['content']}")
+                continue
             typer.echo(
                 f"{row['environment']}  {change['field']}: desired {change['desired']}, "
                 f"observed {change['observed']} [{change['cause']}]"

@@ -100,6 +100,14 @@ class PurgeCache(_OnEnvironment):
     verb: ClassVar[str] = "purge"
 
 
+@dataclass(frozen=True)
+class CompareContent(_OnEnvironment):
+    """Compare an environment's content and code with another's. Never part of a plan: nothing is changed."""
+
+    playbook: ClassVar[str] = "drift.yml"
+    verb: ClassVar[str] = "compare"
+
+
 Desired = (
     ConfigureEnvironment
     | CloneEnvironment
@@ -122,4 +130,4 @@ BRINGING: dict[str, type[CloneEnvironment | ImportContent | RestoreBackup | Prom
 BACKED_UP = (ImportContent, RestoreBackup, PromoteEnvironment, UpdateWordPress)
 """Before these, what the environment has is backed up whole."""
 
-Action = ProvisionNode | Desired | PurgeCache
+Action = ProvisionNode | Desired | PurgeCache | CompareContent

@@ -79,6 +79,18 @@ class SourceUnavailable(Conflict):
     code = "source_unavailable"
 
 
+class DriftGateUnmet(Conflict):
+    """A promotion's source was not checked since it last changed, or both sides changed the same."""
+
+    code = "drift_gate_unmet"
+
+
+class BackupGateUnmet(Conflict):
+    """A promotion's target has no full backup of the last hour."""
+
+    code = "backup_gate_unmet"
+
+
 class NodeUnreachable(TrueupError):
     code = "node_unreachable"
 

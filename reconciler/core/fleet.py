@@ -165,6 +165,7 @@ class Fleet:
             source_environment=_text(content.source_environment if content else None),
             archive_url=content.archive_url if content else None,
             backup=_text(content.backup if content else None),
+            preset=content.preset.value if content and content.preset else None,
         )
 
     def node_variables(self, node_id: UUID) -> variables.NodeVariables:

@@ -268,6 +268,7 @@ class Content(Strict):
         default=None, description="import: the archive."
     )
     backup: UUID | None = Field(default=None, description="restore: the backup.")
+    preset: PromotionPreset | None = Field(default=None, description="promote: what is protected.")
 
     @model_validator(mode="after")
     def _says_where_from(self) -> Self:

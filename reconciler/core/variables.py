@@ -45,6 +45,7 @@ class ContentVariables(_Variables):
     source_environment: str | None = None
     archive_url: str | None = None
     backup: str | None = None
+    preset: Literal["content-protect", "commerce-protect"] | None = None
 
 
 class DomainVariables(_Variables):

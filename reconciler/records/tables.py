@@ -228,6 +228,25 @@ drift_checks = Table(
     Index(None, "environment_id", "created_at"),
 )
 
+backups = Table(
+    "backups",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("environment_id", Uuid, nullable=False),
+    Column("backup_scope", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("storage_type", String, nullable=False),
+    Column("storage_path", String),
+    _moment("retention_until"),
+    Column("checksum", String),
+    Column("size_bytes", BigInteger),
+    _moment("created_at", nullable=False),
+    _moment("completed_at"),
+    CheckConstraint("backup_scope IN ('db', 'files', 'full')", name="scope"),
+    CheckConstraint("status IN ('pending', 'running', 'completed', 'failed', 'expired')", name="status"),
+    Index(None, "environment_id", "created_at"),
+)
+
 leases = Table(
     "leases",
     metadata,

@@ -23,7 +23,6 @@ NOT_YET = frozenset(
         "POST /environments/{id}/deploy",
         "POST /environments/{id}/updates",
         "POST /environments/{id}/restore",
-        "POST /environments/{id}/promote",
         "GET /environments/{id}/backups",
         "POST /environments/{id}/backups",
         "GET /environments/{id}/domains",

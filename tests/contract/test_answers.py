@@ -13,6 +13,7 @@ from httpx import Response
 from starlette.testclient import TestClient
 
 from tests.api.control import EMAIL, PASSWORD, Control
+from tests.api.promotable import promotable
 from tests.contract.document import Operation, built, resolve, validator
 
 UNREACHED = {(operation.key, 500) for operation in built()} | {
@@ -33,6 +34,7 @@ GOOD_BODIES: dict[str, dict[str, Any]] = {
     "POST /login": {"email": EMAIL, "password": PASSWORD},
     "POST /sites": {"name": "Globex", "slug": "globex"},
     "POST /sites/{id}/environments": {"name": "Try", "slug": "try", "type": "staging"},
+    "POST /environments/{id}/promote": {"target_environment_id": str(uuid4())},
     "PATCH /environments/{id}/cache": {"fastcgi_cache_enabled": False},
 }
 
@@ -90,6 +92,8 @@ def unknown_id(world: World, operation: Operation) -> Response:
 def conflict(world: World, operation: Operation) -> Response:
     if operation.path == "/sites":
         return world.ask(operation, json={"name": "Acme", "slug": "acme"})
+    if operation.path.endswith("/promote"):
+        return world.ask(operation, json={"target_environment_id": str(world.environment_id)})
     if operation.path.endswith(("/cache", "/environments")):
         world.control.set_status(world.environment_id, "failed")
     else:
@@ -99,6 +103,9 @@ def conflict(world: World, operation: Operation) -> Response:
 
 def accepted(world: World, operation: Operation) -> Response:
     world.control.set_status(world.environment_id, "active")
+    if operation.path.endswith("/promote"):
+        staging = promotable(world.control, "acme", world.environment_id)
+        return world.ask(operation, id=staging, json={"target_environment_id": str(world.environment_id)})
     return world.ask(operation)
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.core.errors import BackupGateUnmet, DriftGateUnmet
+from reconciler.core.promotion import Checked, Evidence, checked, differences, is_drift, refuse_unmet
 from tests.playbooks.node_modules import load
 
 presets = load("trueup_presets")
@@ -119,3 +124,72 @@ def test_after_a_promotion_the_target_may_move_on_alone(base: dict, source: dict
     agreed = {key for key in {*source, *after} if source.get(key) == after.get(key)}
     changed = {**after, **{key: value for key, value in later.items() if key in agreed}}
     assert not set(threeway.compare(moved_on, source, changed).conflicts) & agreed
+
+
+NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
+
+
+def _minutes_ago(minutes: float) -> datetime:
+    return NOW - timedelta(minutes=minutes)
+
+
+def _evidence(**other: Any) -> Evidence:
+    good: dict[str, Any] = {
+        "source": "shop/staging",
+        "target": "shop/production",
+        "target_id": "t",
+        "check": Checked(_minutes_ago(5), "t", ()),
+        "last_change": _minutes_ago(6),
+        "backup_at": _minutes_ago(59.9),
+    }
+    return Evidence(**{**good, **other})
+
+
+def test_a_promotion_whose_gates_are_met_is_let_through() -> None:
+    refuse_unmet(_evidence(), NOW)
+    refuse_unmet(_evidence(last_change=None), NOW)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"check": None}, "not compared"),
+        ({"check": Checked(_minutes_ago(5), None, ())}, "not compared"),
+        ({"check": Checked(_minutes_ago(5), "another", ())}, "not compared"),
+        ({"last_change": _minutes_ago(5)}, "changed after"),
+        ({"last_change": _minutes_ago(1)}, "changed after"),
+        ({"check": Checked(_minutes_ago(5), "t", ("wp_options: blogname",))}, "both changed wp_options: blogname"),
+        ({"check": Checked(_minutes_ago(5), "t", tuple(map(str, range(25))))}, "and 5 more"),
+        ({"check": None, "backup_at": None}, "not compared"),
+    ],
+)
+def test_the_drift_gate(other: dict[str, Any], said: str) -> None:
+    with pytest.raises(DriftGateUnmet, match=said):
+        refuse_unmet(_evidence(**other), NOW)
+
+
+@pytest.mark.parametrize("backup_at", [None, _minutes_ago(60), _minutes_ago(6000)])
+def test_the_backup_gate(backup_at: datetime | None) -> None:
+    with pytest.raises(BackupGateUnmet, match="younger than 60 minutes"):
+        refuse_unmet(_evidence(backup_at=backup_at), NOW)
+
+
+def test_what_a_check_keeps_is_what_the_gate_reads() -> None:
+    def part(**keys: list[str]) -> dict[str, Any]:
+        named = {"moves": [], "stays": [], "conflicts": [], **keys}
+        return {"counts": {kind: len(found) for kind, found in named.items()}, **named}
+
+    comparison = {
+        "written": {"wp_options": part(moves=["a"], conflicts=["b"])},
+        "code": part(stays=["plugins/x.php"]),
+        "protected": {"wp_posts": {"source": 1, "target": 2}},
+    }
+    found = differences(comparison, "t")
+    assert found[0]["counts"] == {
+        "wp_options": {"moves": 1, "stays": 0, "conflicts": 1},
+        "files": {"moves": 0, "stays": 1, "conflicts": 0},
+    }
+    assert checked(NOW, found) == Checked(NOW, "t", ("wp_options: b",))
+    assert [one["field"] for one in found if is_drift(one)] == ["content wp_options: b"]
+    assert is_drift({"field": "spec.release", "desired": "a", "observed": "b"})
+    assert checked(NOW, ()).target is None

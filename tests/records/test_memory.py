@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from threading import Barrier
 from uuid import uuid4
@@ -10,9 +11,10 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Engine
 
-from reconciler.core.errors import RecordsError
+from reconciler.core.errors import NotFound, RecordsError
 from reconciler.core.observed import ObservedEnvironment, ObservedNode, Unreachable
 from reconciler.records.audit import REMOVED, Audit, Entry, without_secrets
+from reconciler.records.backups import Backup, Backups
 from reconciler.records.drift import DriftCheck, DriftChecks
 from reconciler.records.leases import Leases
 from reconciler.records.observations import Observations
@@ -114,6 +116,33 @@ def test_drift_checks_are_history(engine: Engine) -> None:
     assert checks.latest_all() == {one: made[2], other: made[1]}
     assert checks.prune(after(days=9)) == 1
     assert checks.latest_all() == {one: made[2], other: made[1]}
+
+
+def test_the_newest_full_backup_is_a_completed_one(engine: Engine) -> None:
+    backups, environment = Backups(engine), uuid4()
+    assert backups.newest_full(environment) is None
+    made = [
+        Backup(
+            id=uuid4(),
+            environment_id=environment,
+            backup_scope=scope,
+            status=status,
+            created_at=after(hours=hour),
+            completed_at=after(hours=hour) if status == "completed" else None,
+        )
+        for hour, (scope, status) in enumerate(
+            [("full", "completed"), ("full", "completed"), ("db", "completed"), ("full", "failed"), ("full", "running")]
+        )
+    ]
+    for backup in made:
+        backups.save(backup)
+    assert backups.of(environment) == made[::-1]
+    assert backups.newest_full(environment) == made[1]
+    backups.save(replace(made[1], status="expired"))
+    assert backups.newest_full(environment) == made[0]
+    assert backups.get(made[1].id).status == "expired"
+    with pytest.raises(NotFound):
+        backups.get(uuid4())
 
 
 def test_a_status_counts_its_changes(engine: Engine) -> None:

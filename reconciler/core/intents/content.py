@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
+from reconciler.core.entries import EnvironmentEntry
 from reconciler.core.errors import Conflict
 from reconciler.core.fleet import Fleet
 from reconciler.core.intents.edits import (
@@ -16,7 +17,7 @@ from reconciler.core.intents.edits import (
     refuse_unready,
     without_nothing,
 )
-from reconciler.core.manifests import BackupScope, EnvironmentType, Version
+from reconciler.core.manifests import BackupScope, EnvironmentType, PromotionPreset, Version
 
 Fields = dict[tuple[str, ...], Any]
 
@@ -76,17 +77,27 @@ def restore(intent: Restore, fleet: Fleet, statuses: Statuses, now: datetime) ->
     return Edit(message=f"Restore backup {intent.backup_id} into {environment.key}", assign={environment.path: fields})
 
 
-def promote(intent: Promote, fleet: Fleet, statuses: Statuses, now: datetime) -> Edit:
-    source, target = fleet.environment(intent.environment_id), fleet.environment(intent.target_environment_id)
+def refuse_unpromotable(source: EnvironmentEntry, target: EnvironmentEntry) -> None:
+    """Raises Conflict where no promotion leads from ``source`` to ``target``."""
     if source.site != target.site:
         raise Conflict(f"{source.key} and {target.key} belong to two sites. Promote within one.")
     if source.id == target.id or source.manifest.spec.type is EnvironmentType.PRODUCTION:
         raise Conflict(f"{source.key} cannot be promoted to {target.key}. Promote from staging or a clone.")
+    if source.manifest.spec.node != target.manifest.spec.node:
+        raise Conflict(
+            f"{source.key} and {target.key} are on two nodes. Clone {target.key} on its node and promote from there."
+        )
+
+
+def promote(intent: Promote, fleet: Fleet, statuses: Statuses, now: datetime) -> Edit:
+    source, target = fleet.environment(intent.environment_id), fleet.environment(intent.target_environment_id)
+    refuse_unpromotable(source, target)
     refuse_unready(source, statuses, now)
     refuse_unready(target, statuses, now)
     release = derived_release(source.manifest.spec.release, intent.release_id, origin="promote", made_from=source.id)
     version = (source.manifest.spec.wordpress or fleet.platform.spec.wordpress).version
-    content = without_nothing(id=intent.content_id, origin="promote", source_environment=source.id)
+    preset = source.manifest.spec.promotion_preset or PromotionPreset.COMMERCE_PROTECT
+    content = without_nothing(id=intent.content_id, origin="promote", source_environment=source.id, preset=preset.value)
     fields: Fields = {
         ("spec", "release"): release,
         ("spec", "content"): content,

@@ -1,0 +1,114 @@
+"""Whether changes may move up now: the two gates of a promotion, and what a comparison of contents says. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from reconciler.core.errors import BackupGateUnmet, DriftGateUnmet
+from reconciler.core.jobs import JobType
+
+BACKUP_AGE = timedelta(minutes=60)
+NAMED = 20
+"""Differences of a kind that a check names; the rest is counted."""
+UNCHANGING = frozenset(
+    {
+        JobType.DRIFT_CHECK,
+        JobType.BACKUP,
+        JobType.CACHE_PURGE,
+        JobType.HEALTH_CHECK,
+        JobType.NODE_OBSERVE,
+    }
+)
+"""Jobs that leave an environment as it was: a drift check is not older than they are."""
+CAUSES = {"moves": "changed in this environment", "stays": "changed in the target", "conflicts": "changed in both"}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A drift check of the source, as far as the gate asks."""
+
+    at: datetime
+    target: str | None
+    """The id of the environment that its content was compared with; None: its content was not compared."""
+    conflicts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known when a promotion is asked for."""
+
+    source: str
+    target: str
+    target_id: str
+    check: Checked | None
+    last_change: datetime | None
+    """Of the source; None: nothing has changed it since it is known."""
+    backup_at: datetime | None
+    """When the newest completed full backup of the target was completed."""
+
+
+def refuse_unmet(evidence: Evidence, now: datetime) -> None:
+    """Raises the gate that is not met; there is no way past it.
+
+    Raises:
+        DriftGateUnmet: no drift check of the source since its last change, or one that found conflicts.
+        BackupGateUnmet: no completed full backup of the target in the last hour.
+    """
+    check, source, target = evidence.check, evidence.source, evidence.target
+    if check is None or check.target != evidence.target_id:
+        raise DriftGateUnmet(
+            f"Environment {source} was not compared with {target} yet. Check it for drift, then promote."
+        )
+    if evidence.last_change is not None and check.at <= evidence.last_change:
+        raise DriftGateUnmet(f"Environment {source} changed after its last drift check. Check it again, then promote.")
+    if check.conflicts:
+        more = len(check.conflicts) - NAMED
+        named = ", ".join(check.conflicts[:NAMED]) + (f" and {more} more" if more > 0 else "")
+        raise DriftGateUnmet(
+            f"{source} and {target} both changed {named}. Make them the same on both sides, check {source} for drift "
+            "again, then promote."
+        )
+    if evidence.backup_at is None or now - evidence.backup_at >= BACKUP_AGE:
+        raise BackupGateUnmet(
+            f"Environment {target} has no full backup younger than 60 minutes. Make one, then promote."
+        )
+
+
+def differences(comparison: Mapping[str, Any], target_id: str) -> tuple[dict[str, Any], ...]:
+    """What a drift check keeps of a comparison: the summary first, then what is named, in the shape of a change."""
+    parts = {**comparison["written"], "files": comparison["code"]}
+    counts = {name: part["counts"] for name, part in parts.items() if any(part["counts"].values())}
+    summary = {
+        "field": "content",
+        "compared_with": target_id,
+        "counts": counts,
+        "protected": dict(comparison["protected"]),
+        "desired": None,
+        "observed": None,
+        "cause": "since the copy was made",
+        "heals": False,
+    }
+    return (summary, *_named(parts))
+
+
+def _named(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for kind, cause in CAUSES.items():
+        for name, part in sorted(parts.items()):
+            for key in part[kind][:NAMED]:
+                found = {"field": f"content {name}: {key}", "content": kind, "cause": cause}
+                yield {**found, "desired": None, "observed": None, "heals": False}
+
+
+def checked(at: datetime, found: Sequence[Mapping[str, Any]]) -> Checked:
+    """What the gate asks of the differences that a drift check kept."""
+    target = next((one["compared_with"] for one in found if "compared_with" in one), None)
+    conflicts = tuple(str(one["field"]).removeprefix("content ") for one in found if one.get("content") == "conflicts")
+    return Checked(at, target, conflicts)
+
+
+def is_drift(difference: Mapping[str, Any]) -> bool:
+    """Whether a difference makes an environment drifted: what only one side changed is what a copy is for."""
+    return difference.get("content") == "conflicts" or not {"content", "compared_with"} & difference.keys()

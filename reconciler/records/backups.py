@@ -1,0 +1,73 @@
+"""Backups: what is kept where of which environment. A row outlives the object that it tells of."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Engine, insert, select, update
+
+from reconciler.core.errors import NotFound
+from reconciler.records.database import reading, write
+from reconciler.records.tables import backups
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backup:
+    id: UUID
+    environment_id: UUID
+    backup_scope: str
+    status: str
+    storage_type: str = "s3"
+    storage_path: str | None = None
+    retention_until: datetime | None = None
+    checksum: str | None = None
+    size_bytes: int | None = None
+    created_at: datetime
+    completed_at: datetime | None = None
+
+
+class Backups:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def save(self, backup: Backup) -> None:
+        """Remember a backup, or what became of it."""
+        values = asdict(backup)
+        known = select(backups.c.id).where(backups.c.id == backup.id)
+
+        def work(connection: Any) -> None:
+            if connection.execute(known).first() is None:
+                connection.execute(insert(backups).values(**values))
+            else:
+                connection.execute(update(backups).where(backups.c.id == backup.id).values(**values))
+
+        write(self._engine, work)
+
+    def get(self, backup_id: UUID) -> Backup:
+        with reading(self._engine) as connection:
+            row = connection.execute(select(backups).where(backups.c.id == backup_id)).first()
+        if row is None:
+            raise NotFound(f"No backup has the id {backup_id}. List an environment's backups to see which there are.")
+        return _backup(row)
+
+    def of(self, environment_id: UUID) -> list[Backup]:
+        """The environment's backups, newest first."""
+        query = (
+            select(backups)
+            .where(backups.c.environment_id == environment_id)
+            .order_by(backups.c.created_at.desc(), backups.c.id.desc())
+        )
+        with reading(self._engine) as connection:
+            return [_backup(row) for row in connection.execute(query)]
+
+    def newest_full(self, environment_id: UUID) -> Backup | None:
+        """The newest backup that was completed and has all of the environment; None: there is none."""
+        full = [b for b in self.of(environment_id) if b.backup_scope == "full" and b.status == "completed"]
+        return max((b for b in full if b.completed_at), key=lambda b: b.completed_at or b.created_at, default=None)
+
+
+def _backup(row: Any) -> Backup:
+    return Backup(**row._mapping)

@@ -1,0 +1,70 @@
+"""The gates of a promotion at the API: both must be met, and nothing gets past them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from httpx import Response
+
+from tests.api.control import Control, assert_error
+from tests.api.promotable import back_up, compare, staging_of
+
+
+@pytest.fixture
+def pair(control: Control) -> tuple[UUID, UUID]:
+    """A staging environment and its production."""
+    _, production = control.create_site("acme")
+    control.set_status(production, "active")
+    return staging_of(control, "acme"), production
+
+
+def _promote(control: Control, source: UUID, target: UUID) -> Response:
+    return control.session().post(f"/api/environments/{source}/promote", json={"target_environment_id": str(target)})
+
+
+def test_both_gates_have_to_be_met(control: Control, pair: tuple[UUID, UUID]) -> None:
+    assert "not compared" in assert_error(_promote(control, *pair), 409, "drift_gate_unmet")
+    compare(control, *pair)
+    assert "no full backup" in assert_error(_promote(control, *pair), 409, "backup_gate_unmet")
+    back_up(control, pair[1])
+    accepted = _promote(control, *pair)
+    assert accepted.status_code == 202
+    job = control.records.jobs.get(UUID(accepted.json()["job_id"]))
+    assert (job.job_type, job.environment_id) == ("promote", pair[1])
+    content = control.state.fleet().environment(pair[1]).manifest.spec.content
+    assert content is not None
+    assert (content.origin, content.source_environment, content.preset) == ("promote", pair[0], "commerce-protect")
+
+
+def test_a_backup_grows_too_old(control: Control, pair: tuple[UUID, UUID]) -> None:
+    compare(control, *pair)
+    back_up(control, pair[1])
+    control.clock.ahead = timedelta(minutes=60)
+    assert_error(_promote(control, *pair), 409, "backup_gate_unmet")
+
+
+def test_a_change_of_the_source_asks_for_another_check(control: Control, pair: tuple[UUID, UUID]) -> None:
+    compare(control, *pair)
+    back_up(control, pair[1])
+    body = {"fastcgi_cache_enabled": False}
+    assert control.session().patch(f"/api/environments/{pair[0]}/cache", json=body).status_code == 202
+    assert "changed after" in assert_error(_promote(control, *pair), 409, "drift_gate_unmet")
+
+
+def test_what_both_sides_changed_is_named(control: Control, pair: tuple[UUID, UUID]) -> None:
+    both = {"counts": {"moves": 0, "stays": 0, "conflicts": 1}, "moves": [], "stays": [], "conflicts": ["blogname"]}
+    compare(control, *pair, wp_options=both)
+    back_up(control, pair[1])
+    assert "wp_options: blogname" in assert_error(_promote(control, *pair), 409, "drift_gate_unmet")
+
+
+def test_a_check_against_another_target_counts_for_nothing(control: Control, pair: tuple[UUID, UUID]) -> None:
+    compare(control, pair[0], pair[0])
+    back_up(control, pair[1])
+    assert_error(_promote(control, *pair), 409, "drift_gate_unmet")
+
+
+def test_production_is_not_promoted(control: Control, pair: tuple[UUID, UUID]) -> None:
+    assert_error(_promote(control, pair[1], pair[0]), 409, "conflict")

@@ -1,0 +1,300 @@
+"""Changes move up while the shop takes orders: not one order, customer, comment or upload is lost or changed."""
+
+import json
+import re
+import shlex
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+from uuid import NAMESPACE_URL, uuid4, uuid5
+
+import pytest
+
+from tests.playbooks.environments import Hosting, variables_for
+from tests.playbooks.nodes import Run
+
+pytestmark = pytest.mark.lab
+
+SHOP = """
+CREATE TABLE wp_wc_orders (id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY, status VARCHAR(20), total DECIMAL(26,8));
+CREATE TABLE wp_wc_order_stats (order_id BIGINT UNSIGNED PRIMARY KEY, total_sales DOUBLE);
+CREATE TABLE wp_woocommerce_order_items (order_item_id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY, order_id BIGINT);
+CREATE TABLE wp_wc_customer_lookup (customer_id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY, email VARCHAR(100));
+CREATE TABLE wp_woocommerce_sessions (session_key CHAR(32) PRIMARY KEY, session_value LONGTEXT);
+CREATE TABLE wp_actionscheduler_actions (action_id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY, hook VARCHAR(191));
+CREATE TABLE wp_gf_entry (id INT AUTO_INCREMENT PRIMARY KEY, note TEXT);
+INSERT INTO wp_wc_orders (status, total) VALUES ('wc-processing', 12.5), ('wc-completed', 99);
+INSERT INTO wp_gf_entry (note) VALUES ('written by a plugin that no list knows');
+INSERT INTO wp_options (option_name, option_value) VALUES ('only_here', 'old'), ('only_there', 'old'), ('doomed', 'x');
+"""
+ORDER = """START TRANSACTION;
+INSERT INTO wp_wc_orders (status, total) VALUES ('wc-processing', {n});
+INSERT INTO wp_wc_order_stats SELECT LAST_INSERT_ID(), {n};
+INSERT INTO wp_woocommerce_order_items (order_id) VALUES (LAST_INSERT_ID());
+INSERT INTO wp_wc_customer_lookup (email) VALUES ('customer-{n}@example.com');
+INSERT INTO wp_comments (comment_author, comment_content) VALUES ('c{n}', 'Fine.');
+INSERT INTO wp_woocommerce_sessions VALUES (MD5({n}), 'cart');
+INSERT INTO wp_actionscheduler_actions (hook) VALUES ('mail-{n}');
+COMMIT;
+"""
+PROTECTED = ["wp_wc_orders", "wp_wc_order_stats", "wp_woocommerce_order_items", "wp_wc_customer_lookup"]
+PROTECTED += ["wp_comments", "wp_woocommerce_sessions", "wp_actionscheduler_actions"]
+PRODUCTION, STAGING = "shop/production", "shop/staging"
+
+
+class Shop:
+    """A production and its copy on one node."""
+
+    def __init__(self, hosting: Hosting) -> None:
+        self.hosting = hosting
+        self.made = 0
+
+    def sql(self, key: str, query: str) -> str:
+        return self.hosting.sql(key, query)
+
+    def option(self, key: str, name: str) -> str:
+        return self.sql(key, f"SELECT option_value FROM wp_options WHERE option_name = '{name}';")
+
+    def put(self, key: str, name: str, value: str) -> None:
+        self.sql(
+            key,
+            f"INSERT INTO wp_options (option_name, option_value) VALUES ('{name}', '{value}') "
+            f"ON DUPLICATE KEY UPDATE option_value = '{value}';",
+        )
+
+    def clone(self) -> Run:
+        source = self.hosting.environments[PRODUCTION]
+        content = {**variables_for(STAGING, self.hosting.node)["content"], "id": str(uuid4()), "origin": "clone"}
+        content["source_environment"] = source["id"]
+        release = {**source["release"], "id": str(uuid4()), "origin": "clone", "made_from": source["id"]}
+        self.hosting.declare(STAGING, content=content, release=release)
+        given = f'{{"trueup_source": {{"id": "{source["id"]}", "urls": ["{source["url"]}"]}}}}'
+        return self.hosting.run("clone", STAGING, "-e", given)
+
+    def declare_promotion(self, preset: str = "commerce-protect") -> None:
+        source = self.hosting.environments[STAGING]
+        now = self.hosting.environments[PRODUCTION]
+        content = {**now["content"], "id": str(uuid4()), "origin": "promote", "source_environment": source["id"]}
+        release = {**now["release"], "id": str(uuid4()), "origin": "promote", "made_from": source["id"]}
+        self.hosting.declare(PRODUCTION, content={**content, "preset": preset}, release=release)
+
+    def compare(self) -> Run:
+        target = self.hosting.id(PRODUCTION)
+        return self.hosting.run("drift", STAGING, "-v", "-e", f'{{"trueup_comparison": {{"target": "{target}"}}}}')
+
+    def promote(self, *options: str) -> Run:
+        self.declare_promotion()
+        return self.hosting.run("promote", PRODUCTION, *options)
+
+    def abandon(self, before: dict[str, Any]) -> None:
+        """Declare again what was there before a promotion that was refused."""
+        self.hosting.environments[PRODUCTION] = before
+
+    def fingerprint(self, key: str, *, options: bool = True) -> str:
+        """Every table, byte for byte but for what WordPress churns, and every file that is served."""
+        database = f"wp_{self.hosting.short(key)}"
+        ignored = f"--ignore-table={database}.wp_options --ignore-table={database}.trueup_content"
+        chosen = (
+            "SELECT * FROM wp_options WHERE option_name NOT LIKE '%transient%' AND option_name NOT IN "
+            "('cron', 'rewrite_rules') ORDER BY option_id"
+        )
+        script = (
+            f"mariadb-dump --skip-dump-date --skip-comments --order-by-primary {ignored} {database} | sha256sum; "
+            f'mariadb -N {database} -e "{chosen if options else "SELECT 1"}" | sha256sum; '
+            f"readlink {self.hosting.path(key, 'current')}; cd {self.hosting.path(key, 'current')}/; "
+            f"find . {self.hosting.path(key, 'shared')} -type f -not -path '*/cache/*' -exec sha256sum {{}} + "
+            "| sort | sha256sum"
+        )
+        return self.hosting.node.ssh(script).stdout
+
+
+@pytest.fixture(scope="module")
+def shop(hosting: Hosting) -> Iterator[Shop]:
+    run = hosting.apply(PRODUCTION)
+    assert run.status == 0, run.output
+    shop = Shop(hosting)
+    shop.sql(PRODUCTION, SHOP)
+    hosting.fetch(PRODUCTION)
+    hosting.node.ssh(["mkdir", "-p", hosting.path(PRODUCTION, "shared/uploads/2026")])
+    assert (run := shop.clone()).status == 0, run.output
+    return shop
+
+
+CUSTOMERS = """
+import json, os, select, subprocess, sys, time
+database, uploads, first, order = json.loads(sys.stdin.readline())
+argv = ["mariadb", "-BN", "--unbuffered", database]
+client = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+taken, orders, settings = 0, [], []
+
+def say(statements):
+    started = time.monotonic()
+    client.stdin.write(statements + " SELECT 'done';\\n")
+    client.stdin.flush()
+    assert client.stdout.readline() == "done\\n"
+    return time.monotonic() - started
+
+while not select.select([sys.stdin], [], [], 0.002)[0]:
+    n = first + taken + 1
+    orders.append(say(order.replace("{n}", str(n))))
+    settings.append(say("UPDATE wp_options SET option_value = '%d' WHERE option_name = 'counter';" % n))
+    with open(os.path.join(uploads, "%d.txt" % n), "w") as file:
+        file.write(str(n))
+    taken += 1
+print(json.dumps([taken, max(orders), max(settings)]))
+"""
+
+
+class Customers:
+    """At work on the node while the block runs: an order is one transaction over all tables of a shop, each
+
+    acknowledged before the next; with it goes an upload, and a write of an option that no promotion moves.
+    """
+
+    def __init__(self, shop: Shop) -> None:
+        self.shop = shop
+        self.taken, self.longest_order, self.longest_setting = 0, 0.0, 0.0
+
+    def __enter__(self) -> "Customers":
+        hosting = self.shop.hosting
+        self.shop.put(PRODUCTION, "counter", "0")
+        argv = [*hosting.node.ssh_command(), shlex.join(["python3", "-c", CUSTOMERS])]
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        uploads = hosting.path(PRODUCTION, "shared/uploads/2026")
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps([f"wp_{hosting.short(PRODUCTION)}", uploads, self.shop.made, ORDER]) + "\n")
+        self.process.stdin.flush()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        told, _error = self.process.communicate("stop\n", timeout=30)
+        self.taken, self.longest_order, self.longest_setting = json.loads(told)
+        self.shop.made += self.taken
+
+
+def counts(shop: Shop) -> list[int]:
+    query = " UNION ALL ".join(f"SELECT COUNT(*) FROM {table}" for table in PROTECTED)
+    return [int(row) for row in shop.sql(PRODUCTION, query + ";").splitlines()]
+
+
+def test_settings_and_code_move_while_orders_come_in(shop: Shop) -> None:
+    hosting = shop.hosting
+    url, copy = hosting.environments[PRODUCTION]["url"], hosting.environments[STAGING]["url"]
+    shop.put(STAGING, "only_there", "new")
+    shop.put(STAGING, "blog_public", "0")
+    shop.put(STAGING, "brand_new", f"{copy}/a")
+    shop.put(STAGING, "serialized", f's:{len(copy) + 2}:"{copy}/b";')
+    shop.sql(STAGING, "DELETE FROM wp_options WHERE option_name = 'doomed';")
+    shop.sql(STAGING, "INSERT INTO wp_wc_orders (status, total) VALUES ('wc-staging', 1);")
+    shop.sql(STAGING, "UPDATE wp_gf_entry SET note = 'changed in staging';")
+    shop.put(PRODUCTION, "only_here", "changed in production")
+    plugin = hosting.path(STAGING, "current/wp-content/plugins/ours.php")
+    hosting.node.ssh(["tee", plugin], input="<?php /* Plugin Name: Ours */")
+    theirs = hosting.path(PRODUCTION, "current/wp-content/plugins/theirs.php")
+    hosting.node.ssh(["tee", theirs], input="<?php /* Plugin Name: Theirs */")
+    before = counts(shop)
+    rows = shop.sql(PRODUCTION, "SELECT * FROM wp_wc_orders; SELECT * FROM wp_users; SELECT * FROM wp_posts;")
+    with Customers(shop) as writer:
+        run = shop.promote("-v")
+    assert run.status == 0, run.output
+    frozen = re.search(r"locked for ([0-9.]+) s", run.output)
+    assert frozen, run.output
+    assert float(frozen.group(1)) < 5
+    print(
+        f"{writer.taken} orders in {run.seconds:.1f} s; moved rows locked {frozen.group(1)} s; longest order "
+        f"{writer.longest_order:.3f} s, longest write of an option {writer.longest_setting:.3f} s"
+    )
+    assert writer.taken > 100
+    assert [after - was for after, was in zip(counts(shop), before, strict=True)] == [writer.taken] * len(PROTECTED)
+    numbers = shop.sql(PRODUCTION, "SELECT total FROM wp_wc_orders WHERE id > 2 ORDER BY id;").split()
+    assert [float(one) for one in numbers] == [float(one + 1) for one in range(writer.taken)]
+    uploads = hosting.node.ssh(f"cd {hosting.path(PRODUCTION, 'shared/uploads/2026')} && tail -qn1 [0-9]*.txt | wc -c")
+    assert int(uploads.stdout) == sum(len(str(one + 1)) for one in range(writer.taken))
+    assert shop.option(PRODUCTION, "counter") == str(writer.taken)
+    assert shop.sql(PRODUCTION, "SELECT * FROM wp_wc_orders WHERE id <= 2;") in rows
+    assert max(writer.longest_order, writer.longest_setting) < 5
+    assert shop.option(PRODUCTION, "only_there") == "new"
+    assert shop.option(PRODUCTION, "only_here") == "changed in production"
+    assert shop.option(PRODUCTION, "brand_new") == f"{url}/a"
+    assert shop.option(PRODUCTION, "serialized") == f's:{len(url) + 2}:"{url}/b";'
+    assert shop.option(PRODUCTION, "doomed") == ""
+    assert shop.option(PRODUCTION, "siteurl") == shop.option(PRODUCTION, "home") == url
+    assert shop.option(PRODUCTION, "blog_public") == "1"
+    assert shop.sql(PRODUCTION, "SELECT note FROM wp_gf_entry;") == "written by a plugin that no list knows"
+    plugins = hosting.node.ssh(["ls", hosting.path(PRODUCTION, "current/wp-content/plugins")]).stdout.split()
+    assert {"ours.php", "theirs.php"} <= set(plugins)
+    assert hosting.fetch(PRODUCTION).status_code == 200
+    again = hosting.run("promote", PRODUCTION)
+    assert (again.status, again.changed) == (0, 0), again.output
+
+
+def test_what_both_sides_changed_blocks_and_nothing_is_touched(shop: Shop) -> None:
+    was = shop.hosting.environments[PRODUCTION]
+    shop.put(STAGING, "only_there", "one way")
+    shop.put(PRODUCTION, "only_there", "the other way")
+    before = shop.fingerprint(PRODUCTION)
+    run = shop.promote()
+    shop.abandon(was)
+    assert run.status != 0
+    assert "wp_options: only_there" in run.output
+    assert "PROMOTION_CONFLICT" in run.output
+    assert shop.fingerprint(PRODUCTION) == before
+    shop.put(PRODUCTION, "only_there", "one way")
+    assert (check := shop.compare()).status == 0, check.output
+
+
+def test_a_promotion_that_breaks_the_site_is_undone_byte_for_byte(shop: Shop) -> None:
+    was = shop.hosting.environments[PRODUCTION]
+    shop.put(STAGING, "only_there", "a third value")
+    shop.put(STAGING, "another_new", "x")
+    shop.sql(STAGING, "DELETE FROM wp_options WHERE option_name = 'brand_new';")
+    plugin = shop.hosting.path(STAGING, "current/wp-content/mu-plugins/broken.php")
+    shop.hosting.node.ssh(["tee", plugin], input="<?php this is not php;")
+    before = shop.fingerprint(PRODUCTION)
+    run = shop.promote()
+    shop.abandon(was)
+    shop.hosting.node.ssh(["rm", plugin])
+    assert run.status != 0, run.output
+    assert shop.fingerprint(PRODUCTION) == before
+    assert shop.hosting.fetch(PRODUCTION).status_code == 200
+
+
+def test_it_may_be_killed_anywhere_and_run_again(shop: Shop) -> None:
+    shop.declare_promotion()
+    node, hosting = shop.hosting.node, shop.hosting
+    for fence, delay in enumerate((0.6, 1.2, 1.7, 2.3), 10):
+        job = {"id": str(uuid5(NAMESPACE_URL, f"kill {delay}")), "fence": fence}
+        thread = threading.Thread(target=hosting.run, args=("promote", PRODUCTION), kwargs={"job": job})
+        thread.start()
+        time.sleep(delay)
+        node.ssh(["systemctl", "kill", "--signal=KILL", f"trueup-{job['id']}.scope"], check=False)
+        thread.join()
+        assert hosting.fetch(PRODUCTION).status_code == 200
+    run = hosting.run("promote", PRODUCTION, job={"id": str(uuid4()), "fence": 99})
+    assert run.status == 0, run.output
+    assert shop.option(PRODUCTION, "only_there") == "a third value"
+    assert shop.option(PRODUCTION, "brand_new") == ""
+    leftovers = node.ssh(["mariadb", "-BN", "-e", "SHOW DATABASES LIKE '%\\_former'"]).stdout
+    assert f"wp_{hosting.short(PRODUCTION)}_former" not in leftovers
+
+
+def test_comparing_tells_what_each_side_changed(shop: Shop) -> None:
+    shop.put(STAGING, "only_there", "fourth")
+    run = shop.compare()
+    assert run.status == 0, run.output
+    assert "only_there" in run.output
+    assert '"wp_wc_orders"' in run.output
+    assert run.changed == 0
+
+
+def test_an_environment_that_is_no_copy_is_refused(shop: Shop) -> None:
+    was = shop.hosting.environments[PRODUCTION]
+    shop.declare_promotion()
+    other = shop.hosting.id("acme/staging")
+    shop.hosting.environments[PRODUCTION]["content"]["source_environment"] = other
+    run = shop.hosting.run("promote", PRODUCTION)
+    shop.abandon(was)
+    assert run.status != 0
+    assert "BASELINE_MISSING" in run.output
