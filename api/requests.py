@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from fastapi import Request
@@ -12,6 +12,8 @@ from reconciler.core.errors import Invalid
 from reconciler.core.manifests import DisplayName, EnvironmentType, PromotionPreset, Slug
 
 Email = Annotated[str, StringConstraints(pattern=r"^[^@ \t\r\n]+@[^@ \t\r\n]+$", max_length=254)]
+SOURCE_REF = r"^(?:(?:https?|ssh|git|s3)://|[A-Za-z0-9_][A-Za-z0-9._-]*@)[A-Za-z0-9\[][!-~]*$|^upload:[0-9a-f-]{36}$"
+"""Where code may come from, by its form alone; the source itself says whether it is there."""
 Password = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
 
@@ -46,6 +48,15 @@ class CreateEnvironmentRequest(_Lenient):
 
 class PromoteRequest(_Lenient):
     target_environment_id: UUID
+
+
+class DeployRequest(_Lenient):
+    source_type: Literal["git", "upload"]
+    source_ref: Annotated[str, StringConstraints(pattern=SOURCE_REF, min_length=1, max_length=2048)]
+
+
+class RollbackRequest(_Lenient):
+    release_id: UUID | None = None
 
 
 class CacheRequest(_Body):

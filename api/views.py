@@ -16,6 +16,7 @@ from reconciler.core.manifests import EnvironmentType, Metadata, PromotionPreset
 from reconciler.core.status import DriftStatus, EnvironmentStatus, NodeStatus
 from reconciler.records.jobs import Job as JobRow
 from reconciler.state import CurrentState
+from reconciler.uploads import Upload as KeptUpload
 
 T = TypeVar("T")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -31,6 +32,13 @@ class Success(_View):
 
 class JobAccepted(_View):
     job_id: UUID
+
+
+class Upload(_View):
+    upload_id: UUID
+    sha256: str
+    size_bytes: int
+    source_ref: str
 
 
 class MagicLogin(_View):
@@ -229,3 +237,12 @@ JOBS = TypeAdapter(list[Job])
 def as_json(adapter: TypeAdapter[T], value: T) -> Response:
     """``value`` as JSON in one go; FastAPI would turn a long list into Python objects first."""
     return Response(adapter.dump_json(value), media_type="application/json")
+
+
+def upload_view(upload: KeptUpload) -> Upload:
+    return Upload(
+        upload_id=upload.upload_id,
+        sha256=upload.sha256,
+        size_bytes=upload.size_bytes,
+        source_ref=upload.source_ref,
+    )

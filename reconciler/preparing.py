@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 from reconciler import promotions
 from reconciler.copies import source_of_copy
-from reconciler.core.actions import Action, CloneEnvironment, PromoteEnvironment
+from reconciler.core.actions import Action, CloneEnvironment, DeployRelease, PromoteEnvironment
 from reconciler.core.fleet import Fleet
+from reconciler.sources import release_archive
 from reconciler.tools import Inputs, Run, Tools
 
 
@@ -26,5 +27,8 @@ def prepare(action: Action, tools: Tools, fleet: Fleet, run: Run) -> Iterator[In
         case PromoteEnvironment():
             promotions.refuse_late(action, tools, fleet, run)
             yield Inputs()
+        case DeployRelease():
+            with release_archive(action, tools.settings, fleet) as archive:
+                yield Inputs({"trueup_release_archive": archive})
         case _:
             yield Inputs()

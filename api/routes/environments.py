@@ -9,8 +9,10 @@ from fastapi import APIRouter, Depends, Response
 from api.auth import Who, require_session
 from api.dependencies import Deps
 from api.logins import magic_login
-from api.requests import CacheRequest, PromoteRequest, no_body
+from api.requests import CacheRequest, DeployRequest, PromoteRequest, RollbackRequest, no_body
 from api.views import Environment, JobAccepted, MagicLogin, accepted, environment_view
+from reconciler.releases import earlier_release
+from reconciler.sources import sources_of
 
 router = APIRouter(prefix="/api/environments/{id}", dependencies=[Depends(require_session)])
 
@@ -20,6 +22,23 @@ def get_environment(id: UUID, deps: Deps) -> Environment:
     """One environment."""
     current = deps.state.current()
     return environment_view(current, current.fleet.environment(id))
+
+
+@router.post("/deploy", status_code=202)
+def deploy(id: UUID, body: DeployRequest, who: Who, response: Response, deps: Deps) -> JobAccepted:
+    """Declare a release of this source at the commit that it is now; a job brings it."""
+    fleet = deps.state.fleet()
+    fleet.environment(id)
+    revision = sources_of(deps.settings, fleet).resolve(body.source_type, body.source_ref)
+    job_id = deps.operations.deploy(id, body.source_type, body.source_ref, who, revision=revision)
+    return accepted(response, job_id)
+
+
+@router.post("/rollback", status_code=202)
+def roll_back(id: UUID, body: RollbackRequest, who: Who, response: Response, deps: Deps) -> JobAccepted:
+    """Declare an earlier release that the node still has; a job switches to it."""
+    release, version = earlier_release(deps.state, id, body.release_id)
+    return accepted(response, deps.operations.rollback(id, release, version, who))
 
 
 @router.patch("/cache", status_code=202)

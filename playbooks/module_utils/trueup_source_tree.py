@@ -10,6 +10,7 @@ from ansible.module_utils import trueup_environment_core as core
 from ansible.module_utils.trueup_environment_run import Failure
 
 PARTS = ("plugins", "themes", "mu-plugins")
+ITSELF = (*PARTS, "wp-content", "wp-includes")
 DEEPEST = 4
 NEVER_SERVED = ("wp-config.php", "wp-config-sample.php", "wp-content", "node_modules")
 
@@ -18,7 +19,7 @@ def top_of(directory):
     """The tree itself: what hosting sites wrap into one directory is unwrapped."""
     names = os.listdir(directory)
     only = f"{directory}/{names[0]}" if len(names) == 1 else None
-    if only and names[0] != "wp-content" and names[0] not in PARTS and _is_directory(only):
+    if only and names[0] not in ITSELF and _is_directory(only):
         return only
     return directory
 

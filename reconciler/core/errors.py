@@ -23,12 +23,6 @@ class Invalid(TrueupError):
     code = "invalid_request"
 
 
-class SourceRefused(Invalid):
-    """Code may not be fetched from there: the form, the transport or the host is not allowed."""
-
-    code = "source_refused"
-
-
 class Unauthorized(TrueupError):
     code = "unauthorized"
 
@@ -71,6 +65,12 @@ class StorageNotConfigured(Conflict):
     """The operation begins with a backup, and there is nowhere to put it."""
 
     code = "storage_not_configured"
+
+
+class SourceRefused(Conflict):
+    """Code may not be fetched from there: the form, the transport or the host is not allowed."""
+
+    code = "source_refused"
 
 
 class SourceUnavailable(Conflict):

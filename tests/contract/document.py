@@ -20,7 +20,6 @@ SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
 NOT_YET = frozenset(
     {
         "POST /sites/{id}/import",
-        "POST /environments/{id}/deploy",
         "POST /environments/{id}/updates",
         "POST /environments/{id}/restore",
         "GET /environments/{id}/backups",
@@ -65,7 +64,13 @@ class Operation:
     @property
     def request_schema(self) -> dict[str, Any] | None:
         body = self.spec.get("requestBody")
-        return resolve(body["content"]["application/json"]["schema"]) if body else None
+        return resolve(body["content"][self.media_type]["schema"]) if body else None
+
+    @property
+    def media_type(self) -> str:
+        """Of the request's body; JSON where there is none."""
+        body = self.spec.get("requestBody")
+        return next(iter(body["content"])) if body else "application/json"
 
     @property
     def responses(self) -> dict[int, dict[str, Any]]:

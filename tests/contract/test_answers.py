@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,8 @@ UNREACHED = {(operation.key, 500) for operation in built()} | {
     ("POST /environments/{id}/drift-check", 409),
     # It takes a node to answer: tests/operations/test_magic_login.py.
     ("POST /environments/{id}/magic-login", 200),
+    # It takes a node that has two releases: tests/operations/test_deploy.py.
+    ("POST /environments/{id}/rollback", 202),
 }
 """Answers that nothing a client does brings about here: bugs of ours, and what needs a real node."""
 
@@ -30,11 +33,14 @@ CASES = [
     if (operation.key, status) not in UNREACHED
 ]
 
+ARCHIVE = {"content": b"\x1f\x8b archive", "headers": {"Content-Type": "application/octet-stream"}}
 GOOD_BODIES: dict[str, dict[str, Any]] = {
     "POST /login": {"email": EMAIL, "password": PASSWORD},
     "POST /sites": {"name": "Globex", "slug": "globex"},
     "POST /sites/{id}/environments": {"name": "Try", "slug": "try", "type": "staging"},
     "POST /environments/{id}/promote": {"target_environment_id": str(uuid4())},
+    "POST /environments/{id}/deploy": {"source_type": "upload", "source_ref": "https://example.com/site.tar.gz"},
+    "POST /environments/{id}/rollback": {},
     "PATCH /environments/{id}/cache": {"fastcgi_cache_enabled": False},
 }
 
@@ -59,6 +65,9 @@ class World:
     def ask(self, operation: Operation, client: TestClient | None = None, id: object = None, **given: Any) -> Response:
         """The operation with a good request, but for what is given otherwise."""
         url = operation.url.replace("{id}", str(id or (self.id_for(operation) if operation.has_id else "")))
+        if operation.path == "/uploads" and "json" not in given and "content" not in given:
+            given["content"] = ARCHIVE["content"]
+            given["headers"] = {**ARCHIVE["headers"], **given.get("headers", {})}
         if "json" not in given and "content" not in given and operation.key in GOOD_BODIES:
             given["json"] = GOOD_BODIES[operation.key]
         return (client or self.client).request(operation.method, url, **given)
@@ -115,12 +124,25 @@ def unreachable_node(world: World, operation: Operation) -> Response:
 
 
 def too_large(world: World, operation: Operation) -> Response:
+    if operation.path == "/uploads":
+        return world.ask(operation, headers={"Content-Length": str(2 << 40)})
     return world.ask(operation, content=b" " * (64 * 1024 + 1), headers={"Content-Type": "application/json"})
 
 
 def too_many(world: World, operation: Operation) -> Response:
     wrong = {"email": EMAIL, "password": "wrong"}
     return next(answer for _ in range(20) if (answer := world.ask(operation, json=wrong)).status_code == 429)
+
+
+def full_disk(world: World, operation: Operation) -> Response:
+    """A file system of one MiB stands in for a full one: it has less free than is always left free."""
+    uploads = world.control.home / "uploads"
+    uploads.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(uploads)], check=True)
+    try:
+        return world.ask(operation)
+    finally:
+        subprocess.run(["umount", str(uploads)], check=True)
 
 
 def broken_database(world: World, operation: Operation) -> Response:
@@ -133,6 +155,7 @@ def broken_database(world: World, operation: Operation) -> Response:
 
 WAYS: dict[int, Callable[[World, Operation], Response]] = {
     200: lambda world, operation: world.ask(operation),
+    201: lambda world, operation: world.ask(operation),
     202: accepted,
     400: bad_request,
     401: no_session,
@@ -143,6 +166,7 @@ WAYS: dict[int, Callable[[World, Operation], Response]] = {
     429: too_many,
     502: unreachable_node,
     503: broken_database,
+    507: full_disk,
 }
 
 

@@ -26,6 +26,7 @@ WITH_KNOWN_IDS = 15
 _PRINTABLE = st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"])
 
 schemathesis.openapi.format("display-name", st.text(_PRINTABLE, min_size=1, max_size=100).map(str.strip).filter(bool))
+schemathesis.openapi.media_type("application/octet-stream", st.binary(max_size=99).map(b"\x1f\x8b".__add__))
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +86,16 @@ def test_made_up_requests_about_what_is_there(case: schemathesis.Case, fleet: Co
     send(case, fleet)
 
 
-OUT_OF_REACH = frozenset({"POST /login", "POST /environments/{id}/magic-login", "POST /environments/{id}/promote"})
-"""Nobody guesses the password, or the id of a promotion's target; and there is no node to answer."""
+OUT_OF_REACH = frozenset(
+    f"POST {path}"
+    for path in (
+        "/login",
+        "/environments/{id}/magic-login",
+        "/environments/{id}/promote",
+        "/environments/{id}/rollback",
+    )
+)
+"""Nobody guesses the password, or the id of a promotion's target; and there is no node to answer or to go back on."""
 
 
 def test_the_requests_met_good_and_bad_answers(fleet: Control) -> None:

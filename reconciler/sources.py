@@ -1,0 +1,103 @@
+"""Where code comes from: what a reference means when it is declared, and the archive that it is when it is released."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from reconciler.core.actions import DeployRelease
+from reconciler.core.errors import JobError, SourceRefused, SourceUnavailable
+from reconciler.core.fleet import Fleet
+from reconciler.core.jobs import JobErrorCode
+from reconciler.downloads import download, refuse_unless_web
+from reconciler.git_sources import Git, GitSource
+from reconciler.settings import Settings
+from reconciler.uploads import PREFIX, Uploads
+
+DOWNLOAD_S = 900.0
+SourceType = Literal["git", "upload"]
+
+
+class Sources:
+    """Git repositories, uploads and web servers, as one control plane may ask them."""
+
+    def __init__(self, settings: Settings, allowed_hosts: Collection[str]) -> None:
+        self._allowed = allowed_hosts
+        self._cache = settings.home / "sources"
+        self._most_bytes = settings.upload_max_mb << 20
+        self._git = Git(settings.home, allowed_hosts)
+        self._uploads = uploads_of(settings)
+
+    def resolve(self, source_type: SourceType, source_ref: str) -> str | None:
+        """What the reference is now: a commit, or an upload's sha256. None: it is known once it has been fetched.
+
+        Raises:
+            SourceRefused: it isn't of a form that may be fetched.
+            SourceUnavailable: it isn't there, or its host doesn't answer within seconds.
+        """
+        if source_type == "git":
+            return self._git.resolve(GitSource.parse(source_ref))
+        if source_ref.startswith(PREFIX):
+            return self._uploads.find(source_ref).sha256
+        refuse_unless_web(source_ref)
+        return None
+
+    @contextmanager
+    def archive(self, source_type: SourceType, source_ref: str, revision: str | None) -> Iterator[tuple[Path, str]]:
+        """The archive as a file of this host, and its sha256; a download is gone afterwards.
+
+        Raises:
+            SourceRefused, SourceUnavailable: as in ``resolve``.
+        """
+        if source_type == "git":
+            source = GitSource.parse(source_ref)
+            path = self._git.archive(source, revision or self._git.resolve(source), self._cache)
+            yield path, _digest(path)
+        elif source_ref.startswith(PREFIX):
+            upload = self._uploads.find(source_ref)
+            if revision not in {None, upload.sha256}:
+                raise SourceRefused(f"{source_ref} has sha256 {upload.sha256}, but {revision} is declared.")
+            yield self._uploads.path(upload), upload.sha256
+        else:
+            self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".fetching-", dir=self._cache) as work:
+                path = Path(work) / "archive"
+                download(source_ref, path, allowed=self._allowed, most_bytes=self._most_bytes, timeout_s=DOWNLOAD_S)
+                yield path, _digest(path)
+
+
+def uploads_of(settings: Settings) -> Uploads:
+    return Uploads(settings.home / "uploads", settings.upload_max_mb << 20)
+
+
+def sources_of(settings: Settings, fleet: Fleet) -> Sources:
+    return Sources(settings, fleet.platform.spec.imports.allowed_hosts)
+
+
+@contextmanager
+def release_archive(action: DeployRelease, settings: Settings, fleet: Fleet) -> Iterator[dict[str, str]]:
+    """What ``deploy.yml`` is given as ``trueup_release_archive``.
+
+    Raises:
+        JobError: the source may not be fetched, or cannot be had.
+    """
+    release = action.variables.release
+    if release.source_type is None or release.source_ref is None:
+        raise JobError(JobErrorCode.SOURCE_REFUSED, "spec.release has no source_ref. Add it.")
+    try:
+        archive = sources_of(settings, fleet).archive(release.source_type, release.source_ref, release.revision)
+        with archive as (path, sha256):
+            yield {"path": str(path), "sha256": sha256}
+    except SourceRefused as error:
+        raise JobError(JobErrorCode.SOURCE_REFUSED, error.message) from error
+    except SourceUnavailable as error:
+        raise JobError(JobErrorCode.SOURCE_UNAVAILABLE, error.message) from error
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,135 @@
+"""Code released through the API: from a Git repository, from an upload; refused, caught, rolled back."""
+
+import io
+import tarfile
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.controlplane import run_git
+from tests.lab.git_server import GitServer, git_daemon
+from tests.load import visitors
+from tests.place import Place
+
+pytestmark = pytest.mark.lab
+PLUGIN = "wp-content/mu-plugins/ours.php"
+
+
+def speaking(word: str) -> str:
+    return f"<?php add_action('wp_footer', function () {{ echo '<i>{word}</i>'; }});"
+
+
+@pytest.fixture(scope="module")
+def server(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitServer]:
+    gateway = place.nodes["web-1"].network.gateway
+    with git_daemon(tmp_path_factory.mktemp("git"), gateway) as server:
+        yaml = f"apiVersion: trueup/v1\nkind: Platform\nspec:\n  imports: {{allowed_hosts: ['{gateway}']}}\n"
+        place.plane.clone.push({"platform.yaml": yaml}, "Allow the Git server")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def shop(place: Place) -> dict[str, Any]:
+    return place.make_site("deployed")
+
+
+def _deploy(place: Place, shop: dict[str, Any], ref: str, kind: str = "git") -> dict[str, Any]:
+    body = {"source_type": kind, "source_ref": ref}
+    return place.run(place.plane.http.post(f"/api/environments/{shop['id']}/deploy", json=body))
+
+
+def _body(place: Place, shop: dict[str, Any]) -> str:
+    host = shop["preview_url"].partition("://")[2]
+    return place.node_of(shop).fetch("/", host=host, headers={"Cookie": "wordpress_no_cache=1"}).text
+
+
+def _declared(place: Place, path: str = "sites/deployed/environments/production.yaml") -> str:
+    run_git(place.plane.clone.path, "pull", "-q", "--rebase", "origin", "main")
+    return (place.plane.clone.path / path).read_text(encoding="utf-8")
+
+
+def test_a_branch_is_resolved_recorded_released_and_taken_back(
+    place: Place, shop: dict[str, Any], server: GitServer
+) -> None:
+    first = server.commit("shop", {PLUGIN: speaking("one")})
+    job = _deploy(place, shop, f"{server.url('shop')}#main")
+    assert job["status"] == "succeeded", job
+    assert "<i>one</i>" in _body(place, shop)
+    assert first in _declared(place)
+    released = place.plane.http.get(f"/api/environments/{shop['id']}").json()["current_release_id"]
+
+    second = server.commit("shop", {PLUGIN: speaking("two")})
+    node, host = place.node_of(shop), shop["preview_url"].partition("://")[2]
+    with visitors(node.address, host) as good:
+        assert _deploy(place, shop, server.url("shop"))["status"] == "succeeded"
+    assert (good.failures, good.total > 20) == ([], True)
+    assert "<i>two</i>" in _body(place, shop)
+    assert second in _declared(place)
+
+    server.commit("shop", {PLUGIN: "<?php no php at all"})
+    before = _declared(place)
+    with visitors(node.address, host, wanted="<i>two</i>") as caught:
+        job = _deploy(place, shop, server.url("shop"))
+    assert (job["status"], job["error_code"], job["attempt_count"]) == ("failed", "RELEASE_UNHEALTHY", 1)
+    assert caught.failures == []
+    print(f"requests: {good.total} during a good deploy, {caught.total} during a caught one; 0 failed")
+    assert _declared(place) == before, "taken back"
+
+    _ready(place, shop)
+    answer = place.plane.http.post(f"/api/environments/{shop['id']}/rollback", json={"release_id": released})
+    assert place.run(answer)["status"] == "succeeded"
+    assert "<i>one</i>" in _body(place, shop)
+    assert first in _declared(place)
+    refused = place.plane.http.post(f"/api/environments/{shop['id']}/rollback", json={"release_id": released})
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+
+
+def _ready(place: Place, shop: dict[str, Any]) -> None:
+    """Active again: by hand, where the environment is failed."""
+    if place.plane.http.get(f"/api/environments/{shop['id']}").json()["status"] == "failed":
+        place.plane.command("apply", "--yes", "deployed/production")
+
+
+def test_references_that_are_refused_before_anything_is_done(
+    place: Place, shop: dict[str, Any], server: GitServer
+) -> None:
+    server.commit("other", {PLUGIN: speaking("other")})
+    for kind, ref, status, code in [
+        ("git", f"{server.url('other')}#nosuch", 409, "source_unavailable"),
+        ("git", f"{server.url('absent')}", 409, "source_unavailable"),
+        ("git", "git://127.0.0.1/shop", 409, "source_refused"),
+        ("git", "https://localhost/shop", 409, "source_refused"),
+        ("git", "https://user:password@git.example.com/shop", 409, "source_refused"),
+        ("git", f"{server.url('other')}#--upload-pack=x", 409, "source_refused"),
+        ("git", "ext::sh -c id", 400, "invalid_request"),
+        ("git", "--upload-pack=id", 400, "invalid_request"),
+        ("upload", "file:///etc/passwd", 400, "invalid_request"),
+        ("upload", "upload:00000000-0000-4000-8000-000000000000", 409, "source_unavailable"),
+    ]:
+        body = {"source_type": kind, "source_ref": ref}
+        answer = place.plane.http.post(f"/api/environments/{shop['id']}/deploy", json=body)
+        assert (answer.status_code, answer.json()["code"]) == (status, code), (ref, answer.text)
+
+
+def _archive(files: dict[str, str]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, text in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text.encode())
+            tar.addfile(member, io.BytesIO(text.encode()))
+    return packed.getvalue()
+
+
+def test_an_upload_is_released(place: Place, shop: dict[str, Any]) -> None:
+    answer = place.plane.http.post(
+        "/api/uploads",
+        content=_archive({PLUGIN: speaking("uploaded")}),
+        headers={"Content-Type": "application/octet-stream"},
+    )
+    assert answer.status_code == 201, answer.text
+    job = _deploy(place, shop, answer.json()["source_ref"], "upload")
+    assert job["status"] == "succeeded", job
+    assert "<i>uploaded</i>" in _body(place, shop)
+    assert answer.json()["sha256"] in _declared(place)
