@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import stat
@@ -34,16 +35,35 @@ def unpack(archive, target, *, most_bytes=MOST_BYTES, most_members=MOST_MEMBERS)
         with open(archive, "rb") as file:
             first = file.read(4)
         if first[:2] == b"\x1f\x8b":
+            _refuse_unless_whole(archive, 2 * most_bytes)
             links = _untar(archive, target, limits)
         elif first == b"PK\x03\x04":
             links = _unzip(archive, target, limits)
         else:
             raise _invalid("it is neither .tar.gz nor .zip")
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (
+        tarfile.TarError,
+        gzip.BadGzipFile,
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
         raise _invalid(str(error) or type(error).__name__) from error
     # Last, so that no member is ever written through a link.
     for name, to in links:
         _link(target, name, to)
+
+
+def _refuse_unless_whole(archive, most_bytes):
+    """Read it to its checksum: a tar that breaks off between two members looks like one that ends there."""
+    left = most_bytes
+    with gzip.open(archive, "rb") as file:
+        while block := file.read(BLOCK):
+            left -= len(block)
+            if left < 0:
+                raise Failure("The archive unpacks to more than a release may be.", trueup_code="ARCHIVE_TOO_LARGE")
 
 
 class _Limits:
