@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import re
@@ -102,8 +103,19 @@ def ensure_server_block(run, layout, text):
     """Put the server block in place if nginx accepts it, and have nginx read it."""
     former = read(layout.server_block)
     changed = place.file(run, layout.server_block, text)
-    if run.check_mode or not (changed or run.interrupted):
-        return
+    if not run.check_mode and (changed or run.interrupted):
+        _have_read(run, layout, former)
+
+
+def remove_server_block(run, layout):
+    """Take the server block away, and have nginx forget it."""
+    former = read(layout.server_block)
+    changed = place.absent(run, layout.server_block)
+    if not run.check_mode and (changed or run.interrupted):
+        _have_read(run, layout, former)
+
+
+def _have_read(run, layout, former):
     try:
         run.command(["nginx", "-t", "-q"])
     except Failure as error:
@@ -114,7 +126,8 @@ def ensure_server_block(run, layout, text):
 
 def _put_back(path, former):
     if former is None:
-        os.unlink(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
     else:
         write_durably(path, former, 0o644)
 
