@@ -51,6 +51,7 @@ STATUSES: dict[type[TrueupError], int] = {
     TrueupError: 500,
     errors.NodeUnreachable: 502,
     errors.WpCliError: 502,
+    errors.StorageError: 503,
     errors.StoreError: 503,
     errors.RecordsError: 503,
     NotReady: 503,
@@ -62,6 +63,7 @@ _INTERNAL = "Something went wrong on the control plane. Its log has the details.
 _VEILED: dict[type[TrueupError], str] = {
     errors.StoreError: "The store could not be read or written.",
     errors.RecordsError: "The database could not be read or written.",
+    errors.StorageError: "The storage of backups could not be read or written.",
 }
 _VEIL = "Nothing was changed. Try again; the control plane's log has the details."
 

@@ -9,7 +9,7 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 
 from reconciler.core.errors import Invalid
-from reconciler.core.manifests import DisplayName, EnvironmentType, PromotionPreset, Slug
+from reconciler.core.manifests import BackupScope, DisplayName, EnvironmentType, PromotionPreset, Slug
 
 Email = Annotated[str, StringConstraints(pattern=r"^[^@ \t\r\n]+@[^@ \t\r\n]+$", max_length=254)]
 SOURCE_REF = r"^(?:(?:https?|ssh|git|s3)://|[A-Za-z0-9_][A-Za-z0-9._-]*@)[A-Za-z0-9\[][!-~]*$|^upload:[0-9a-f-]{36}$"
@@ -57,6 +57,14 @@ class DeployRequest(_Lenient):
 
 class RollbackRequest(_Lenient):
     release_id: UUID | None = None
+
+
+class BackupRequest(_Lenient):
+    backup_scope: BackupScope
+
+
+class RestoreRequest(_Lenient):
+    backup_id: UUID
 
 
 class CacheRequest(_Body):

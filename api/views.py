@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Literal, TypedDict, TypeVar
+from typing import Annotated, Literal, TypedDict, TypeVar
 from uuid import UUID
 
 from fastapi import Response
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from reconciler.core.entries import EnvironmentEntry, NodeEntry, SiteEntry
 from reconciler.core.jobs import JobStatus, JobType
-from reconciler.core.manifests import EnvironmentType, Metadata, PromotionPreset, id_of
+from reconciler.core.manifests import BackupScope, EnvironmentType, Metadata, PromotionPreset, id_of
 from reconciler.core.status import DriftStatus, EnvironmentStatus, NodeStatus
+from reconciler.records.backups import Backup as BackupRow
 from reconciler.records.jobs import Job as JobRow
 from reconciler.state import CurrentState
 from reconciler.uploads import Upload as KeptUpload
@@ -78,6 +79,20 @@ class Environment(_View):
     created_at: datetime
     updated_at: datetime
     state_version: int
+
+
+class Backup(_View):
+    id: UUID
+    environment_id: UUID
+    backup_scope: BackupScope
+    status: Literal["pending", "running", "completed", "failed", "expired"]
+    storage_type: Annotated[str, Field(json_schema_extra={"enum": ["s3"]})]
+    storage_path: str | None
+    retention_until: datetime | None
+    checksum: str | None
+    size_bytes: int | None
+    created_at: datetime
+    completed_at: datetime | None
 
 
 class Job(_View):
@@ -222,6 +237,10 @@ def node_view(current: CurrentState, node: NodeEntry) -> Node:
         disk_free_bytes=seen.disk_free_bytes if seen else None,
         disk_size_bytes=seen.disk_size_bytes if seen else None,
     )
+
+
+def backup_view(backup: BackupRow) -> Backup:
+    return Backup.model_validate(backup, from_attributes=True)
 
 
 def accepted(response: Response, job_id: UUID) -> JobAccepted:

@@ -35,6 +35,7 @@ from reconciler.core.intents import (
     SetCache,
     Update,
     evaluate,
+    refuse_unready,
     refuse_untouchable,
     source_of,
 )
@@ -46,6 +47,7 @@ from reconciler.dispatch import Dispatcher
 from reconciler.gates import refuse_unmet_gates
 from reconciler.identity import identity, is_dead
 from reconciler.records.audit import Entry as AuditEntry
+from reconciler.records.backups import Backup
 from reconciler.records.jobs import Job, NewJob
 from reconciler.records.locks import Lock, node_lock, site_lock
 from reconciler.state import State
@@ -262,6 +264,29 @@ class Operations:
         environment, _ = fleet.domains[domain_id]
         return self._change(RemoveDomain(domain_id=domain_id), environment.id, JobType.DOMAIN_REMOVE, actor)
 
+    def back_up(self, environment_id: UUID, scope: BackupScope, actor: Actor) -> UUID:
+        """Send database, files or both to storage; the job's id.
+
+        Raises:
+            StorageNotConfigured: the platform document names no storage.
+        """
+        fleet = self._state.fleet()
+        environment = fleet.environment(environment_id)
+        refuse_unready(environment, self._statuses(), self._clock())
+        self._needs_storage(fleet, "A backup")
+        backup_id, now = self._new_id(), self._clock()
+        pending = Backup(
+            id=backup_id,
+            environment_id=environment_id,
+            backup_scope=scope.value,
+            status="pending",
+            storage_path=f"{environment_id}/{backup_id}",
+            created_at=now,
+        )
+        self._records.backups.save(pending)
+        details = {"backup_id": str(backup_id), "scope": scope.value}
+        return self._enqueue(JobType.BACKUP, target_of(fleet, environment_id), actor, details=details)
+
     def purge_cache(self, environment_id: UUID, actor: Actor) -> UUID:
         """Empty both caches of the environment; the job's id."""
         fleet = self._state.fleet()
@@ -305,9 +330,7 @@ class Operations:
 
     def _needs_storage(self, fleet: Fleet, what: str) -> None:
         if fleet.platform.spec.backups is None:
-            raise StorageNotConfigured(
-                f"{what} begins with a backup, and platform.yaml names no storage. Set spec.backups first."
-            )
+            raise StorageNotConfigured(f"{what} needs storage, and platform.yaml names none. Set spec.backups first.")
 
     def recover(self) -> list[UUID]:
         """Finish what a crash interrupted between a job's row and its mark. The ids of the jobs that may run now.
@@ -383,9 +406,17 @@ class Operations:
         author = Author(actor.name, actor.email)
         return self._state.repository.commit(edit, author, str(job_id)).revision
 
-    def _enqueue(self, job_type: JobType, target: Target, actor: Actor, *, deliberate: bool = False) -> UUID:
+    def _enqueue(
+        self,
+        job_type: JobType,
+        target: Target,
+        actor: Actor,
+        *,
+        deliberate: bool = False,
+        details: Mapping[str, str] | None = None,
+    ) -> UUID:
         job_id = self._new_id()
-        stored = {"operation": job_type.value, "deliberate": deliberate, "actor": vars(actor)}
+        stored = {"operation": job_type.value, "deliberate": deliberate, "actor": vars(actor), **(details or {})}
         self._records.jobs.enqueue(_new_job(job_id, job_type, target, stored), self._clock())
         self._audit(job_type, target, actor, job_id, "accepted", stored)
         self._dispatcher.wake()

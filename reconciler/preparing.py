@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from reconciler import promotions
+from reconciler.backups import inputs_of_restore
 from reconciler.copies import source_of_copy
-from reconciler.core.actions import Action, CloneEnvironment, DeployRelease, PromoteEnvironment
+from reconciler.core.actions import Action, CloneEnvironment, DeployRelease, PromoteEnvironment, RestoreBackup
 from reconciler.core.fleet import Fleet
 from reconciler.sources import release_archive
 from reconciler.tools import Inputs, Run, Tools
@@ -30,5 +31,7 @@ def prepare(action: Action, tools: Tools, fleet: Fleet, run: Run) -> Iterator[In
         case DeployRelease():
             with release_archive(action, tools.settings, fleet) as archive:
                 yield Inputs({"trueup_release_archive": archive})
+        case RestoreBackup():
+            yield inputs_of_restore(action, tools, fleet)
         case _:
             yield Inputs()

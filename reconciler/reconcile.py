@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid5
 
-from reconciler.core.actions import Action, PurgeCache
+from reconciler import backups
+from reconciler.core.actions import BACKED_UP, Action, PurgeCache
 from reconciler.core.changes import Cause
 from reconciler.core.entries import EnvironmentEntry, NodeEntry
 from reconciler.core.fleet import Fleet
 from reconciler.core.jobs import JobErrorCode
+from reconciler.core.manifests import BackupScope
 from reconciler.core.observed import ObservedNode, Unreachable
 from reconciler.core.plan import Answer, Plan, Step, Verdict
 from reconciler.core.promotion import is_drift
@@ -40,6 +44,8 @@ def reconcile_environment(environment_id: UUID, tools: Tools, run: Run) -> Outco
         todo = [step for step in steps if step.verdict is Verdict.APPLY]
         if not todo:
             return _summary(done, plan.for_environment(environment_id))
+        if isinstance(todo[0].action, BACKED_UP) and _is_there(answer, environment_id):
+            backups.take(environment_id, uuid5(run.job_id, str(run.fence)), BackupScope.FULL, tools, fleet, run)
         if failed := _failure(_apply(todo[0].action, tools, fleet, run)):
             return failed
         done.append(todo[0])
@@ -62,6 +68,17 @@ def reconcile_node(node_id: UUID, tools: Tools, run: Run) -> Outcome:
         return failed
     after = tools.decide(fleet, tools.observe([node]), _deliberate(run, node_id)).for_node(node_id)
     return _unconverged(after) or _summary([step], after)
+
+
+def back_up(environment_id: UUID, intent: Mapping[str, Any], tools: Tools, run: Run) -> Outcome:
+    """Send one environment's database, files or both to storage."""
+    fleet = tools.state.fleet()
+    environment, _ = _placed_environment(fleet, environment_id)
+    if environment is None or environment.stalled:
+        return _nothing_to_go_by(environment, environment_id)
+    scope = BackupScope(intent["scope"])
+    done = backups.take(environment_id, UUID(intent["backup_id"]), scope, tools, fleet, run)
+    return Succeeded({"backup_id": str(done.id), "size_bytes": done.size_bytes})
 
 
 def purge_cache(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
@@ -101,6 +118,11 @@ def check_drift(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
     )
     tools.state.records.drift_checks.save(check)
     return Succeeded({"drift_status": check.status, "differences": list(differences)})
+
+
+def _is_there(answer: Answer, environment_id: UUID) -> bool:
+    seen = answer.environments.get(str(environment_id)) if isinstance(answer, ObservedNode) else None
+    return seen is not None and seen.applied is not None
 
 
 def _apply(action: Action, tools: Tools, fleet: Fleet, run: Run) -> RunResult:

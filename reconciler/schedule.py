@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.cron import CronTrigger
 
-from reconciler.core.errors import TrueupError
+from reconciler.backups import expire
+from reconciler.core.errors import Conflict, TrueupError
 from reconciler.core.fleet import Fleet
 from reconciler.core.jobs import JobType
 from reconciler.dispatch import Dispatcher
 from reconciler.healing import Healing
 from reconciler.identity import identity, is_dead
-from reconciler.operations import Operations
+from reconciler.operations import Actor, Operations
 from reconciler.records.jobs import NewJob
 from reconciler.records.queue import Queue
 from reconciler.settings import Settings
@@ -24,6 +27,8 @@ from reconciler.tools import Tools
 from reconciler.worker import clean_up
 
 log = structlog.get_logger()
+
+SCHEDULED = Actor("trueup", "trueup@localhost")
 
 LEASE = timedelta(seconds=20)
 TICK_S = 5.0
@@ -69,6 +74,8 @@ class Schedule:
             (self.lease_tick, TICK_S),
             (self.retention_tick, 3600.0),
             (self.packing_tick, 600.0),
+            (self.backup_tick, 60.0),
+            (self.expiry_tick, 3600.0),
         ):
             self._scheduler.add_job(
                 self._guarded(tick), "interval", seconds=seconds, id=tick.__name__, next_run_time=self._clock()
@@ -169,3 +176,28 @@ class Schedule:
     def packing_tick(self) -> None:
         """Pack the store where there is enough to pack."""
         self._tools.state.repository.maintain()
+
+    def backup_tick(self) -> None:
+        """A backup for each environment whose time came since its last one."""
+        fleet, now = self._tools.state.fleet(), self._clock()
+        declared = fleet.platform.spec.backups
+        if declared is None:
+            return
+        for environment in fleet.environments.values():
+            own = environment.manifest.spec.backups
+            cron = own.schedule or declared.schedule
+            if cron is None or environment.stalled or not self._is_due(environment.id, cron, now):
+                continue
+            with suppress(Conflict):  # busy or paused: the next minute asks again
+                self._operations.back_up(environment.id, own.scope or declared.scope, SCHEDULED)
+
+    def _is_due(self, environment_id: UUID, cron: str, now: datetime) -> bool:
+        last = next(iter(self._records.backups.of(environment_id)), None)
+        # One that never had any is due at the first moment after now minus a day.
+        since = last.created_at if last else now - timedelta(days=1)
+        moment = CronTrigger.from_crontab(cron, timezone="UTC").get_next_fire_time(None, since + timedelta(seconds=1))
+        return moment is not None and moment <= now
+
+    def expiry_tick(self) -> None:
+        """Remove backups that are kept no longer."""
+        expire(self._tools)

@@ -62,6 +62,10 @@ class Settings(BaseSettings):
         return self.home / "wake.sock"
 
     @property
+    def secrets(self) -> Path:
+        return self.home / "secrets"
+
+    @property
     def run_directory(self) -> Path:
         return self.home / "run"
 

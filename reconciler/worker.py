@@ -118,7 +118,7 @@ class Worker:
             message = f"Trueup itself failed: {kind}: {error}. Nothing more was done. See the log, and report it."
             return Failed(JobErrorCode.JOB_INTERNAL_ERROR, message)
 
-    def _do(self, claimed: Claimed, run: Run) -> Outcome:
+    def _do(self, claimed: Claimed, run: Run) -> Outcome:  # noqa: PLR0911 (one a kind of job)
         job = claimed.job
         match JobType(job.job_type), job.environment_id, job.node_id:
             case JobType.NODE_OBSERVE, _, UUID() as node_id:
@@ -127,6 +127,8 @@ class Worker:
                 return reconcile.reconcile_node(node_id, self._tools, run)
             case JobType.DRIFT_CHECK, UUID() as environment_id, _:
                 return reconcile.check_drift(environment_id, self._tools, run)
+            case JobType.BACKUP, UUID() as environment_id, _:
+                return reconcile.back_up(environment_id, job.intent or {}, self._tools, run)
             case JobType.CACHE_PURGE, UUID() as environment_id, _:
                 return reconcile.purge_cache(environment_id, self._tools, run)
             case _, UUID() as environment_id, _:

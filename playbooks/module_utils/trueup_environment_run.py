@@ -57,12 +57,12 @@ class Run:
         """Standard output of a command. ``hint`` tells what failed, in front of the command's own words."""
         return self.wait(self.start(argv, user=user, environment=environment), text=text, hint=hint)
 
-    def start(self, argv, *, user=None, environment=None):
-        """A running command, as ``user`` (of the password database) or as root."""
+    def start(self, argv, *, user=None, environment=None, feed=None):
+        """A running command, as ``user`` (of the password database) or as root, that reads ``feed``."""
         identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
         return subprocess.Popen(
             argv,
-            stdin=subprocess.PIPE,
+            stdin=feed or subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd="/",

@@ -108,6 +108,14 @@ class CompareContent(_OnEnvironment):
     verb: ClassVar[str] = "compare"
 
 
+@dataclass(frozen=True)
+class BackUp(_OnEnvironment):
+    """Send database and files to storage. Never part of a plan: it changes nothing."""
+
+    playbook: ClassVar[str] = "backup.yml"
+    verb: ClassVar[str] = "back up"
+
+
 Desired = (
     ConfigureEnvironment
     | CloneEnvironment
@@ -127,7 +135,7 @@ BRINGING: dict[str, type[CloneEnvironment | ImportContent | RestoreBackup | Prom
 }
 """By the origin of the content: what brings it, with the code that belongs to it."""
 
-BACKED_UP = (ImportContent, RestoreBackup, PromoteEnvironment, UpdateWordPress)
-"""Before these, what the environment has is backed up whole."""
+BACKED_UP = (ImportContent, RestoreBackup, UpdateWordPress)
+"""Before these, what the environment has is backed up whole; a promotion asks for a backup at its gate."""
 
-Action = ProvisionNode | Desired | PurgeCache | CompareContent
+Action = ProvisionNode | Desired | PurgeCache | CompareContent | BackUp

@@ -91,6 +91,12 @@ class BackupGateUnmet(Conflict):
     code = "backup_gate_unmet"
 
 
+class StorageError(TrueupError):
+    """The storage of backups did not do what was asked of it."""
+
+    code = "storage_error"
+
+
 class NodeUnreachable(TrueupError):
     code = "node_unreachable"
 

@@ -63,6 +63,12 @@ class Backups:
         with reading(self._engine) as connection:
             return [_backup(row) for row in connection.execute(query)]
 
+    def over(self, now: datetime) -> list[Backup]:
+        """Completed ones that are kept no longer."""
+        query = select(backups).where(backups.c.status == "completed", backups.c.retention_until < now)
+        with reading(self._engine) as connection:
+            return [_backup(row) for row in connection.execute(query)]
+
     def newest_full(self, environment_id: UUID) -> Backup | None:
         """The newest backup that was completed and has all of the environment; None: there is none."""
         full = [b for b in self.of(environment_id) if b.backup_scope == "full" and b.status == "completed"]

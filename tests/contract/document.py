@@ -21,9 +21,6 @@ NOT_YET = frozenset(
     {
         "POST /sites/{id}/import",
         "POST /environments/{id}/updates",
-        "POST /environments/{id}/restore",
-        "GET /environments/{id}/backups",
-        "POST /environments/{id}/backups",
         "GET /environments/{id}/domains",
         "POST /environments/{id}/domains",
         "DELETE /domains/{id}",

@@ -14,7 +14,7 @@ from httpx import Response
 from starlette.testclient import TestClient
 
 from tests.api.control import EMAIL, PASSWORD, Control
-from tests.api.promotable import promotable
+from tests.api.promotable import PLATFORM, promotable
 from tests.contract.document import Operation, built, resolve, validator
 
 UNREACHED = {(operation.key, 500) for operation in built()} | {
@@ -23,6 +23,9 @@ UNREACHED = {(operation.key, 500) for operation in built()} | {
     ("POST /environments/{id}/magic-login", 200),
     # It takes a node that has two releases: tests/operations/test_deploy.py.
     ("POST /environments/{id}/rollback", 202),
+    # It takes storage that has a backup: tests/operations/test_backups.py.
+    ("POST /environments/{id}/restore", 202),
+    ("POST /environments/{id}/restore", 409),
 }
 """Answers that nothing a client does brings about here: bugs of ours, and what needs a real node."""
 
@@ -41,6 +44,8 @@ GOOD_BODIES: dict[str, dict[str, Any]] = {
     "POST /environments/{id}/promote": {"target_environment_id": str(uuid4())},
     "POST /environments/{id}/deploy": {"source_type": "upload", "source_ref": "https://example.com/site.tar.gz"},
     "POST /environments/{id}/rollback": {},
+    "POST /environments/{id}/backups": {"backup_scope": "full"},
+    "POST /environments/{id}/restore": {"backup_id": "00000000-0000-4000-8000-000000000000"},
     "PATCH /environments/{id}/cache": {"fastcgi_cache_enabled": False},
 }
 
@@ -115,6 +120,8 @@ def accepted(world: World, operation: Operation) -> Response:
     if operation.path.endswith("/promote"):
         staging = promotable(world.control, "acme", world.environment_id)
         return world.ask(operation, id=staging, json={"target_environment_id": str(world.environment_id)})
+    if operation.path.endswith("/backups"):
+        world.control.add({"platform.yaml": PLATFORM})
     return world.ask(operation)
 
 

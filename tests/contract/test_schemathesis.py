@@ -93,9 +93,11 @@ OUT_OF_REACH = frozenset(
         "/environments/{id}/magic-login",
         "/environments/{id}/promote",
         "/environments/{id}/rollback",
+        "/environments/{id}/backups",
+        "/environments/{id}/restore",
     )
 )
-"""Nobody guesses the password, or the id of a promotion's target; and there is no node to answer or to go back on."""
+"""Nobody guesses the password or a promotion's target; there is no node to answer or to go back on, and no storage."""
 
 
 def test_the_requests_met_good_and_bad_answers(fleet: Control) -> None:

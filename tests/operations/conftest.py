@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from reconciler.secret_store import Secrets
 from tests.controlplane import MakeControlPlane, fresh_home, session_control_plane
 from tests.lab import Lab
+from tests.lab.s3 import S3, s3_server
 from tests.place import Place, placed
 from tests.playbooks.fixtures import provisioned_snapshot, wp_cli
 
@@ -16,3 +18,13 @@ __all__ = ["fresh_home", "provisioned_snapshot", "session_control_plane", "wp_cl
 def place(lab: Lab, provisioned_snapshot: str, session_control_plane: MakeControlPlane) -> Iterator[Place]:
     with placed(lab, provisioned_snapshot, session_control_plane, ("web-1", "web-2")) as place:
         yield place
+
+
+@pytest.fixture(scope="session")
+def storage(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """Storage that the platform document names, with its keys in the control plane's secrets."""
+    gateway = next(iter(place.nodes.values())).network.gateway
+    with s3_server(tmp_path_factory.mktemp("s3"), gateway) as server:
+        Secrets(place.plane.home / "secrets").put("backups", server.credentials)
+        place.plane.clone.push({"platform.yaml": server.platform()}, "Name the storage")
+        yield server

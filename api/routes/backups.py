@@ -1,0 +1,39 @@
+"""An environment's backups: listed, made, put back."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Response
+
+from api.auth import Who, require_session
+from api.dependencies import Deps
+from api.requests import BackupRequest, RestoreRequest
+from api.views import Backup, JobAccepted, accepted, backup_view
+from reconciler.core.manifests import BackupScope
+from reconciler.kept import restorable
+
+router = APIRouter(prefix="/api/environments/{id}", dependencies=[Depends(require_session)])
+
+
+@router.get("/backups")
+def list_backups(id: UUID, deps: Deps) -> list[Backup]:
+    """The environment's backups, newest first."""
+    deps.state.fleet().environment(id)
+    return [backup_view(backup) for backup in deps.records.backups.of(id)]
+
+
+@router.post("/backups", status_code=202)
+def create_backup(id: UUID, body: BackupRequest, who: Who, response: Response, deps: Deps) -> JobAccepted:
+    """A job that sends database, files or both to storage."""
+    return accepted(response, deps.operations.back_up(id, body.backup_scope, who))
+
+
+@router.post("/restore", status_code=202)
+def restore(id: UUID, body: RestoreRequest, who: Who, response: Response, deps: Deps) -> JobAccepted:
+    """Declare that the environment holds what a backup of its site has; a job puts it in."""
+    fleet = deps.state.fleet()
+    environment, backup = fleet.environment(id), deps.records.backups.get(body.backup_id)
+    version = str(restorable(backup, environment, fleet, deps.settings)["wordpress_version"])
+    scope = BackupScope(backup.backup_scope)
+    return accepted(response, deps.operations.restore(id, backup.id, scope, version, who))

@@ -1,0 +1,129 @@
+#!/usr/bin/python
+# Copyright the Trueup contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Brings a backup's content and code beside what is served, each object verified first; serves nothing of it."""
+
+# Ansible wants its documentation above the imports.
+# ruff: noqa: E402
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: trueup_restore
+short_description: Bring a backup, ready to be switched to
+description:
+  - Every object is downloaded and held against the size and sha256 of the manifest before anything is staged.
+  - Of a backup of the database alone the files stay, and the other way round.
+options:
+  variables:
+    description: The variable of role C(environment).
+    type: dict
+    required: true
+  backup:
+    description: C(manifest) of the backup, and C(urls), the address of each of its objects.
+    type: dict
+    required: true
+author: Trueup
+"""
+
+EXAMPLES = r"""
+- name: Bring the backup
+  trueup_restore:
+    variables: "{{ trueup_environment }}"
+    backup: {manifest: {scope: db, objects: {}}, urls: {database.sql.zst: "https://…"}}
+"""
+
+RETURN = r"""
+rewritten: {description: How many cells were rewritten, by table., type: dict, returned: changed}
+"""
+
+import os
+import shutil
+
+from ansible.module_utils import trueup_environment_account as account
+from ansible.module_utils import trueup_release as releases
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.trueup_content import Staging
+from ansible.module_utils.trueup_environment_database import CLIENT
+from ansible.module_utils.trueup_environment_layout import Layout
+from ansible.module_utils.trueup_environment_run import Beside, Failure
+from ansible.module_utils.trueup_fence import Fence, Refused
+from ansible.module_utils.trueup_transfer import download
+
+DATABASE, FILES = "database.sql.zst", "files.tar.zst"
+
+
+class Restore:
+    def __init__(self, run, variables, backup):
+        self.run = run
+        self.variables = variables
+        self.manifest, self.urls = backup["manifest"], backup["urls"]
+        self.layout = Layout(variables["id"], variables["release"]["id"])
+        self.staging = Staging(run, self.layout, variables["content"]["id"])
+        self.place = f"/var/tmp/trueup-{variables['content']['id']}"
+
+    def bring(self):
+        if self.staging.is_ready() and (FILES not in self.urls or releases.is_there(self.layout)):
+            return {}
+        if not self.run.change(f"content {self.staging.content_id}", "", f"backup {self.manifest['id']}"):
+            return {}
+        shutil.rmtree(self.place, ignore_errors=True)
+        os.mkdir(self.place, 0o700)
+        try:
+            for name, url in self.urls.items():
+                download(url, f"{self.place}/{name}", self.manifest["objects"][name])
+            return self.stage()
+        finally:
+            shutil.rmtree(self.place, ignore_errors=True)
+
+    def stage(self):
+        user = account.ensure_user(self.run, self.layout)
+        account.ensure_directories(self.run, self.layout, user)
+        self.staging.open()
+        if FILES in self.urls:
+            self.files(user)
+        counts = self.database() if DATABASE in self.urls else {}
+        self.staging.seal(user, database=DATABASE in self.urls, uploads=FILES in self.urls)
+        return counts
+
+    def files(self, user):
+        unpacked = f"{self.place}/files"
+        os.mkdir(unpacked)
+        argv = ["tar", "--extract", "--zstd", "--no-same-owner", "--directory", unpacked]
+        self.run.command([*argv, "--file", f"{self.place}/{FILES}"], hint="The files were not unpacked")
+        shutil.rmtree(self.staging.uploads)
+        shutil.move(f"{unpacked}/uploads", self.staging.uploads)
+        version = self.variables["wordpress_version"]
+        releases.from_content(self.run, self.layout, version, user, f"{unpacked}/wp-content")
+
+    def database(self):
+        reader = self.run.start(["zstd", "-dcq", f"{self.place}/{DATABASE}"])
+        self.run.pipe(reader, [*CLIENT, self.staging.database], hint="The database was not loaded")
+        former, now = self.manifest["url"], self.variables["url"]
+        return self.staging.rewrite([(former, now)]) if former != now else {}
+
+
+def main():
+    options = {"variables": {"type": "dict", "required": True}, "backup": {"type": "dict", "required": True}}
+    module = AnsibleModule(options, supports_check_mode=True)
+    os.umask(0o022)
+    variables = module.params["variables"]
+    counts = {}
+    try:
+        layout = Layout(variables["id"])
+        run = Beside(module.check_mode, layout.pending, variables.get("job"))
+        restore = Restore(run, variables, module.params["backup"])
+        if module.check_mode:
+            counts = restore.bring()
+        else:
+            with Fence(layout.id, variables.get("job")) as fence:
+                run.inherited = (fence.handle,)
+                counts = restore.bring()
+    except (Failure, Refused) as error:
+        module.fail_json(msg=str(error), **error.facts)
+    except (OSError, ValueError) as error:
+        module.fail_json(msg=f"{type(error).__name__}: {error}")
+    module.exit_json(changed=run.changed, diff=run.diff, rewritten=counts)
+
+
+if __name__ == "__main__":
+    main()

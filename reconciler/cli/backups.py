@@ -1,0 +1,99 @@
+"""``trueup backup`` and ``trueup secret``: what is kept in storage, and what opens it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from reconciler.cli.context import actor, environment_named, opened, settings, tools_of
+from reconciler.cli.jobs import finish
+from reconciler.cli.output import Format, Output, show
+from reconciler.core.errors import Invalid
+from reconciler.core.manifests import BackupScope
+from reconciler.kept import restorable
+from reconciler.secret_store import Secrets
+
+app = typer.Typer(help="Backups.", no_args_is_help=True)
+secrets = typer.Typer(help="Secrets of the control plane, encrypted in its home.", no_args_is_help=True)
+
+Environment = Annotated[str, typer.Argument(help="The environment: site/environment.")]
+Wait = Annotated[bool, typer.Option(help="Wait until it is done.")]
+
+
+@app.command("list")
+def list_backups(environment: Environment, output: Output = Format.TABLE) -> None:
+    """An environment's backups, newest first."""
+    with opened() as home:
+        found = home.records.backups.of(environment_named(home.state.fleet(), environment).id)
+        rows = [
+            {
+                "id": one.id,
+                "scope": one.backup_scope,
+                "status": one.status,
+                "size_bytes": one.size_bytes,
+                "created_at": one.created_at.isoformat(timespec="seconds"),
+                "retention_until": one.retention_until.isoformat(timespec="seconds") if one.retention_until else None,
+            }
+            for one in found
+        ]
+        show(rows, ("id", "scope", "status", "size_bytes", "created_at", "retention_until"), output)
+
+
+@app.command()
+def create(environment: Environment, scope: BackupScope = BackupScope.FULL, wait: Wait = True) -> None:
+    """Back an environment up."""
+    with opened() as home:
+        found = environment_named(home.state.fleet(), environment)
+        finish(home, home.operations.back_up(found.id, scope, actor()), wait=wait)
+
+
+@app.command()
+def restore(
+    environment: Environment, backup: Annotated[UUID, typer.Argument(help="The backup's id.")], wait: Wait = True
+) -> None:
+    """Put a backup of the same site in; what is there is backed up first."""
+    with opened() as home:
+        fleet = home.state.fleet()
+        found, record = environment_named(fleet, environment), home.records.backups.get(backup)
+        version = str(restorable(record, found, fleet, home.settings)["wordpress_version"])
+        job_id = home.operations.restore(found.id, backup, BackupScope(record.backup_scope), version, actor())
+        finish(home, job_id, wait=wait)
+
+
+@app.command()
+def rebuild() -> None:
+    """Learn from the storage which backups there are, after the database was lost."""
+    from reconciler.backups import rebuild as learn
+
+    with opened() as home, tools_of(home) as tools:
+        for id_ in learn(tools):
+            typer.echo(str(id_))
+
+
+@secrets.command("set")
+def set_secret(name: Annotated[str, typer.Argument(help="The secret's name, as a document names it.")]) -> None:
+    """Keep a secret; its value, a JSON object of texts, comes from standard input."""
+    try:
+        value = json.loads(sys.stdin.read())
+    except ValueError as error:
+        raise Invalid('Give a JSON object, such as {"access_key": "…", "secret_key": "…"}.') from error
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise Invalid('Give a JSON object of texts, such as {"access_key": "…", "secret_key": "…"}.')
+    Secrets(settings().secrets).put(name, value)
+
+
+@secrets.command("list")
+def list_secrets() -> None:
+    """Names of the secrets; never their values."""
+    for name in Secrets(settings().secrets).names():
+        typer.echo(name)
+
+
+@secrets.command("remove")
+def remove_secret(name: Annotated[str, typer.Argument(help="The secret's name.")]) -> None:
+    """Forget a secret."""
+    Secrets(settings().secrets).remove(name)
