@@ -30,6 +30,8 @@ from reconciler.core.intents import (
     Intent,
     Promote,
     RemoveDomain,
+    RemoveEnvironment,
+    RemoveSite,
     Restore,
     Rollback,
     SetCache,
@@ -287,6 +289,39 @@ class Operations:
         details = {"backup_id": str(backup_id), "scope": scope.value}
         return self._enqueue(JobType.BACKUP, target_of(fleet, environment_id), actor, details=details)
 
+    def remove_environment(self, environment_id: UUID, actor: Actor) -> UUID:
+        """Back the environment up, then remove its document and all of it on its node; the job's id."""
+        intent = RemoveEnvironment(environment_id=environment_id)
+        return self._remove(intent, JobType.ENVIRONMENT_REMOVE, (environment_id,), actor)
+
+    def remove_site(self, site_id: UUID, confirm: str | None, actor: Actor) -> UUID:
+        """Remove the site with all its environments, each backed up first; the job's id."""
+        fleet = self._state.fleet()
+        environments = tuple(one.id for one in fleet.environments_by_site.get(fleet.site(site_id).slug, ()))
+        intent = RemoveSite(site_id=site_id, confirm=confirm)
+        return self._remove(intent, JobType.SITE_REMOVE, environments, actor)
+
+    def _remove(
+        self,
+        intent: RemoveEnvironment | RemoveSite,
+        job_type: JobType,
+        environments: tuple[UUID, ...],
+        actor: Actor,
+    ) -> UUID:
+        """The job commits by itself, once the backups are there."""
+        fleet = self._state.fleet()
+        evaluate(intent, fleet, self._statuses(), self._clock())
+        if environments:
+            self._needs_storage(fleet, "A removal")
+        targets = [target_of(fleet, id_) for id_ in environments]
+        locks = dict.fromkeys(lock for target in targets for lock in target.locks)
+        if isinstance(intent, RemoveSite):
+            locks[site_lock(intent.site_id)] = None
+            target = Target(site_id=intent.site_id, locks=tuple(locks))
+        else:
+            target = targets[0]
+        return self._enqueue(job_type, target, actor, details={"removal": intent.model_dump(mode="json")})
+
     def purge_cache(self, environment_id: UUID, actor: Actor) -> UUID:
         """Empty both caches of the environment; the job's id."""
         fleet = self._state.fleet()
@@ -413,7 +448,7 @@ class Operations:
         actor: Actor,
         *,
         deliberate: bool = False,
-        details: Mapping[str, str] | None = None,
+        details: Mapping[str, Any] | None = None,
     ) -> UUID:
         job_id = self._new_id()
         stored = {"operation": job_type.value, "deliberate": deliberate, "actor": vars(actor), **(details or {})}

@@ -46,7 +46,7 @@ def reconcile_environment(environment_id: UUID, tools: Tools, run: Run) -> Outco
             return _summary(done, plan.for_environment(environment_id))
         if isinstance(todo[0].action, BACKED_UP) and _is_there(answer, environment_id):
             backups.take(environment_id, uuid5(run.job_id, str(run.fence)), BackupScope.FULL, tools, fleet, run)
-        if failed := _failure(_apply(todo[0].action, tools, fleet, run)):
+        if failed := failure(_apply(todo[0].action, tools, fleet, run)):
             return failed
         done.append(todo[0])
     return _confirmed(environment_id, fleet, tools, done)
@@ -64,7 +64,7 @@ def reconcile_node(node_id: UUID, tools: Tools, run: Run) -> Outcome:
         return refused
     if step is None or step.verdict is not Verdict.APPLY:
         return _summary([], step)
-    if failed := _failure(_apply(step.action, tools, fleet, run)):
+    if failed := failure(_apply(step.action, tools, fleet, run)):
         return failed
     after = tools.decide(fleet, tools.observe([node]), _deliberate(run, node_id)).for_node(node_id)
     return _unconverged(after) or _summary([step], after)
@@ -88,7 +88,7 @@ def purge_cache(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
     if environment is None or node is None or environment.stalled:
         return _nothing_to_go_by(environment, environment_id)
     variables = fleet.environment_variables(environment_id)
-    failed = _failure(_apply(PurgeCache(node.slug, node.id, environment_id, variables), tools, fleet, run))
+    failed = failure(_apply(PurgeCache(node.slug, node.id, environment_id, variables), tools, fleet, run))
     return failed or Succeeded()
 
 
@@ -105,7 +105,7 @@ def check_drift(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
     differences = tuple(asdict(change) for change in step.changes) if step else ()
     content = compare_content(environment, node, tools, fleet, run)
     if isinstance(content, RunResult):
-        return _failure(content) or Stopped()
+        return failure(content) or Stopped()
     differences += content
     check = DriftCheck(
         id=run.job_id,
@@ -166,7 +166,7 @@ def _refusal(node: NodeEntry, answer: Answer, steps: list[Step]) -> Failed | Non
     return None
 
 
-def _failure(result: RunResult) -> Failed | Stopped | None:
+def failure(result: RunResult) -> Failed | Stopped | None:
     if result.ok:
         return None
     if result.status == "cancelled":

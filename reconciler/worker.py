@@ -10,7 +10,7 @@ from uuid import UUID
 
 import structlog
 
-from reconciler import reconcile
+from reconciler import reconcile, removing
 from reconciler.core.errors import ArtifactError, JobError, LateFence, RecordsError
 from reconciler.core.jobs import JobErrorCode, JobType
 from reconciler.core.observed import Unreachable
@@ -129,6 +129,8 @@ class Worker:
                 return reconcile.check_drift(environment_id, self._tools, run)
             case JobType.BACKUP, UUID() as environment_id, _:
                 return reconcile.back_up(environment_id, job.intent or {}, self._tools, run)
+            case ((JobType.ENVIRONMENT_REMOVE | JobType.SITE_REMOVE), _, _):
+                return removing.remove(job, self._tools, run)
             case JobType.CACHE_PURGE, UUID() as environment_id, _:
                 return reconcile.purge_cache(environment_id, self._tools, run)
             case _, UUID() as environment_id, _:

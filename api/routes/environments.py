@@ -41,6 +41,12 @@ def roll_back(id: UUID, body: RollbackRequest, who: Who, response: Response, dep
     return accepted(response, deps.operations.rollback(id, release, version, who))
 
 
+@router.delete("", status_code=202, dependencies=[Depends(no_body)])
+def remove_environment(id: UUID, who: Who, response: Response, deps: Deps) -> JobAccepted:
+    """A job that backs the environment up and then removes all of it."""
+    return accepted(response, deps.operations.remove_environment(id, who))
+
+
 @router.patch("/cache", status_code=202)
 def set_cache(id: UUID, body: CacheRequest, who: Who, response: Response, deps: Deps) -> JobAccepted:
     """Declare the page cache and the object cache on or off; a job makes it so."""

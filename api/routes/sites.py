@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from api.auth import Who, require_session
 from api.dependencies import Deps
-from api.requests import CreateEnvironmentRequest, CreateSiteRequest
+from api.requests import CreateEnvironmentRequest, CreateSiteRequest, no_body
 from api.views import SITES, Environment, JobAccepted, Site, accepted, as_json, environment_view, site_view, site_views
 
 router = APIRouter(prefix="/api/sites", dependencies=[Depends(require_session)])
@@ -31,6 +32,14 @@ def get_site(id: UUID, deps: Deps) -> Site:
     """One site."""
     current = deps.state.current()
     return site_view(current, current.fleet.site(id))
+
+
+@router.delete("/{id}", status_code=202, dependencies=[Depends(no_body)])
+def remove_site(
+    id: UUID, who: Who, response: Response, deps: Deps, confirm: Annotated[str | None, Query()] = None
+) -> JobAccepted:
+    """A job that backs the site's environments up and then removes all of it; ``confirm`` is its slug."""
+    return accepted(response, deps.operations.remove_site(id, confirm, who))
 
 
 @router.get("/{id}/environments")

@@ -9,7 +9,7 @@ import structlog
 import typer
 
 from reconciler import __version__
-from reconciler.cli import admin, backups, control, jobs, nodes, plans, promote, releases, sites
+from reconciler.cli import admin, backups, control, jobs, nodes, plans, promote, releases, removals, sites
 from reconciler.cli.output import fail
 from reconciler.core.errors import TrueupError
 
@@ -25,7 +25,7 @@ app.add_typer(jobs.app, name="job")
 app.add_typer(admin.app, name="admin")
 app.add_typer(backups.app, name="backup")
 app.add_typer(backups.secrets, name="secret")
-for module in (control, plans, promote, releases):
+for module in (control, plans, promote, releases, removals):
     module.register(app)
 
 

@@ -101,6 +101,14 @@ class PurgeCache(_OnEnvironment):
 
 
 @dataclass(frozen=True)
+class RemoveEnvironment(_OnEnvironment):
+    """Take all of one environment off its node. Never part of a plan: no document asks for it."""
+
+    playbook: ClassVar[str] = "remove.yml"
+    verb: ClassVar[str] = "remove"
+
+
+@dataclass(frozen=True)
 class CompareContent(_OnEnvironment):
     """Compare an environment's content and code with another's. Never part of a plan: nothing is changed."""
 
@@ -138,4 +146,4 @@ BRINGING: dict[str, type[CloneEnvironment | ImportContent | RestoreBackup | Prom
 BACKED_UP = (ImportContent, RestoreBackup, UpdateWordPress)
 """Before these, what the environment has is backed up whole; a promotion asks for a backup at its gate."""
 
-Action = ProvisionNode | Desired | PurgeCache | CompareContent | BackUp
+Action = ProvisionNode | Desired | PurgeCache | CompareContent | BackUp | RemoveEnvironment

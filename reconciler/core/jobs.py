@@ -34,6 +34,8 @@ class JobType(StrEnum):
     NODE_PROVISION = "node-provision"
     NODE_OBSERVE = "node-observe"
     HEALTH_CHECK = "health-check"
+    ENVIRONMENT_REMOVE = "environment-remove"
+    SITE_REMOVE = "site-remove"
 
 
 class JobErrorCode(StrEnum):

@@ -26,6 +26,9 @@ UNREACHED = {(operation.key, 500) for operation in built()} | {
     # It takes storage that has a backup: tests/operations/test_backups.py.
     ("POST /environments/{id}/restore", 202),
     ("POST /environments/{id}/restore", 409),
+    # The only environment here is production, which goes with its site: tests/operations/test_removal.py.
+    ("DELETE /sites/{id}", 202),
+    ("DELETE /environments/{id}", 202),
 }
 """Answers that nothing a client does brings about here: bugs of ours, and what needs a real node."""
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from reconciler.core.entries import Document, Entry, parse
 from reconciler.core.errors import Conflict, NoNodeAvailable, NotFound
-from reconciler.core.intents import AddNode, CreateSite, SetCache, evaluate
+from reconciler.core.intents import AddNode, CreateSite, RemoveEnvironment, RemoveSite, SetCache, evaluate
 from reconciler.core.status import EnvironmentStatus
 from tests.core import documents as d
 from tests.core.fake_node import NOW
@@ -116,3 +116,53 @@ def test_paused_environment_conflicts_until_the_pause_ends() -> None:
     with pytest.raises(Conflict, match="paused \\(christmas\\)"):
         evaluate(intent, fleet, {}, NOW - timedelta(seconds=1))
     evaluate(intent, fleet, {}, NOW)
+
+
+# Removal
+
+
+def _copied() -> dict[str, object]:
+    production = d.fleet_of(d.small()).environments_by_key["acme/production"]
+    staging = d.environment(type="staging", source_environment=str(production.id))
+    return d.small() | {"sites/acme/environments/staging.yaml": staging}
+
+
+def test_a_copy_is_removed_by_its_document_alone() -> None:
+    fleet = d.fleet_of(_copied())
+    staging = fleet.environments_by_key["acme/staging"]
+    edit = evaluate(RemoveEnvironment(environment_id=staging.id), fleet, {staging.id: EnvironmentStatus.FAILED}, NOW)
+    assert edit.delete == {"sites/acme/environments/staging.yaml"}
+    assert (edit.create, edit.assign) == ({}, {})
+    with pytest.raises(Conflict, match="is cloning"):
+        evaluate(RemoveEnvironment(environment_id=staging.id), fleet, {staging.id: EnvironmentStatus.CLONING}, NOW)
+
+
+def test_what_others_were_made_from_stays_until_they_are_gone() -> None:
+    documents = _copied()
+    staging = d.fleet_of(documents).environments_by_key["acme/staging"]
+    second = d.environment(type="clone", source_environment=str(staging.id))
+    documents["sites/acme/environments/second.yaml"] = second
+    with pytest.raises(Conflict, match="acme/second was made from"):
+        evaluate(RemoveEnvironment(environment_id=staging.id), d.fleet_of(documents), {}, NOW)
+
+
+def test_production_goes_with_its_site_alone_and_only_when_confirmed() -> None:
+    fleet = d.fleet_of(_copied())
+    site, production = fleet.sites_by_slug["acme"], fleet.environments_by_key["acme/production"]
+    with pytest.raises(Conflict, match="goes with its site alone"):
+        evaluate(RemoveEnvironment(environment_id=production.id), fleet, {}, NOW)
+    for confirm in (None, "", "acme2"):
+        with pytest.raises(Conflict, match="confirm=acme"):
+            evaluate(RemoveSite(site_id=site.id, confirm=confirm), fleet, {}, NOW)
+    edit = evaluate(RemoveSite(site_id=site.id, confirm="acme"), fleet, {}, NOW)
+    assert edit.delete == {
+        "sites/acme/site.yaml",
+        "sites/acme/environments/production.yaml",
+        "sites/acme/environments/staging.yaml",
+    }
+
+
+def test_a_site_with_a_document_that_stalls_stays() -> None:
+    fleet = d.fleet_of(_copied() | {"sites/acme/environments/odd.yaml": d.environment("web-9", type="clone")})
+    with pytest.raises(Conflict, match="Correct the document first"):
+        evaluate(RemoveSite(site_id=fleet.sites_by_slug["acme"].id, confirm="acme"), fleet, {}, NOW)

@@ -12,13 +12,14 @@ from typing import Annotated
 from pydantic import Field
 
 from reconciler.core.fleet import Fleet
-from reconciler.core.intents import caches, code, content, domains, nodes, sites
+from reconciler.core.intents import caches, code, content, domains, nodes, removals, sites
 from reconciler.core.intents.caches import SetCache
 from reconciler.core.intents.code import Deploy, RecordVersions, Rollback, Update
 from reconciler.core.intents.content import ImportSite, Promote, Restore
 from reconciler.core.intents.domains import AddDomain, RemoveDomain
 from reconciler.core.intents.edits import Edit, KeyPath, Statuses, refuse_unready, refuse_untouchable
 from reconciler.core.intents.nodes import AddNode
+from reconciler.core.intents.removals import RemoveEnvironment, RemoveSite
 from reconciler.core.intents.returns import take_back
 from reconciler.core.intents.sites import CreateEnvironment, CreateSite, source_of
 
@@ -35,6 +36,8 @@ __all__ = [
     "Promote",
     "RecordVersions",
     "RemoveDomain",
+    "RemoveEnvironment",
+    "RemoveSite",
     "Restore",
     "Rollback",
     "SetCache",
@@ -59,6 +62,8 @@ Intent = Annotated[
     | Promote
     | AddDomain
     | RemoveDomain
+    | RemoveEnvironment
+    | RemoveSite
     | AddNode,
     Field(discriminator="operation"),
 ]
@@ -96,5 +101,9 @@ def evaluate(intent: Intent, fleet: Fleet, statuses: Statuses, now: datetime) ->
             return domains.add_domain(intent, fleet, statuses, now)
         case RemoveDomain():
             return domains.remove_domain(intent, fleet, statuses, now)
+        case RemoveEnvironment():
+            return removals.remove_environment(intent, fleet, statuses, now)
+        case RemoveSite():
+            return removals.remove_site(intent, fleet, statuses, now)
         case AddNode():
             return nodes.add_node(intent, fleet)
