@@ -146,5 +146,5 @@ def _word(value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case list() | tuple():
-            return ", ".join(_word(item) for item in value)
+            return ", ".join(_word(item) for item in value) or "nothing"
     return str(value)

@@ -145,37 +145,17 @@ class Storage(Strict):
     retention_days: int = Field(default=30, ge=1, le=3650)
 
 
-class Acme(Strict):
-    """The authority that certificates come from."""
-
-    directory: HttpUrl = "https://acme-v02.api.letsencrypt.org/directory"
-    email: EmailStr | None = None
-
-
-class Updates(Strict):
-    mirror: HttpUrl | None = Field(
-        default=None, description="Stands in for api.wordpress.org and downloads.wordpress.org; left out: those two."
-    )
-
-
 class Imports(Strict):
     allowed_hosts: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z0-9.:-]{1,253}$")], ...] = Field(
         default=(), description="Names or addresses that an archive may come from although they are internal."
     )
 
 
-class Health(Strict):
-    interval_minutes: int = Field(default=10, ge=1, le=1440, description="Time between two checks of an environment.")
-
-
 class PlatformSpec(Strict):
     preview_domain: Hostname | None = None
     wordpress: WordPressDefaults = WordPressDefaults()
     backups: Storage | None = Field(default=None, description="Left out: nothing can be backed up.")
-    acme: Acme = Acme()
-    updates: Updates = Updates()
     imports: Imports = Imports()
-    health: Health = Health()
 
 
 class Platform(Strict):

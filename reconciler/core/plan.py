@@ -227,7 +227,7 @@ def _kind(variables: EnvironmentVariables, there: ObservedEnvironment | None) ->
     return DeployRelease if release.source_type and release.origin is None else ConfigureEnvironment
 
 
-def _harm(
+def _harm(  # noqa: PLR0911 (one a reason)
     environment: EnvironmentEntry,
     variables: EnvironmentVariables,
     node: NodeEntry,
@@ -241,6 +241,8 @@ def _harm(
         return f"{environment.key} is on node {elsewhere}. Set spec.node back to {elsewhere}."
     if answer.applied is None:
         return f"Node {node.slug} is not provisioned yet."
+    if beyond := _beyond(variables, there):
+        return beyond
     if there is None or there.applied is None:
         return None
     contents = there.applied.contents
@@ -252,6 +254,19 @@ def _harm(
     if same_release and applied.get("wordpress_version") != variables.wordpress_version:
         return "Another WordPress version is another release: give spec.release.id a new id."
     return None
+
+
+def _beyond(variables: EnvironmentVariables, there: ObservedEnvironment | None) -> str | None:
+    """What a document may say already and this version cannot carry out."""
+    if variables.domains:
+        return "This version of Trueup serves the preview address alone. Remove spec.domains."
+    if variables.release.origin == "update" and not (there and _has(there, variables)):
+        return "This version of Trueup cannot update. Give spec.release another origin."
+    return None
+
+
+def _has(there: ObservedEnvironment, variables: EnvironmentVariables) -> bool:
+    return there.applied is not None and variables.release.id in there.applied.releases
 
 
 def _verdict(
