@@ -14,6 +14,11 @@ from reconciler.core.manifests import BackupScope, DisplayName, EnvironmentType,
 Email = Annotated[str, StringConstraints(pattern=r"^[^@ \t\r\n]+@[^@ \t\r\n]+$", max_length=254)]
 SOURCE_REF = r"^(?:(?:https?|ssh|git|s3)://|[A-Za-z0-9_][A-Za-z0-9._-]*@)[A-Za-z0-9\[][!-~]*$|^upload:[0-9a-f-]{36}$"
 """Where code may come from, by its form alone; the source itself says whether it is there."""
+ArchiveUrl = Annotated[
+    str,
+    StringConstraints(pattern=r"^https?://[A-Za-z0-9\[][A-Za-z0-9.:\[\]-]*(?:[/?#][!-~]*)?$", max_length=2048),
+]
+"""No users and passwords in it: the store would keep them for ever."""
 Password = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
 
@@ -65,6 +70,10 @@ class BackupRequest(_Lenient):
 
 class RestoreRequest(_Lenient):
     backup_id: UUID
+
+
+class ImportRequest(_Body):
+    archive_url: ArchiveUrl
 
 
 class CacheRequest(_Body):

@@ -8,7 +8,14 @@ from contextlib import contextmanager
 from reconciler import promotions
 from reconciler.backups import inputs_of_restore
 from reconciler.copies import source_of_copy
-from reconciler.core.actions import Action, CloneEnvironment, DeployRelease, PromoteEnvironment, RestoreBackup
+from reconciler.core.actions import (
+    Action,
+    CloneEnvironment,
+    DeployRelease,
+    ImportContent,
+    PromoteEnvironment,
+    RestoreBackup,
+)
 from reconciler.core.fleet import Fleet
 from reconciler.sources import release_archive
 from reconciler.tools import Inputs, Run, Tools
@@ -33,5 +40,7 @@ def prepare(action: Action, tools: Tools, fleet: Fleet, run: Run) -> Iterator[In
                 yield Inputs({"trueup_release_archive": archive})
         case RestoreBackup():
             yield inputs_of_restore(action, tools, fleet)
+        case ImportContent():
+            yield Inputs({"trueup_import": {"allowed_hosts": list(fleet.platform.spec.imports.allowed_hosts)}})
         case _:
             yield Inputs()

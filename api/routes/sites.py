@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from api.auth import Who, require_session
 from api.dependencies import Deps
-from api.requests import CreateEnvironmentRequest, CreateSiteRequest, no_body
+from api.requests import CreateEnvironmentRequest, CreateSiteRequest, ImportRequest, no_body
 from api.views import SITES, Environment, JobAccepted, Site, accepted, as_json, environment_view, site_view, site_views
 
 router = APIRouter(prefix="/api/sites", dependencies=[Depends(require_session)])
@@ -40,6 +40,12 @@ def remove_site(
 ) -> JobAccepted:
     """A job that backs the site's environments up and then removes all of it; ``confirm`` is its slug."""
     return accepted(response, deps.operations.remove_site(id, confirm, who))
+
+
+@router.post("/{id}/import", status_code=202)
+def import_site(id: UUID, body: ImportRequest, who: Who, response: Response, deps: Deps) -> JobAccepted:
+    """Declare that the production environment holds what an archive has; a job fetches it."""
+    return accepted(response, deps.operations.import_site(id, body.archive_url, who))
 
 
 @router.get("/{id}/environments")

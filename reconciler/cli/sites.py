@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from reconciler.cli.context import actor, opened
 from reconciler.cli.jobs import finish
 from reconciler.cli.output import Format, Output, show
-from reconciler.core.errors import Invalid
+from reconciler.core.errors import Invalid, NotFound
 from reconciler.home import Home
 
 app = typer.Typer(help="WordPress sites.", no_args_is_help=True)
@@ -56,3 +56,17 @@ def create(
             problem = error.errors(include_url=False)[0]
             raise Invalid(f"{problem['loc'][0]}: {problem['msg']}.") from error
         finish(home, job_id, wait=wait)
+
+
+@app.command("import")
+def import_site(
+    slug: Annotated[str, typer.Argument(help="The site's slug.")],
+    archive_url: Annotated[str, typer.Argument(help="Where the .tar.gz with db.sql and files/ is, http or https.")],
+    wait: Annotated[bool, typer.Option(help="Wait until it is done.")] = True,
+) -> None:
+    """Replace a site's production environment by an export of another one. A backup is taken first."""
+    with opened() as home:
+        site = home.state.fleet().sites_by_slug.get(slug)
+        if site is None:
+            raise NotFound(f"There is no site {slug}. See `trueup site list`.")
+        finish(home, home.operations.import_site(site.id, archive_url, actor()), wait=wait)

@@ -28,7 +28,7 @@ COMMANDS = [
     (),
     *((name,) for name in ("init", "serve", "fetch", "validate", "plan", "apply", "drift", "status")),
     *(("node", name) for name in ("list", "add", "provision")),
-    *(("site", name) for name in ("list", "create")),
+    *(("site", name) for name in ("list", "create", "import")),
     *(("job", name) for name in ("list", "show", "follow")),
     ("admin", "set-password"),
 ]
@@ -222,6 +222,8 @@ def test_refusals_are_one_line(plane: ControlPlane) -> None:
     assert "exists" in error(plane, "site", "create", "acme")
     assert error(plane, "site", "create", "Not A Slug").startswith("slug: ")
     assert "web-9" in error(plane, "site", "create", "other", "--node", "web-9")
+    assert "storage" in error(plane, "site", "import", "acme", "https://example.com/site.tar.gz")
+    assert "no site other" in error(plane, "site", "import", "other", "https://example.com/site.tar.gz")
     assert "does not exist" in error(plane, "job", "show", "00000000-0000-4000-8000-000000000000")
     assert "web-9" in error(plane, "node", "provision", "web-9")
     assert "refuses connections" in error(plane, "node", "add", "web-2", "--address", "127.0.0.1", "--port", "1")

@@ -19,7 +19,6 @@ SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
 
 NOT_YET = frozenset(
     {
-        "POST /sites/{id}/import",
         "POST /environments/{id}/updates",
         "GET /environments/{id}/domains",
         "POST /environments/{id}/domains",

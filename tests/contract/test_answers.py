@@ -43,6 +43,7 @@ ARCHIVE = {"content": b"\x1f\x8b archive", "headers": {"Content-Type": "applicat
 GOOD_BODIES: dict[str, dict[str, Any]] = {
     "POST /login": {"email": EMAIL, "password": PASSWORD},
     "POST /sites": {"name": "Globex", "slug": "globex"},
+    "POST /sites/{id}/import": {"archive_url": "https://example.com/site.tar.gz"},
     "POST /sites/{id}/environments": {"name": "Try", "slug": "try", "type": "staging"},
     "POST /environments/{id}/promote": {"target_environment_id": str(uuid4())},
     "POST /environments/{id}/deploy": {"source_type": "upload", "source_ref": "https://example.com/site.tar.gz"},
@@ -123,7 +124,7 @@ def accepted(world: World, operation: Operation) -> Response:
     if operation.path.endswith("/promote"):
         staging = promotable(world.control, "acme", world.environment_id)
         return world.ask(operation, id=staging, json={"target_environment_id": str(world.environment_id)})
-    if operation.path.endswith("/backups"):
+    if operation.path.endswith(("/backups", "/import")):
         world.control.add({"platform.yaml": PLATFORM})
     return world.ask(operation)
 

@@ -93,6 +93,7 @@ OUT_OF_REACH = frozenset(
         "/environments/{id}/magic-login",
         "/environments/{id}/promote",
         "/environments/{id}/rollback",
+        "/sites/{id}/import",
         "/environments/{id}/backups",
         "/environments/{id}/restore",
     )
