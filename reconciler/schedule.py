@@ -17,6 +17,7 @@ from reconciler.core.errors import Conflict, TrueupError
 from reconciler.core.fleet import Fleet
 from reconciler.core.jobs import JobType
 from reconciler.dispatch import Dispatcher
+from reconciler.expiring import remove_expired
 from reconciler.healing import Healing
 from reconciler.identity import identity, is_dead
 from reconciler.operations import Actor, Operations
@@ -76,6 +77,7 @@ class Schedule:
             (self.packing_tick, 600.0),
             (self.backup_tick, 60.0),
             (self.expiry_tick, 3600.0),
+            (self.farewell_tick, 600.0),
         ):
             self._scheduler.add_job(
                 self._guarded(tick), "interval", seconds=seconds, id=tick.__name__, next_run_time=self._clock()
@@ -201,3 +203,7 @@ class Schedule:
     def expiry_tick(self) -> None:
         """Remove backups that are kept no longer."""
         expire(self._tools)
+
+    def farewell_tick(self) -> None:
+        """Remove environments whose time is over."""
+        remove_expired(self._tools.state, self._operations, SCHEDULED, self._clock())

@@ -312,7 +312,16 @@ class EnvironmentSpec(Strict):
     backups: Backups = Backups()
     versions: Versions = Versions()
     files: Literal["writable", "locked"] = "writable"
+    expires_at: AwareDatetime | None = Field(
+        default=None, description="When it is backed up and removed. Never for production."
+    )
     reconcile: Reconcile = Reconcile()
+
+    @model_validator(mode="after")
+    def _production_stays(self) -> EnvironmentSpec:
+        if self.expires_at and self.type is EnvironmentType.PRODUCTION:
+            raise ValueError("a production environment goes with its site alone; remove expires_at")
+        return self
 
 
 class Environment(Strict):

@@ -166,3 +166,12 @@ def test_a_site_with_a_document_that_stalls_stays() -> None:
     fleet = d.fleet_of(_copied() | {"sites/acme/environments/odd.yaml": d.environment("web-9", type="clone")})
     with pytest.raises(Conflict, match="Correct the document first"):
         evaluate(RemoveSite(site_id=fleet.sites_by_slug["acme"].id, confirm="acme"), fleet, {}, NOW)
+
+
+def test_production_never_expires() -> None:
+    def entry(type_: str) -> object:
+        document = d.environment(type=type_, expires_at="2026-12-24T12:00:00Z")
+        return parse(Document("sites/acme/environments/try.yaml", document, lambda _: None))
+
+    assert isinstance(entry("staging"), Entry)
+    assert "goes with its site alone" in str(entry("production"))
