@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Archives and the lab's base image, kept across checkouts.
 export TRUEUP_CACHE ?= $(if $(shell test -w /var/cache && echo 1),/var/cache/trueup,$(HOME)/.cache/trueup)
 
-.PHONY: help demo demo-down test bench lint format lock prepare
+.PHONY: help demo demo-down tour test bench lint format lock prepare
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -21,6 +21,10 @@ demo: prepare ## A real node, a real WordPress site made through the API, drift 
 
 demo-down: ## Remove every trace of the demo
 	@$(PY) -m tests.lab.demo down
+
+tour: ## The operations on two nodes as a client of the API; a table of what was verified
+	@.ci/prepare test
+	@$(PY) -m tests.lab.tour
 
 test: ## Set up and run every test
 	@.ci/prepare test

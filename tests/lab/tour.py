@@ -1,0 +1,305 @@
+"""``make tour``: the operations on two nodes, one after the other, as a client of the API; a table of what was seen.
+
+Servers, storage and the Git repository are real ones of the lab. What a step claims is asked of the sites themselves,
+over HTTP or in their databases; the first claim that doesn't hold ends the tour.
+"""
+
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from reconciler.home import Home, clock, create
+from reconciler.secret_store import Secrets
+from reconciler.settings import Settings
+from tests.controlplane import AUTHOR, EMAIL, PASSWORD, ControlPlane, document_of, until
+from tests.lab.doctor import problems
+from tests.lab.fixtures import unique_name
+from tests.lab.git_server import GitServer, git_daemon
+from tests.lab.image import ensure_image
+from tests.lab.lab import Lab
+from tests.lab.s3 import S3, s3_server
+from tests.place import Place
+
+FRONT = "wp-content/mu-plugins/front.php"
+
+
+class TourError(Exception):
+    """Something that the tour claims was not so."""
+
+
+def holds(claim: bool, what: str) -> None:
+    if not claim:
+        raise TourError(what)
+
+
+@dataclass
+class Tour:
+    place: Place
+    storage: S3
+    code: GitServer
+    rows: list[tuple[str, float, str]] = field(default_factory=list)
+    production: dict[str, Any] = field(default_factory=dict)
+    staging: dict[str, Any] = field(default_factory=dict)
+    backup: dict[str, Any] = field(default_factory=dict)
+
+    def walk(self) -> None:
+        steps: list[tuple[str, Callable[[], str]]] = [
+            ("create site", self.create),
+            ("cache toggles, purge", self.caches),
+            ("deploy", self.deploy),
+            ("deploy of a broken release", self.broken),
+            ("rollback", self.roll_back),
+            ("clone, same node", self.clone_here),
+            ("clone, other node", self.clone_there),
+            ("backup", self.back_up),
+            ("restore", self.restore),
+            ("drift check, promote", self.promote),
+            ("magic login", self.log_in),
+        ]
+        for name, step in steps:
+            print(f"{name} …", flush=True)
+            began = time.monotonic()
+            said = step()
+            self.rows.append((name, time.monotonic() - began, said))
+
+    # What a client does
+
+    def post(self, path: str, **body: Any) -> dict[str, Any]:
+        """The job of an accepted request, finished well."""
+        job = self.place.run(self.place.plane.http.post(f"/api{path}", json=body))
+        holds(job["status"] == "succeeded", f"{path}: {job['error_code']}: {job['error_message']}")
+        return job
+
+    def get(self, path: str) -> Any:
+        return self.place.plane.http.get(f"/api{path}").json()
+
+    def deployed(self, tag: str) -> None:
+        self.post(self.on("/deploy"), source_type="git", source_ref=f"{self.code.url('shop')}#{tag}")
+
+    def on(self, path: str) -> str:
+        return f"/environments/{self.production['id']}{path}"
+
+    def page(self, environment: dict[str, Any], cookie: str = "wordpress_no_cache=1") -> httpx.Response:
+        host = environment["preview_url"].partition("://")[2]
+        headers = {"Cookie": cookie} if cookie else {}
+        return self.place.node_of(environment).fetch("/", host=host, headers=headers)
+
+    def active(self) -> None:
+        """Until the environment is active again after a failure: `trueup apply` looks at it."""
+        self.place.plane.command("apply", "shop/production", "--yes", check=False)
+        until(lambda: self.get(self.on(""))["status"] == "active", "the environment to be active", 60)
+
+    # The steps
+
+    def create(self) -> str:
+        self.production = self.place.make_site("shop", "Night Shop")
+        page = self.page(self.production)
+        holds(page.status_code == 200 and "Night Shop" in page.text, "the site does not answer with its title")
+        return f"200 with its title at {self.production['preview_url']}"
+
+    def caches(self) -> str:
+        seen = [self.page(self.production, cookie="").headers["x-fastcgi-cache"] for _ in range(2)]
+        holds(seen[1] == "HIT", f"the page cache says {seen}")
+        self.post(self.on("/cache/purge"))
+        holds(self.page(self.production, cookie="").headers["x-fastcgi-cache"] == "MISS", "a purged page was kept")
+        for wanted, flag in (("NONE", False), ("MISS", True)):
+            answer = self.place.plane.http.patch(f"/api{self.on('/cache')}", json={"fastcgi_cache_enabled": flag})
+            holds(self.place.run(answer)["status"] == "succeeded", "the cache was not toggled")
+            found = self.page(self.production, cookie="").headers["x-fastcgi-cache"]
+            holds(found == wanted, f"the page cache says {found}, not {wanted}")
+        return "MISS, HIT, purged MISS, off NONE, on MISS"
+
+    def deploy(self) -> str:
+        statuses = self._visited(lambda: self.deployed("v1"))
+        holds(set(statuses) == {200}, f"visitors saw {sorted(set(statuses))}")
+        holds("front v1" in self.page(self.production).text, "v1 is not served")
+        return f"{len(statuses)} requests meanwhile, 0 failed; the new code is served"
+
+    def broken(self) -> str:
+        before = self.get(self.on(""))["current_release_id"]
+        jobs: list[dict[str, Any]] = []
+
+        def deploy() -> None:
+            body = {"source_type": "git", "source_ref": f"{self.code.url('shop')}#fatal"}
+            jobs.append(self.place.run(self.place.plane.http.post(f"/api{self.on('/deploy')}", json=body)))
+
+        statuses = self._visited(deploy)
+        holds(jobs[0]["status"] == "failed", "a release with a PHP fatal was deployed")
+        holds(set(statuses) == {200}, f"visitors saw {sorted(set(statuses))}")
+        holds(self.get(self.on(""))["current_release_id"] == before, "Git names the broken release")
+        self.active()
+        return f"{jobs[0]['error_code']}; {len(statuses)} requests meanwhile, 0 failed; Git put back"
+
+    def roll_back(self) -> str:
+        self.deployed("v2")
+        holds("front v2" in self.page(self.production).text, "v2 is not served")
+        self.post(self.on("/rollback"))
+        holds("front v1" in self.page(self.production).text, "v1 is not served again")
+        return "v2, then v1 again"
+
+    def clone_here(self) -> str:
+        self.place.sql(
+            self.production,
+            "CREATE TABLE IF NOT EXISTS wp_wc_orders (id BIGINT AUTO_INCREMENT PRIMARY KEY, total VARCHAR(20))",
+        )
+        self.place.sql(self.production, "INSERT INTO wp_wc_orders (total) VALUES ('1'), ('2'), ('3')")
+        body = {"name": "Staging", "slug": "staging", "type": "staging", "promotion_preset": "commerce-protect"}
+        self.staging = self._clone(**body)
+        return "200, addresses rewritten, search engines kept away"
+
+    def clone_there(self) -> str:
+        (other,) = {node["id"] for node in self.get("/nodes")} - {self.production["node_id"]}
+        copy = self._clone(name="Far", slug="far", type="clone", node_id=other)
+        holds(copy["node_id"] == other, "the copy is on the same node")
+        return "the same, streamed to the other node"
+
+    def _clone(self, **body: Any) -> dict[str, Any]:
+        job = self.post(f"/sites/{self.production['site_id']}/environments", **body)
+        copy: dict[str, Any] = self.get(f"/environments/{job['environment_id']}")
+        page = self.page(copy)
+        holds(page.status_code == 200 and "front v1" in page.text, "the copy does not answer like its source")
+        holds(self.production["preview_url"] not in page.text, "the copy names its source's address")
+        holds("noindex" in page.headers["x-robots-tag"], "search engines may come to a copy")
+        orders = self.place.sql(copy, "SELECT COUNT(*) FROM wp_wc_orders")
+        holds(orders == "3", f"the copy has {orders} of 3 orders")
+        return copy
+
+    def back_up(self) -> str:
+        self.post(self.on("/backups"), backup_scope="full")
+        self.backup = self.get(self.on("/backups"))[0]
+        holds(self.backup["status"] == "completed", f"the backup is {self.backup['status']}")
+        return f"{self.backup['size_bytes']:,} bytes in the bucket, manifest {self.backup['checksum'][:12]}…"
+
+    def restore(self) -> str:
+        self.place.sql(self.production, "DELETE FROM wp_posts")
+        self.post(self.on("/restore"), backup_id=self.backup["id"])
+        posts = int(self.place.sql(self.production, "SELECT COUNT(*) FROM wp_posts"))
+        holds(posts > 0 and self.page(self.production).status_code == 200, "the posts did not come back")
+        return f"{posts} deleted posts are back; what was there before was backed up first"
+
+    def promote(self) -> str:
+        self.place.sql(
+            self.staging, "UPDATE wp_options SET option_value = 'Open all night' WHERE option_name = 'blogdescription'"
+        )
+        self.post(f"/environments/{self.staging['id']}/drift-check")
+        self.post(self.on("/backups"), backup_scope="full")
+        done, taken = threading.Event(), []
+
+        def take_orders() -> None:
+            while not done.is_set():
+                self.place.sql(self.production, f"INSERT INTO wp_wc_orders (total) VALUES ('during {len(taken)}')")
+                taken.append(1)
+
+        writer = threading.Thread(target=take_orders)
+        writer.start()
+        try:
+            self.post(f"/environments/{self.staging['id']}/promote", target_environment_id=self.production["id"])
+        finally:
+            done.set()
+            writer.join()
+        orders = int(self.place.sql(self.production, "SELECT COUNT(*) FROM wp_wc_orders"))
+        holds(orders == 3 + len(taken), f"{3 + len(taken) - orders} orders were lost")
+        tagline = self.place.sql(
+            self.production, "SELECT option_value FROM wp_options WHERE option_name = 'blogdescription'"
+        )
+        holds(tagline == "Open all night", f"the tagline is {tagline!r}")
+        return f"the setting moved; {len(taken)} orders came in meanwhile, 0 lost"
+
+    def log_in(self) -> str:
+        answer = self.place.plane.http.post(f"/api{self.on('/magic-login')}")
+        holds(answer.status_code == 200, answer.text)
+        host = self.production["preview_url"].partition("://")[2]
+        token = answer.json()["login_url"].partition("trueup_login=")[2]
+        url = f"http://{self.place.node_of(self.production).address}/"
+        said = [httpx.post(url, headers={"Host": host}, data={"trueup_login": token}).status_code for _ in range(2)]
+        holds(said == [302, 403], f"the login answered {said}")
+        return "in once (302), refused the second time (403)"
+
+    def _visited(self, work: Callable[[], object]) -> list[int]:
+        """Statuses of the pages that a visitor asked for, past the cache, while ``work`` went on."""
+        statuses: list[int] = []
+        done = threading.Event()
+
+        def visit() -> None:
+            while not done.is_set():
+                statuses.append(self.page(self.production).status_code)
+
+        visitor = threading.Thread(target=visit)
+        visitor.start()
+        try:
+            work()
+        finally:
+            done.set()
+            visitor.join()
+        return statuses
+
+
+def main() -> int:
+    if found := problems():
+        print("The tour boots servers of its own, and this machine lacks what that takes:", *found, sep="\n  ")
+        return 1
+    ensure_image()
+    with ExitStack() as stack:
+        top = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tour-", dir="/tmp")))
+        tour = _prepared(top, stack)
+        try:
+            tour.walk()
+        except (TourError, AssertionError) as error:
+            print(f"\nThe tour ended early: {error}")
+            return 1
+        finally:
+            _tell(tour)
+    return 0
+
+
+def _prepared(top: Path, stack: ExitStack) -> Tour:
+    """Two provisioned nodes, storage, a repository, and a control plane that knows them."""
+    print("Two servers, storage, a Git repository and a control plane …", flush=True)
+    home = Settings(home=top / "home")
+    create(home, AUTHOR)
+    with Home.open(home) as opened:
+        opened.records.admins.set_password(EMAIL, PASSWORD, clock())
+    plane, lab = ControlPlane(home.home, TRUEUP_WORKERS="3"), Lab()
+    stack.callback(plane.close)
+    nodes = {}
+    for name in ("web-1", "web-2"):
+        nodes[name] = lab.up(unique_name(name), (home.ssh_key.with_suffix(".pub")).read_text().strip())
+        stack.callback(nodes[name].down)
+    (top / "s3").mkdir()
+    storage = stack.enter_context(s3_server(top / "s3", nodes["web-1"].network.gateway))
+    Secrets(home.secrets).put("backups", storage.credentials)
+    (top / "git").mkdir()
+    code = stack.enter_context(git_daemon(top / "git", "127.0.0.1"))
+    for tag in ("v1", "v2"):
+        word = f"<?php add_action( 'wp_footer', function () {{ echo '<i>front {tag}</i>'; }} );"
+        shop = "<?php /* Plugin Name: Shop */"
+        code.commit("shop", {FRONT: word, "wp-content/plugins/shop/shop.php": shop}, tag=tag)
+    code.commit("shop", {FRONT: "<?php a_function_that_is_not_there();"}, tag="fatal")
+    plane.start().login()
+    documents = {f"nodes/{name}.yaml": document_of(node) for name, node in nodes.items()}
+    platform = storage.platform() + "  imports:\n    allowed_hosts: [127.0.0.1]\n"
+    plane.clone.push({**documents, "platform.yaml": platform}, "Add two nodes and the storage")
+
+    def ready() -> bool:
+        return {node["status"] for node in plane.http.get("/api/nodes").json()} == {"active"}
+
+    until(ready, "both nodes to be provisioned", 180, plane.log)
+    return Tour(Place(plane, nodes), storage, code)
+
+
+def _tell(tour: Tour) -> None:
+    print(f"\n  {'operation':<28} {'seconds':>8}  what was verified")
+    for name, seconds, said in tour.rows:
+        print(f"  {name:<28} {seconds:8.1f}  {said}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
