@@ -4,6 +4,8 @@ Servers, storage and the Git repository are real ones of the lab. What a step cl
 over HTTP or in their databases; the first claim that doesn't hold ends the tour.
 """
 
+import base64
+import json
 import sys
 import tempfile
 import threading
@@ -25,7 +27,8 @@ from tests.lab.fixtures import unique_name
 from tests.lab.git_server import GitServer, git_daemon
 from tests.lab.image import ensure_image
 from tests.lab.lab import Lab
-from tests.lab.s3 import S3, s3_server
+from tests.lab.s3 import BUCKET, S3, s3_server
+from tests.lab.web_server import WebServer, web_server
 from tests.place import Place
 
 FRONT = "wp-content/mu-plugins/front.php"
@@ -45,6 +48,7 @@ class Tour:
     place: Place
     storage: S3
     code: GitServer
+    web: WebServer
     rows: list[tuple[str, float, str]] = field(default_factory=list)
     production: dict[str, Any] = field(default_factory=dict)
     staging: dict[str, Any] = field(default_factory=dict)
@@ -62,7 +66,9 @@ class Tour:
             ("backup", self.back_up),
             ("restore", self.restore),
             ("drift check, promote", self.promote),
+            ("import of an export", self.import_site),
             ("magic login", self.log_in),
+            ("removal", self.remove),
         ]
         for name, step in steps:
             print(f"{name} …", flush=True)
@@ -223,6 +229,37 @@ class Tour:
         holds(said == [302, 403], f"the login answered {said}")
         return "in once (302), refused the second time (403)"
 
+    def import_site(self) -> str:
+        moved, node = self.place.make_site("moved"), self.place.node_of(self.production)
+        database = "wp_" + self.production["id"].replace("-", "")[:12]
+        meta = json.dumps({"source_url": self.production["preview_url"]})
+        # What an export plugin would do: a dump, the whole wp-content with what its links lead to, and the address.
+        script = (
+            f"d=$(mktemp -d); cat > $d/meta.json; mariadb-dump --hex-blob --ignore-table={database}.trueup_content "
+            f"{database} > $d/db.sql; tar -chz --transform 's,^wp-content,files,' -C $d meta.json db.sql "
+            f"-C /var/www/sites/{self.production['id']}/current wp-content | base64; rm -rf $d"
+        )
+        archive = base64.b64decode(node.ssh(script, input=meta).stdout)
+        url = self.web.serve("/export.tar.gz", archive)
+        self.post(f"/sites/{moved['site_id']}/import", archive_url=url)
+        page = self.page(moved)
+        holds(page.status_code == 200 and "Night Shop" in page.text, "the imported site does not answer")
+        holds("front v1" in page.text, "the export's code is not served")
+        holds(self.production["preview_url"] not in page.text, "the imported site names its old address")
+        return "title and code of the export, at an address of its own"
+
+    def remove(self) -> str:
+        far = next(one for one in self.get(f"/sites/{self.production['site_id']}/environments") if one["slug"] == "far")
+        node = self.place.node_of(far)
+        answer = self.place.plane.http.delete(f"/api/environments/{far['id']}")
+        job = self.place.run(answer)
+        holds(job["status"] == "succeeded", f"{job['error_code']}: {job['error_message']}")
+        gone = node.ssh(["test", "-e", f"/var/www/sites/{far['id']}"], check=False).returncode != 0
+        holds(gone, "its files are still on the node")
+        kept = self.storage.client.list_objects_v2(Bucket=BUCKET, Prefix=f"{far['id']}/").get("Contents", [])
+        holds(len(kept) == 3, f"{len(kept)} objects of its last backup are in the bucket")
+        return "gone from its node; its last backup is in the bucket"
+
     def _visited(self, work: Callable[[], object]) -> list[int]:
         """Statuses of the pages that a visitor asked for, past the cache, while ``work`` went on."""
         statuses: list[int] = []
@@ -276,6 +313,7 @@ def _prepared(top: Path, stack: ExitStack) -> Tour:
     (top / "s3").mkdir()
     storage = stack.enter_context(s3_server(top / "s3", nodes["web-1"].network.gateway))
     Secrets(home.secrets).put("backups", storage.credentials)
+    web = stack.enter_context(web_server(nodes["web-1"].network.gateway))
     (top / "git").mkdir()
     code = stack.enter_context(git_daemon(top / "git", "127.0.0.1"))
     for tag in ("v1", "v2"):
@@ -285,14 +323,14 @@ def _prepared(top: Path, stack: ExitStack) -> Tour:
     code.commit("shop", {FRONT: "<?php a_function_that_is_not_there();"}, tag="fatal")
     plane.start().login()
     documents = {f"nodes/{name}.yaml": document_of(node) for name, node in nodes.items()}
-    platform = storage.platform() + "  imports:\n    allowed_hosts: [127.0.0.1]\n"
+    platform = storage.platform() + f"  imports:\n    allowed_hosts: [127.0.0.1, {nodes['web-1'].network.gateway}]\n"
     plane.clone.push({**documents, "platform.yaml": platform}, "Add two nodes and the storage")
 
     def ready() -> bool:
         return {node["status"] for node in plane.http.get("/api/nodes").json()} == {"active"}
 
     until(ready, "both nodes to be provisioned", 180, plane.log)
-    return Tour(Place(plane, nodes), storage, code)
+    return Tour(Place(plane, nodes), storage, code, web)
 
 
 def _tell(tour: Tour) -> None:
