@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from api import errors as api_errors
 from reconciler.core.errors import TrueupError
 from reconciler.core.jobs import RETRIED, JobErrorCode
-from tests.contract.document import ROOT, table
+from tests.contract.document import table
 
 PAGE = "error-codes.md"
 
@@ -42,10 +42,3 @@ def test_every_job_code_is_in_the_registry_with_what_happens_next() -> None:
     assert {row[0] for row in rows} == {code.value for code in JobErrorCode}
     assert {row[0] for row in rows if row[1] == "yes"} == set(RETRIED)
     assert all(row[3] for row in rows), "each says what to do"
-
-
-def test_codes_to_come_are_the_contracts_and_nobodys_yet() -> None:
-    to_come = {row[0] for row in table(PAGE, "## Of operations to come")}
-    contract = (ROOT / "contracts" / "openapi.yaml").read_text(encoding="utf-8")
-    assert to_come.isdisjoint(kind.code for kind in _classes())
-    assert [code for code in to_come if code not in contract] == []
