@@ -15,7 +15,7 @@ from reconciler.tools import Inputs, Run, Tools
 
 _DUMP = (
     "set -o pipefail; mariadb-dump --single-transaction --quick --hex-blob --default-character-set=utf8mb4 "
-    '--no-tablespaces --skip-triggers --skip-dump-date "--ignore-table=$1.trueup_content" "$1" | zstd -q -3'
+    '--no-tablespaces --skip-dump-date "--ignore-table=$1.trueup_content" "$1" | zstd -q -3'
 )
 _UPLOADS = 'tar --create --zstd --directory "$1/shared/uploads" .'
 _CONTENT = 'tar --create --zstd --exclude=./uploads --exclude=./cache --directory "$1/current/wp-content" .'

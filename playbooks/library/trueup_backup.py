@@ -42,7 +42,7 @@ import os
 
 from ansible.module_utils import trueup_environment_core as core
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.trueup_content import DUMP, OURS, tables
+from ansible.module_utils.trueup_content import DUMP, MARK_TABLE
 from ansible.module_utils.trueup_environment_layout import Layout
 from ansible.module_utils.trueup_environment_run import Beside, Failure
 from ansible.module_utils.trueup_fence import Fence, Refused
@@ -54,10 +54,9 @@ EXCLUDED = ("cache", "upgrade", "upgrade-temp-backup", "uploads")
 COMPRESS = ["zstd", "-q", "-3"]
 
 
-def dump(run, layout):
-    ours = [name for name in tables(run, layout.database) if name.startswith(OURS)]
-    ignored = [f"--ignore-table={layout.database}.{name}" for name in ours]
-    return [[*DUMP, *ignored, layout.database], COMPRESS]
+def dump(layout):
+    """All of the database but our own mark, views and triggers included."""
+    return [[*DUMP, f"--ignore-table={layout.database}.{MARK_TABLE}", layout.database], COMPRESS]
 
 
 def files(layout):
@@ -81,7 +80,7 @@ def main():
         with Fence(layout.id, variables.get("job")) as fence:
             run.inherited = (fence.handle,)
             for name, urls in backup["uploads"].items():
-                pipeline = dump(run, layout) if name.startswith("database") else files(layout)
+                pipeline = dump(layout) if name.startswith("database") else files(layout)
                 sent[name] = Sender(run, urls, backup["part_bytes"]).send(pipeline)
     except (Failure, Refused) as error:
         facts = {"trueup_code": "BACKUP_FAILED", **error.facts}

@@ -101,12 +101,13 @@ class Environment:
         self.switched = False
         try:
             self.steps()
-        except Failure as error:
+        except (Failure, OSError, ValueError) as error:
             if not self.undo:
                 raise
+            facts = error.facts if isinstance(error, Failure) else {}
             # Another attempt would bring the same code: a release that was switched to and fails is at fault.
             code = {"trueup_code": health.UNHEALTHY} if self.switched else {}
-            raise Failure(f"{error} {self.put_back()}", **{**code, **error.facts}, rolled_back=True) from error
+            raise Failure(f"{error} {self.put_back()}", **{**code, **facts}, rolled_back=True) from error
 
     def put_back(self):
         """Undo what changed code and content, last first; what the site answers then."""

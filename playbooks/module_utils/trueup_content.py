@@ -22,7 +22,7 @@ from ansible.module_utils.trueup_rewrite import rewrite_database
 
 MARK_TABLE = "trueup_content"
 DUMP = ("mariadb-dump", "--single-transaction", "--quick", "--hex-blob", "--default-character-set=utf8mb4")
-DUMP += ("--no-tablespaces", "--skip-triggers", "--skip-dump-date")
+DUMP += ("--no-tablespaces", "--skip-dump-date")
 """Reads one moment of a database and locks nothing; the database's name follows."""
 OURS = "trueup_"
 """Tables whose names begin so are Trueup's own: in no backup, no comparison, no copy."""
@@ -34,16 +34,22 @@ def root(run, statements, *, database=None):
 
 
 def tables(run, database):
-    """Names of the base tables; a view cannot be moved between databases, so it is a Failure."""
+    """Names of the base tables. Views and triggers, which cannot be moved between databases, are a Failure."""
     rows = root(
         run,
         "SELECT table_type, table_name FROM information_schema.tables "
-        f"WHERE table_schema = {literal(database)} ORDER BY table_name;",
+        f"WHERE table_schema = {literal(database)} ORDER BY table_name;"
+        "SELECT 'TRIGGER', trigger_name FROM information_schema.triggers "
+        f"WHERE trigger_schema = {literal(database)} ORDER BY trigger_name;",
     )
     found = [row.split("\t", 1) for row in rows.splitlines()]
-    views = [name for kind, name in found if kind != "BASE TABLE"]
-    if views:
-        raise Failure(f"Database {database} has views ({', '.join(views[:5])}), which cannot be moved. Remove them.")
+    fixed = [f"{kind.lower()} {name}" for kind, name in found if kind != "BASE TABLE"]
+    if fixed:
+        raise Failure(
+            f"Database {database} has what cannot be moved with its tables: {', '.join(fixed[:5])}. "
+            "Remove it and try again.",
+            trueup_code="CONTENT_UNMOVABLE",
+        )
     return [name for _, name in found]
 
 

@@ -138,3 +138,13 @@ def test_copies_that_are_refused(
     whole = {"name": "Try", "slug": "refused", "type": "staging", **body}
     answer = place.plane.http.post(f"/api/sites/{source['site_id']}/environments", json=whole)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+def test_a_trigger_is_told_of_and_never_lost_silently(place: Place) -> None:
+    environment = place.make_site("triggered")
+    place.sql(environment, "CREATE TRIGGER seen BEFORE INSERT ON wp_options FOR EACH ROW SET @seen = 1")
+    body = {"name": "Try", "slug": "try", "type": "staging"}
+    job = place.run(place.plane.http.post(f"/api/sites/{environment['site_id']}/environments", json=body))
+    assert (job["status"], job["error_code"]) == ("failed", "CONTENT_UNMOVABLE"), job
+    assert "trigger seen" in job["error_message"]
+    assert place.page(environment).status_code == 200
