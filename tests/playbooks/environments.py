@@ -150,18 +150,32 @@ def wordpress() -> Archive:
     return fetch_wordpress(VERSION, cache_directory().parent / "artifacts")
 
 
+def _hosting(lab: Lab, snapshot: str, wp_cli: Archive, wordpress: Archive, directory: Path) -> Iterator[Hosting]:
+    node = lab.up(unique_name("env-hosting"), snapshot=snapshot)
+    hosting = Hosting(lab, node, directory, wp_cli, wordpress)
+    try:
+        for key in ("acme/production", "acme/staging"):
+            run = hosting.apply(key)
+            assert run.status == 0, run.output
+        yield hosting
+    finally:
+        node.down()
+
+
 @pytest.fixture(scope="session")
 def hosting(
     lab: Lab, provisioned_snapshot: str, wp_cli: Archive, wordpress: Archive, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Hosting]:
-    """One node with a production and a staging environment: leave them as they were."""
-    node = lab.up(unique_name("env-hosting"), snapshot=provisioned_snapshot)
-    hosting = Hosting(lab, node, tmp_path_factory.mktemp("hosting"), wp_cli, wordpress)
-    for key in ("acme/production", "acme/staging"):
-        run = hosting.apply(key)
-        assert run.status == 0, run.output
-    yield hosting
-    node.down()
+    """One node with a production and a staging environment: leave them, and the node, as they were."""
+    yield from _hosting(lab, provisioned_snapshot, wp_cli, wordpress, tmp_path_factory.mktemp("hosting"))
 
 
-__all__ = ["Hosting", "hosting", "wordpress"]
+@pytest.fixture(scope="module")
+def own_hosting(
+    lab: Lab, provisioned_snapshot: str, wp_cli: Archive, wordpress: Archive, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Hosting]:
+    """The same for one module alone: what visitors under load and broken releases leave, no other test meets."""
+    yield from _hosting(lab, provisioned_snapshot, wp_cli, wordpress, tmp_path_factory.mktemp("own-hosting"))
+
+
+__all__ = ["Hosting", "hosting", "own_hosting", "wordpress"]

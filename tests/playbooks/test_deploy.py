@@ -73,6 +73,12 @@ class Site:
 
 
 @pytest.fixture(scope="module")
+def hosting(own_hosting: Hosting) -> Hosting:
+    """A node of this module's own."""
+    return own_hosting
+
+
+@pytest.fixture(scope="module")
 def site(hosting: Hosting, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     hosting.apply(KEY).raise_if_failed()
     site = Site(hosting, tmp_path_factory.mktemp("archives"))

@@ -75,6 +75,12 @@ class Site:
 
 
 @pytest.fixture(scope="module")
+def hosting(own_hosting: Hosting) -> Hosting:
+    """A node of this module's own."""
+    return own_hosting
+
+
+@pytest.fixture(scope="module")
 def site(hosting: Hosting) -> Iterator[Site]:
     hosting.apply(KEY).raise_if_failed()
     with web_server(hosting.node.address.rsplit(".", 1)[0] + ".1") as web:

@@ -111,6 +111,12 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
+def hosting(own_hosting: Hosting) -> Hosting:
+    """A node of this module's own."""
+    return own_hosting
+
+
+@pytest.fixture(scope="module")
 def shop(hosting: Hosting) -> Iterator[Shop]:
     run = hosting.apply(PRODUCTION)
     assert run.status == 0, run.output

@@ -32,6 +32,12 @@ def remove(hosting: Hosting, *options: str, confirm: str | None = None, **more: 
     return hosting.run("remove", KEY, "-e", f"confirm={given}", *options, **more)  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="module")
+def hosting(own_hosting: Hosting) -> Hosting:
+    """A node of this module's own."""
+    return own_hosting
+
+
 @pytest.fixture
 def leaving(hosting: Hosting) -> Iterator[Node]:
     """An environment with pages and objects in its caches, and databases that an interrupted run left beside it."""
