@@ -12,7 +12,7 @@ from api.clients import Client
 from api.dependencies import Dependencies, Deps, Sender
 from api.requests import LoginRequest
 from reconciler.core.errors import TooManyAttempts, Unauthorized
-from reconciler.operations import Actor
+from reconciler.declaring import Actor
 from reconciler.records.audit import Entry
 from reconciler.records.sessions import LIFE, Session
 

@@ -13,9 +13,9 @@ from reconciler.core.entries import EnvironmentEntry
 from reconciler.core.errors import EnvironmentNotActive, NodeUnreachable, TrueupError
 from reconciler.core.fleet import Fleet
 from reconciler.core.status import EnvironmentStatus
+from reconciler.declaring import Actor
 from reconciler.nodes.connection import Target
 from reconciler.nodes.login import create_login
-from reconciler.operations import Actor
 from reconciler.records.audit import Entry
 
 _log = structlog.get_logger(__name__)

@@ -9,7 +9,8 @@ import structlog
 
 from reconciler.core.errors import Conflict
 from reconciler.core.jobs import JobStatus, JobType
-from reconciler.operations import Actor, Operations
+from reconciler.declaring import Actor
+from reconciler.operations import Operations
 from reconciler.records.jobs import JobFilter
 from reconciler.state import State
 

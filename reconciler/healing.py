@@ -12,7 +12,7 @@ from reconciler.core.fleet import Fleet
 from reconciler.core.jobs import JobErrorCode, JobStatus, JobType
 from reconciler.core.plan import Plan, Step
 from reconciler.core.status import EnvironmentStatus
-from reconciler.operations import node_target, target_of
+from reconciler.declaring import node_target, target_of
 from reconciler.records.audit import Entry
 from reconciler.records.jobs import OPEN, Job, JobFilter, NewJob
 from reconciler.state import Records

@@ -1,23 +1,14 @@
-"""What people ask for: each operation becomes a job, and where it changes what should be, a commit.
-
-The job's row comes first, then the commit that carries its id, then the mark that the job may run. A crash in
-between loses neither: ``recover`` matches the rows that have no commit yet with the history, and makes the commit
-where there is none, from the intent in the row.
-"""
+"""What people ask for: each operation is looked at once before it becomes a job."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
-from pydantic import TypeAdapter
-
-from reconciler.core.entries import EnvironmentEntry
-from reconciler.core.errors import Conflict, Invalid, NotFound, StorageNotConfigured, TrueupError
+from reconciler.core.errors import Conflict, NotFound, StorageNotConfigured
 from reconciler.core.fleet import Fleet
 from reconciler.core.intents import (
     AddDomain,
@@ -25,7 +16,6 @@ from reconciler.core.intents import (
     CreateEnvironment,
     CreateSite,
     Deploy,
-    Edit,
     ImportSite,
     Intent,
     Promote,
@@ -42,46 +32,14 @@ from reconciler.core.intents import (
     source_of,
 )
 from reconciler.core.intents.content import refuse_unpromotable
-from reconciler.core.jobs import JobErrorCode, JobStatus, JobType
+from reconciler.core.jobs import JobType
 from reconciler.core.manifests import BackupScope, EnvironmentType, PromotionPreset, Release, UpdateScope
-from reconciler.core.status import EnvironmentStatus, summarize
+from reconciler.declaring import Actor, Declarations, Target, node_target, target_of
 from reconciler.dispatch import Dispatcher
 from reconciler.gates import refuse_unmet_gates
-from reconciler.identity import identity, is_dead
-from reconciler.records.audit import Entry as AuditEntry
 from reconciler.records.backups import Backup
-from reconciler.records.jobs import Job, NewJob
-from reconciler.records.locks import Lock, node_lock, site_lock
+from reconciler.records.locks import node_lock, site_lock
 from reconciler.state import State
-from reconciler.store.repository import Author, Snapshot
-from reconciler.taking_back import take_back
-
-SETTLED = timedelta(seconds=60)
-"""How long a living process may take between a declaration's row and its mark; the store's patience is 45 s."""
-
-FRESH = timedelta(seconds=5)
-"""How long a worker may take between a job's end and what that makes of its environment."""
-
-_INTENT: TypeAdapter[Intent] = TypeAdapter(Intent)
-
-
-@dataclass(frozen=True)
-class Actor:
-    """Who asks, and the address that the request came from (empty: this host)."""
-
-    name: str
-    email: str
-    source: str = ""
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a job is about."""
-
-    site_id: UUID | None = None
-    environment_id: UUID | None = None
-    node_id: UUID | None = None
-    locks: tuple[Lock, ...] = ()
 
 
 class Operations:
@@ -93,11 +51,9 @@ class Operations:
         new_id: Callable[[], UUID],
     ) -> None:
         self._state = state
-        self._records = state.records
-        self._dispatcher = dispatcher
         self._clock = clock
         self._new_id = new_id
-        self._declarer = identity("declarer")
+        self.declarations = Declarations(state, dispatcher, clock, new_id)
 
     def create_site(self, name: str, slug: str, actor: Actor, node: str | None = None) -> UUID:
         """Declare a site with its production environment; the job's id.
@@ -125,7 +81,7 @@ class Operations:
             chosen.id,
             (site_lock(intent.site_id), node_lock(chosen.id, chosen.manifest.spec.concurrency)),
         )
-        return self._declare(intent, JobType.SITE_CREATE, target, actor)
+        return self.declarations.declare(intent, JobType.SITE_CREATE, target, actor)
 
     def set_cache(self, environment_id: UUID, fastcgi: bool | None, redis: bool | None, actor: Actor) -> UUID:
         """Declare the cache flags that are given; the job's id."""
@@ -163,7 +119,7 @@ class Operations:
             promotion_preset=promotion_preset,
             node=node,
         )
-        documents = evaluate(draft, fleet, self._statuses(), self._clock()).create
+        documents = evaluate(draft, fleet, self.declarations.statuses(), self._clock()).create
         chosen = fleet.nodes_by_slug[next(iter(documents.values()))["spec"]["node"]]
         intent = draft.model_copy(
             update={"node": chosen.slug, "source_environment_id": source_of(source_environment_id, site, fleet).id}
@@ -171,7 +127,7 @@ class Operations:
         locks = dict.fromkeys(target_of(fleet, intent.source_environment_id or site_id).locks)
         locks[node_lock(chosen.id, chosen.manifest.spec.concurrency)] = None
         target = Target(site_id, intent.environment_id, chosen.id, tuple(locks))
-        return self._declare(intent, JobType.ENVIRONMENT_CREATE, target, actor)
+        return self.declarations.declare(intent, JobType.ENVIRONMENT_CREATE, target, actor)
 
     def import_site(self, site_id: UUID, archive_url: str, actor: Actor) -> UUID:
         """Declare that the site's production environment holds what the archive has; the job's id."""
@@ -274,7 +230,7 @@ class Operations:
         """
         fleet = self._state.fleet()
         environment = fleet.environment(environment_id)
-        refuse_unready(environment, self._statuses(), self._clock())
+        refuse_unready(environment, self.declarations.statuses(), self._clock())
         self._needs_storage(fleet, "A backup")
         backup_id, now = self._new_id(), self._clock()
         pending = Backup(
@@ -285,9 +241,9 @@ class Operations:
             storage_path=f"{environment_id}/{backup_id}",
             created_at=now,
         )
-        self._records.backups.save(pending)
+        self._state.records.backups.save(pending)
         details = {"backup_id": str(backup_id), "scope": scope.value}
-        return self._enqueue(JobType.BACKUP, target_of(fleet, environment_id), actor, details=details)
+        return self.declarations.enqueue(JobType.BACKUP, target_of(fleet, environment_id), actor, details=details)
 
     def remove_environment(self, environment_id: UUID, actor: Actor) -> UUID:
         """Back the environment up, then remove its document and all of it on its node; the job's id."""
@@ -310,7 +266,7 @@ class Operations:
     ) -> UUID:
         """The job commits by itself, once the backups are there."""
         fleet = self._state.fleet()
-        evaluate(intent, fleet, self._statuses(), self._clock())
+        evaluate(intent, fleet, self.declarations.statuses(), self._clock())
         if environments:
             self._needs_storage(fleet, "A removal")
         targets = [target_of(fleet, id_) for id_ in environments]
@@ -320,27 +276,29 @@ class Operations:
             target = Target(site_id=intent.site_id, locks=tuple(locks))
         else:
             target = targets[0]
-        return self._enqueue(job_type, target, actor, details={"removal": intent.model_dump(mode="json")})
+        return self.declarations.enqueue(job_type, target, actor, details={"removal": intent.model_dump(mode="json")})
 
     def purge_cache(self, environment_id: UUID, actor: Actor) -> UUID:
         """Empty both caches of the environment; the job's id."""
         fleet = self._state.fleet()
         refuse_untouchable(fleet.environment(environment_id), self._clock())
-        return self._enqueue(JobType.CACHE_PURGE, target_of(fleet, environment_id), actor)
+        return self.declarations.enqueue(JobType.CACHE_PURGE, target_of(fleet, environment_id), actor)
 
     def drift_check(self, environment_id: UUID, actor: Actor) -> UUID:
         """Compare the environment with what it should be, files included; the job's id."""
-        return self._enqueue(JobType.DRIFT_CHECK, target_of(self._state.fleet(), environment_id), actor)
+        return self.declarations.enqueue(JobType.DRIFT_CHECK, target_of(self._state.fleet(), environment_id), actor)
 
     def apply(self, environment_id: UUID, actor: Actor) -> UUID:
         """Reconcile the environment because somebody said so; also what brings a failed one back. The job's id."""
         fleet = self._state.fleet()
         refuse_untouchable(fleet.environment(environment_id), self._clock())
-        return self._enqueue(JobType.RECONCILE, target_of(fleet, environment_id), actor, deliberate=True)
+        return self.declarations.enqueue(JobType.RECONCILE, target_of(fleet, environment_id), actor, deliberate=True)
 
     def provision(self, node_id: UUID, actor: Actor) -> UUID:
         """Bring the node to the baseline; the job's id."""
-        return self._enqueue(JobType.NODE_PROVISION, node_target(self._state.fleet(), node_id), actor, deliberate=True)
+        return self.declarations.enqueue(
+            JobType.NODE_PROVISION, node_target(self._state.fleet(), node_id), actor, deliberate=True
+        )
 
     def add_node(self, name: str, address: str, port: int, user: str, host_key: str, actor: Actor) -> UUID:
         """Declare a host and provision it; the job's id."""
@@ -348,7 +306,7 @@ class Operations:
         intent = AddNode(node_id=node_id, name=name, address=address, port=port, user=user, host_key=host_key)
         evaluate(intent, self._state.fleet(), {}, self._clock())
         target = Target(node_id=node_id, locks=(node_lock(node_id, 1),))
-        return self._declare(intent, JobType.NODE_PROVISION, target, actor)
+        return self.declarations.declare(intent, JobType.NODE_PROVISION, target, actor)
 
     def _change(
         self, intent: Intent, environment_id: UUID, job_type: JobType, actor: Actor, *, beside: UUID | None = None
@@ -356,166 +314,13 @@ class Operations:
         """Declare a change of one environment; the job locks the node of ``beside`` too."""
         fleet = self._state.fleet()
         # Refused before a row is written; the commit evaluates it again on the head that it stands on.
-        evaluate(intent, fleet, self._statuses(), self._clock())
+        evaluate(intent, fleet, self.declarations.statuses(), self._clock())
         target = target_of(fleet, environment_id)
         if beside:
             locks = dict.fromkeys((*target.locks, *target_of(fleet, beside).locks))
             target = replace(target, locks=tuple(locks))
-        return self._declare(intent, job_type, target, actor)
+        return self.declarations.declare(intent, job_type, target, actor)
 
     def _needs_storage(self, fleet: Fleet, what: str) -> None:
         if fleet.platform.spec.backups is None:
             raise StorageNotConfigured(f"{what} needs storage, and platform.yaml names none. Set spec.backups first.")
-
-    def recover(self) -> list[UUID]:
-        """Finish what a crash interrupted between a job's row and its mark. The ids of the jobs that may run now.
-
-        Rows younger than ``SETTLED`` are left alone, unless the process that wrote them is gone: it may be about to
-        commit.
-        """
-        before = self._clock() - SETTLED
-        waiting = [job for job in self._records.jobs.uncommitted() if job.created_at < before or _is_orphan(job)]
-        committed = self._state.repository.jobs_in_history([str(job.id) for job in waiting]) if waiting else {}
-        recovered = [job.id for job in waiting if self._recover(job, committed)]
-        if recovered:
-            self._dispatcher.wake()
-        return recovered
-
-    def settle(self) -> None:
-        """Say how it ended where a finished job left its environment busy: cancelled, or its worker was killed.
-
-        What a job had declared that ended badly is taken back, if its worker had no time to.
-        """
-        for environment_id, row in self._records.statuses.all().items():
-            before = EnvironmentStatus(row.status)
-            if before is EnvironmentStatus.ACTIVE or row.job_id is None:
-                continue
-            with suppress(NotFound):
-                job = self._records.jobs.get(row.job_id)
-                if before is not EnvironmentStatus.FAILED:
-                    self._settle(environment_id, before, job)
-                take_back(job, self._state)
-
-    def _settle(self, environment_id: UUID, before: EnvironmentStatus, job: Job) -> None:
-        if job.finished_at and job.finished_at < self._clock() - FRESH:
-            after = summarize(JobType(job.job_type), JobStatus(job.status), before)
-            self._records.statuses.put(environment_id, after, self._clock(), job_id=job.id)
-
-    def _recover(self, job: Job, committed: Mapping[str, str]) -> bool:
-        revision = committed.get(str(job.id))
-        if revision is None:
-            stored = dict(job.intent or {})
-            actor = Actor(**stored.pop("actor"))
-            stored.pop("declarer", None)
-            try:
-                revision = self._commit(_INTENT.validate_python(stored), job.id, actor)
-            except (Conflict, NotFound, Invalid) as error:
-                self._records.jobs.reject(job.id, JobErrorCode.JOB_CONFLICT, error.message, self._clock())
-                return False
-        self._records.jobs.mark_committed(job.id, revision, self._clock())
-        self._busy(JobType(job.job_type), job.environment_id, job.id)
-        return True
-
-    def _declare(self, intent: Intent, job_type: JobType, target: Target, actor: Actor) -> UUID:
-        job_id = self._new_id()
-        stored = {**intent.model_dump(mode="json"), "actor": vars(actor), "declarer": self._declarer}
-        new = _new_job(job_id, job_type, target, stored, declared=True)
-        self._records.jobs.enqueue(new, self._clock())
-        try:
-            revision = self._commit(intent, job_id, actor)
-        except TrueupError as error:
-            self._records.jobs.discard(job_id)
-            self._audit(job_type, target, actor, job_id, error.code, stored)
-            raise
-        self._busy(job_type, target.environment_id, job_id)
-        self._audit(job_type, target, actor, job_id, "accepted", stored)
-        self._records.jobs.mark_committed(job_id, revision, self._clock())
-        self._dispatcher.wake()
-        return job_id
-
-    def _commit(self, intent: Intent, job_id: UUID, actor: Actor) -> str:
-        def edit(snapshot: Snapshot) -> Edit:
-            fleet = self._state.fleet_of(snapshot.revision, snapshot.documents)
-            return evaluate(intent, fleet, self._statuses(), self._clock())
-
-        author = Author(actor.name, actor.email)
-        return self._state.repository.commit(edit, author, str(job_id)).revision
-
-    def _enqueue(
-        self,
-        job_type: JobType,
-        target: Target,
-        actor: Actor,
-        *,
-        deliberate: bool = False,
-        details: Mapping[str, Any] | None = None,
-    ) -> UUID:
-        job_id = self._new_id()
-        stored = {"operation": job_type.value, "deliberate": deliberate, "actor": vars(actor), **(details or {})}
-        self._records.jobs.enqueue(_new_job(job_id, job_type, target, stored), self._clock())
-        self._audit(job_type, target, actor, job_id, "accepted", stored)
-        self._dispatcher.wake()
-        return job_id
-
-    def _statuses(self) -> dict[UUID, EnvironmentStatus]:
-        return {id_: EnvironmentStatus(row.status) for id_, row in self._records.statuses.all().items()}
-
-    def _busy(self, job_type: JobType, environment_id: UUID | None, job_id: UUID) -> None:
-        if environment_id is None:
-            return
-        row = self._records.statuses.get(environment_id)
-        before = EnvironmentStatus(row.status) if row else EnvironmentStatus.ACTIVE
-        after = summarize(job_type, JobStatus.QUEUED, before)
-        if after is not before:
-            self._records.statuses.put(environment_id, after, self._clock(), job_id=job_id)
-
-    def _audit(
-        self, job_type: JobType, target: Target, actor: Actor, job_id: UUID, outcome: str, summary: Mapping[str, Any]
-    ) -> None:
-        entry = AuditEntry(
-            who=actor.email,
-            source=actor.source,
-            operation=job_type.value,
-            outcome=outcome,
-            site_id=target.site_id,
-            environment_id=target.environment_id,
-            node_id=target.node_id,
-            job_id=job_id,
-            summary={key: value for key, value in summary.items() if key not in {"actor", "declarer"}},
-        )
-        self._records.audit.append(entry, self._clock())
-
-
-def _is_orphan(job: Job) -> bool:
-    return is_dead(str((job.intent or {}).get("declarer", "")))
-
-
-def target_of(fleet: Fleet, environment_id: UUID) -> Target:
-    """The ids and locks of a job about an environment."""
-    environment: EnvironmentEntry = fleet.environment(environment_id)
-    site, node = fleet.site_of(environment), fleet.node_of(environment)
-    locks = [site_lock(site.id)] if site else []
-    if node:
-        locks.append(node_lock(node.id, node.manifest.spec.concurrency))
-    return Target(site.id if site else None, environment_id, node.id if node else None, tuple(locks))
-
-
-def node_target(fleet: Fleet, node_id: UUID) -> Target:
-    """The ids and locks of a job about a node: it has the node to itself."""
-    node = fleet.node(node_id)
-    return Target(node_id=node_id, locks=(node_lock(node_id, node.manifest.spec.concurrency),))
-
-
-def _new_job(
-    job_id: UUID, job_type: JobType, target: Target, intent: dict[str, Any], *, declared: bool = False
-) -> NewJob:
-    return NewJob(
-        id=job_id,
-        job_type=job_type,
-        site_id=target.site_id,
-        environment_id=target.environment_id,
-        node_id=target.node_id,
-        locks=target.locks,
-        intent=intent,
-        declared=declared,
-    )

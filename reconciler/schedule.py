@@ -16,11 +16,12 @@ from reconciler.backups import expire
 from reconciler.core.errors import Conflict, TrueupError
 from reconciler.core.fleet import Fleet
 from reconciler.core.jobs import JobType
+from reconciler.declaring import Actor
 from reconciler.dispatch import Dispatcher
 from reconciler.expiring import remove_expired
 from reconciler.healing import Healing
 from reconciler.identity import identity, is_dead
-from reconciler.operations import Actor, Operations
+from reconciler.operations import Operations
 from reconciler.records.jobs import NewJob
 from reconciler.records.queue import Queue
 from reconciler.settings import Settings
@@ -163,8 +164,8 @@ class Schedule:
     def lease_tick(self) -> None:
         """Work of vanished workers is stopped and queued again; interrupted declarations are finished."""
         clean_up(self._queue.expire(self._clock()), self._tools)
-        self._operations.recover()
-        self._operations.settle()
+        self._operations.declarations.recover()
+        self._operations.declarations.settle()
 
     def retention_tick(self) -> None:
         """Forget what is older than it is kept."""

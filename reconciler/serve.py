@@ -95,7 +95,7 @@ def background(home: Home) -> Iterator[Tools]:
         stack.callback(tools.close)
         clean_up(queue.reclaim(is_dead, clock()), tools)
         with suppress(StoreError, RecordsError):  # the ticks try again; a full disk must not keep the API down
-            home.operations.recover()
+            home.operations.declarations.recover()
         threads = [threading.Thread(target=worker.run, name=worker.identity, daemon=True) for worker in workers]
         stack.callback(_end_all, workers, threads)
         for thread in threads:

@@ -18,8 +18,8 @@ from pydantic import ValidationError
 from reconciler.core.entries import EnvironmentEntry, NodeEntry
 from reconciler.core.errors import Invalid, NotFound
 from reconciler.core.fleet import Fleet
+from reconciler.declaring import Actor
 from reconciler.home import Home, clock
-from reconciler.operations import Actor
 from reconciler.records.jobs import FINISHED, Job
 from reconciler.settings import Settings
 

@@ -17,9 +17,10 @@ from uuid import uuid4
 
 import httpx
 
+from reconciler.declaring import Actor
 from reconciler.dispatch import Dispatcher
 from reconciler.home import Home, clock, create
-from reconciler.operations import Actor, Operations
+from reconciler.operations import Operations
 from reconciler.records.database import migrate, open_database
 from reconciler.settings import Settings
 from reconciler.state import Records, State

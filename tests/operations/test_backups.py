@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from reconciler.backups import expire
 from reconciler.cli import app
 from reconciler.cli.context import tools_of
+from reconciler.declaring import Actor
 from reconciler.home import clock
-from reconciler.operations import Actor
 from reconciler.paths import share
 from reconciler.records.tables import backups
 from reconciler.secret_store import Secrets

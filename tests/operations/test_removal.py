@@ -6,9 +6,9 @@ from uuid import UUID
 
 import pytest
 
+from reconciler.declaring import Actor
 from reconciler.expiring import remove_expired
 from reconciler.home import clock
-from reconciler.operations import Actor
 from reconciler.secret_store import Secrets
 from tests.controlplane import until
 from tests.lab.s3 import BUCKET, S3
