@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
+from api.requests import FORMS
 from reconciler.core import errors
 from reconciler.core.errors import TrueupError
 
@@ -109,7 +110,8 @@ def explain(error: RequestValidationError) -> str:
     if problem["type"] == "json_invalid":
         return "The body is not valid JSON. Correct it and send the request again."
     place = ".".join(str(part) for part in problem["loc"][1:]) or str(problem["loc"][0])
-    words = _WORDS.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
+    words = _WORDS.get(problem["type"]) or FORMS.get(problem.get("ctx", {}).get("pattern", ""))
+    words = words or problem["msg"].removeprefix("Value error, ")
     return f"{place}: {words}. Correct it and send the request again."
 
 

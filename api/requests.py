@@ -9,16 +9,27 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 
 from reconciler.core.errors import Invalid
-from reconciler.core.manifests import BackupScope, DisplayName, EnvironmentType, PromotionPreset, Slug
+from reconciler.core.manifests import (
+    SLUG_PATTERN,
+    BackupScope,
+    DisplayName,
+    EnvironmentType,
+    PromotionPreset,
+    Slug,
+)
 
-Email = Annotated[str, StringConstraints(pattern=r"^[^@ \t\r\n]+@[^@ \t\r\n]+$", max_length=254)]
+EMAIL = r"^[^@ \t\r\n]+@[^@ \t\r\n]+$"
 SOURCE_REF = r"^(?:(?:https?|ssh|git|s3)://|[A-Za-z0-9_][A-Za-z0-9._-]*@)[A-Za-z0-9\[][!-~]*$|^upload:[0-9a-f-]{36}$"
 """Where code may come from, by its form alone; the source itself says whether it is there."""
-ArchiveUrl = Annotated[
-    str,
-    StringConstraints(pattern=r"^https?://[A-Za-z0-9\[][A-Za-z0-9.:\[\]-]*(?:[/?#][!-~]*)?$", max_length=2048),
-]
+ARCHIVE_URL = r"^https?://[A-Za-z0-9\[][A-Za-z0-9.:\[\]-]*(?:[/?#][!-~]*)?$"
 """No users and passwords in it: the store would keep them for ever."""
+FORMS = {
+    EMAIL: "must be an e-mail address",
+    SLUG_PATTERN: "must be lower-case letters, digits and inner hyphens, at most 63",
+    SOURCE_REF: "must be a repository as URL#ref, or an archive as s3://bucket/key, an https URL or upload:ID",
+    ARCHIVE_URL: "must be an http or https address without a user or password",
+}
+"""What a pattern asks for, in words."""
 Password = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
 
@@ -33,7 +44,7 @@ class _Lenient(_Body):
 
 
 class LoginRequest(_Body):
-    email: Email
+    email: Annotated[str, StringConstraints(pattern=EMAIL, max_length=254)]
     password: Password
 
 
@@ -73,7 +84,7 @@ class RestoreRequest(_Lenient):
 
 
 class ImportRequest(_Body):
-    archive_url: ArchiveUrl
+    archive_url: Annotated[str, StringConstraints(pattern=ARCHIVE_URL, max_length=2048)]
 
 
 class CacheRequest(_Body):

@@ -5,16 +5,22 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
+from reconciler import object_sources
 from reconciler.core.actions import DeployRelease
 from reconciler.core.errors import JobError, SourceRefused, SourceUnavailable
 from reconciler.core.fleet import Fleet
 from reconciler.core.jobs import JobErrorCode
+from reconciler.core.manifests import ObjectStore
 from reconciler.downloads import download, refuse_unless_web
 from reconciler.git_sources import Git, GitSource
+from reconciler.hosts import addresses_of
+from reconciler.object_sources import Objects, ObjectSource
+from reconciler.secret_store import Secrets
 from reconciler.settings import Settings
 from reconciler.uploads import PREFIX, Uploads
 
@@ -23,17 +29,18 @@ SourceType = Literal["git", "upload"]
 
 
 class Sources:
-    """Git repositories, uploads and web servers, as one control plane may ask them."""
+    """Git repositories, uploads, web servers and object storage, as one control plane may ask them."""
 
-    def __init__(self, settings: Settings, allowed_hosts: Collection[str]) -> None:
+    def __init__(self, settings: Settings, allowed_hosts: Collection[str], store: ObjectStore | None) -> None:
         self._allowed = allowed_hosts
+        self._objects = Objects(store, Secrets(settings.secrets))
         self._cache = settings.home / "sources"
         self._most_bytes = settings.upload_max_mb << 20
         self._git = Git(settings.home, allowed_hosts)
         self._uploads = uploads_of(settings)
 
     def resolve(self, source_type: SourceType, source_ref: str) -> str | None:
-        """What the reference is now: a commit, or an upload's sha256. None: it is known once it has been fetched.
+        """What the reference is now: a commit, an upload's sha256, an object's etag. None: known once it is fetched.
 
         Raises:
             SourceRefused: it isn't of a form that may be fetched.
@@ -43,6 +50,8 @@ class Sources:
             return self._git.resolve(GitSource.parse(source_ref))
         if source_ref.startswith(PREFIX):
             return self._uploads.find(source_ref).sha256
+        if source_ref.startswith(object_sources.PREFIX):
+            return self._objects.resolve(ObjectSource.parse(source_ref))
         refuse_unless_web(source_ref)
         return None
 
@@ -66,8 +75,14 @@ class Sources:
             self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".fetching-", dir=self._cache) as work:
                 path = Path(work) / "archive"
-                download(source_ref, path, allowed=self._allowed, most_bytes=self._most_bytes, timeout_s=DOWNLOAD_S)
+                self._download(source_ref, revision, path)
                 yield path, _digest(path)
+
+    def _download(self, source_ref: str, revision: str | None, path: Path) -> None:
+        if source_ref.startswith(object_sources.PREFIX):
+            self._objects.fetch(ObjectSource.parse(source_ref), revision, path, self._most_bytes)
+        else:
+            download(source_ref, path, allowed=self._allowed, most_bytes=self._most_bytes, timeout_s=DOWNLOAD_S)
 
 
 def uploads_of(settings: Settings) -> Uploads:
@@ -75,7 +90,22 @@ def uploads_of(settings: Settings) -> Uploads:
 
 
 def sources_of(settings: Settings, fleet: Fleet) -> Sources:
-    return Sources(settings, fleet.platform.spec.imports.allowed_hosts)
+    declared = fleet.platform.spec
+    return Sources(settings, declared.imports.allowed_hosts, declared.sources.s3 or declared.backups)
+
+
+def refuse_archive(url: str, fleet: Fleet) -> None:
+    """Refuse an import's address that leads to an internal host, before a backup is taken for it.
+
+    The node that fetches it looks again, at every redirect too; a name that only the node can resolve passes here.
+
+    Raises:
+        SourceRefused: it does, and no operator allowed that.
+    """
+    refuse_unless_web(url)
+    parts = urlsplit(url)
+    with suppress(SourceUnavailable):
+        addresses_of(parts.hostname or "", parts.port or 0, fleet.platform.spec.imports.allowed_hosts)
 
 
 @contextmanager

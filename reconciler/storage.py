@@ -12,6 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from reconciler.core.errors import StorageError
+from reconciler.core.manifests import ObjectStore
 from reconciler.core.manifests import Storage as Declared
 from reconciler.secret_store import Secrets
 
@@ -28,29 +29,38 @@ class Upload:
     urls: tuple[str, ...]
 
 
+def client_of(declared: ObjectStore, secrets: Secrets) -> Any:
+    """A boto3 client of the service, with the keys that the secret holds.
+
+    Raises:
+        NotFound: there is no such secret.
+    """
+    credentials = secrets.get(declared.credentials)
+    return boto3.client(
+        "s3",
+        endpoint_url=declared.endpoint,
+        region_name=declared.region,
+        aws_access_key_id=credentials.get("access_key"),
+        aws_secret_access_key=credentials.get("secret_key"),
+        # Without s3v4 presigned addresses come out in the old form, which many services refuse.
+        config=Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            connect_timeout=5,
+            read_timeout=60,
+            retries={"max_attempts": 3},
+        ),
+    )
+
+
 class Storage:
     """One bucket, below one prefix. Keys are given without it."""
 
     def __init__(self, declared: Declared, secrets: Secrets) -> None:
-        credentials = secrets.get(declared.credentials)
         self._bucket, self._prefix = declared.bucket, declared.prefix
-        self._client: Any = boto3.client(
-            "s3",
-            endpoint_url=declared.endpoint,
-            region_name=declared.region,
-            aws_access_key_id=credentials.get("access_key"),
-            aws_secret_access_key=credentials.get("secret_key"),
-            # Without s3v4 presigned addresses come out in the old form, which many services refuse.
-            config=Config(
-                signature_version="s3v4",
-                s3={"addressing_style": "path"},
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-                connect_timeout=5,
-                read_timeout=60,
-                retries={"max_attempts": 3},
-            ),
-        )
+        self._client = client_of(declared, secrets)
 
     def begin(self, key: str, parts: int) -> Upload:
         """Begin an upload of at most ``parts`` parts."""

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Depends, Response
 
 from api.auth import Who, require_session
 from api.dependencies import Deps
-from api.logins import magic_login
 from api.requests import CacheRequest, DeployRequest, PromoteRequest, RollbackRequest, no_body
 from api.views import Environment, JobAccepted, MagicLogin, accepted, environment_view
+from reconciler.logins import MagicLogins
 from reconciler.releases import earlier_release
 from reconciler.sources import sources_of
 
@@ -75,4 +75,5 @@ def check_drift(id: UUID, who: Who, response: Response, deps: Deps) -> JobAccept
 @router.post("/magic-login", dependencies=[Depends(no_body)])
 def log_in_by_magic(id: UUID, who: Who, deps: Deps) -> MagicLogin:
     """A one-time administrator login, at once."""
-    return magic_login(id, who, deps)
+    login = MagicLogins(deps.settings, deps.state, deps.connections).create(id, who, deps.now())
+    return MagicLogin(login_url=login.login_url, expires_at=login.expires_at)

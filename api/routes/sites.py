@@ -11,6 +11,7 @@ from api.auth import Who, require_session
 from api.dependencies import Deps
 from api.requests import CreateEnvironmentRequest, CreateSiteRequest, ImportRequest, no_body
 from api.views import SITES, Environment, JobAccepted, Site, accepted, as_json, environment_view, site_view, site_views
+from reconciler.sources import refuse_archive
 
 router = APIRouter(prefix="/api/sites", dependencies=[Depends(require_session)])
 
@@ -45,6 +46,9 @@ def remove_site(
 @router.post("/{id}/import", status_code=202)
 def import_site(id: UUID, body: ImportRequest, who: Who, response: Response, deps: Deps) -> JobAccepted:
     """Declare that the production environment holds what an archive has; a job fetches it."""
+    fleet = deps.state.fleet()
+    fleet.site(id)
+    refuse_archive(body.archive_url, fleet)
     return accepted(response, deps.operations.import_site(id, body.archive_url, who))
 
 

@@ -9,7 +9,19 @@ import structlog
 import typer
 
 from reconciler import __version__
-from reconciler.cli import admin, backups, control, jobs, nodes, plans, promote, releases, removals, sites
+from reconciler.cli import (
+    admin,
+    backups,
+    control,
+    environments,
+    jobs,
+    nodes,
+    plans,
+    promote,
+    releases,
+    removals,
+    sites,
+)
 from reconciler.cli.output import fail
 from reconciler.core.errors import TrueupError
 
@@ -25,7 +37,7 @@ app.add_typer(jobs.app, name="job")
 app.add_typer(admin.app, name="admin")
 app.add_typer(backups.app, name="backup")
 app.add_typer(backups.secrets, name="secret")
-for module in (control, plans, promote, releases, removals):
+for module in (control, plans, environments, releases, promote, removals):
     module.register(app)
 
 

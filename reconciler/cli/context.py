@@ -59,6 +59,20 @@ def tools_of(home: Home) -> Iterator[Tools]:
         tools.close()
 
 
+@contextmanager
+def refusing() -> Iterator[None]:
+    """What an operation's model refuses is told in one line.
+
+    Raises:
+        Invalid: the first field that it refuses, and why.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        raise Invalid(f"{problem['loc'][0]}: {problem['msg']}.") from error
+
+
 def actor() -> Actor:
     """Who sits at the terminal."""
     name = os.environ.get("SUDO_USER") or getpass.getuser()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
-from reconciler.cli.context import actor, opened
+from reconciler.cli.context import actor, opened, refusing
 from reconciler.cli.jobs import finish
 from reconciler.cli.output import Format, Output, show
-from reconciler.core.errors import Invalid, NotFound
+from reconciler.core.errors import NotFound
 from reconciler.home import Home
+from reconciler.sources import refuse_archive
 
 app = typer.Typer(help="WordPress sites.", no_args_is_help=True)
 
@@ -50,11 +50,8 @@ def create(
 ) -> None:
     """Make a site and its production environment."""
     with opened() as home:
-        try:
+        with refusing():
             job_id = home.operations.create_site(name or slug, slug, actor(), node)
-        except ValidationError as error:
-            problem = error.errors(include_url=False)[0]
-            raise Invalid(f"{problem['loc'][0]}: {problem['msg']}.") from error
         finish(home, job_id, wait=wait)
 
 
@@ -66,7 +63,9 @@ def import_site(
 ) -> None:
     """Replace a site's production environment by an export of another one. A backup is taken first."""
     with opened() as home:
-        site = home.state.fleet().sites_by_slug.get(slug)
+        fleet = home.state.fleet()
+        site = fleet.sites_by_slug.get(slug)
         if site is None:
             raise NotFound(f"There is no site {slug}. See `trueup site list`.")
+        refuse_archive(archive_url, fleet)
         finish(home, home.operations.import_site(site.id, archive_url, actor()), wait=wait)

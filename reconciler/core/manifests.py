@@ -130,16 +130,21 @@ class BackupScope(StrEnum):
     FULL = "full"
 
 
-class Storage(Strict):
-    """S3-compatible storage, and what is kept there of every environment that says nothing else."""
+class ObjectStore(Strict):
+    """An S3-compatible service, and whose keys are used there."""
 
     endpoint: HttpUrl = Field(description="Address of the storage service, without the bucket.")
-    bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
     region: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")] = "us-east-1"
+    credentials: Slug = Field(default="backups", description="Name of the secret with access_key and secret_key.")
+
+
+class Storage(ObjectStore):
+    """S3-compatible storage, and what is kept there of every environment that says nothing else."""
+
+    bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
     prefix: Annotated[str, StringConstraints(pattern=r"^(?:[A-Za-z0-9._-]+/)*$")] = Field(
         default="", description="In front of every key; empty, or ending in a slash."
     )
-    credentials: Slug = Field(default="backups", description="Name of the secret with access_key and secret_key.")
     schedule: Cron | None = Field(default=None, description="When environments are backed up (UTC); left out: never.")
     scope: BackupScope = BackupScope.FULL
     retention_days: int = Field(default=30, ge=1, le=3650)
@@ -151,11 +156,16 @@ class Imports(Strict):
     )
 
 
+class CodeSources(Strict):
+    s3: ObjectStore | None = Field(default=None, description="Where s3:// leads; left out: the storage of backups.")
+
+
 class PlatformSpec(Strict):
     preview_domain: Hostname | None = None
     wordpress: WordPressDefaults = WordPressDefaults()
     backups: Storage | None = Field(default=None, description="Left out: nothing can be backed up.")
     imports: Imports = Imports()
+    sources: CodeSources = CodeSources()
 
 
 class Platform(Strict):

@@ -31,6 +31,9 @@ COMMANDS = [
     *(("site", name) for name in ("list", "create", "import")),
     *(("job", name) for name in ("list", "show", "follow")),
     ("admin", "set-password"),
+    *((name,) for name in ("clone", "cache", "purge", "login", "promote", "deploy", "rollback", "remove")),
+    *(("backup", name) for name in ("list", "create", "restore", "rebuild")),
+    *(("secret", name) for name in ("set", "list", "remove")),
 ]
 
 
@@ -227,6 +230,20 @@ def test_refusals_are_one_line(plane: ControlPlane) -> None:
     assert "does not exist" in error(plane, "job", "show", "00000000-0000-4000-8000-000000000000")
     assert "web-9" in error(plane, "node", "provision", "web-9")
     assert "refuses connections" in error(plane, "node", "add", "web-2", "--address", "127.0.0.1", "--port", "1")
+
+
+def test_one_environment_by_its_name(plane: ControlPlane) -> None:
+    assert "No environment is named acme/live" in error(plane, "clone", "acme/live", "staging")
+    assert error(plane, "clone", "acme/production", "Not A Slug").startswith("slug: ")
+    assert "web-9" in error(plane, "clone", "acme/production", "staging", "--node", "web-9")
+    assert "--no-fastcgi" in error(plane, "cache", "acme/production")
+    assert "did not answer" in error(plane, "login", "acme/production")
+
+    assert plane.cli("purge", "acme/production", "--no-wait").exit_code == 0
+    assert plane.cli("cache", "acme/production", "--no-redis", "--no-wait").exit_code == 0
+    assert "redis: false" in plane.git("show", "main:sites/acme/environments/production.yaml")
+    assert plane.cli("clone", "acme/production", "staging", "--name", "A copy", "--no-wait").exit_code == 0
+    assert "name: A copy" in plane.git("show", "main:sites/acme/environments/staging.yaml")
 
 
 def test_set_password_from_standard_input(plane: ControlPlane) -> None:

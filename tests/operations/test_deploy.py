@@ -9,6 +9,7 @@ import pytest
 
 from tests.controlplane import run_git
 from tests.lab.git_server import GitServer, git_daemon
+from tests.lab.s3 import BUCKET, S3
 from tests.load import visitors
 from tests.place import Place
 
@@ -21,10 +22,10 @@ def speaking(word: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def server(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitServer]:
+def server(place: Place, storage: S3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitServer]:
     gateway = place.nodes["web-1"].network.gateway
     with git_daemon(tmp_path_factory.mktemp("git"), gateway) as server:
-        yaml = f"apiVersion: trueup/v1\nkind: Platform\nspec:\n  imports: {{allowed_hosts: ['{gateway}']}}\n"
+        yaml = storage.platform() + f"  imports: {{allowed_hosts: ['{gateway}']}}\n"
         place.plane.clone.push({"platform.yaml": yaml}, "Allow the Git server")
         yield server
 
@@ -106,6 +107,8 @@ def test_references_that_are_refused_before_anything_is_done(
         ("git", "--upload-pack=id", 400, "invalid_request"),
         ("upload", "file:///etc/passwd", 400, "invalid_request"),
         ("upload", "upload:00000000-0000-4000-8000-000000000000", 409, "source_unavailable"),
+        ("upload", f"s3://{BUCKET}/nothing.tar.gz", 409, "source_unavailable"),
+        ("upload", "s3://no/such/bucket", 409, "source_refused"),
     ]:
         body = {"source_type": kind, "source_ref": ref}
         answer = place.plane.http.post(f"/api/environments/{shop['id']}/deploy", json=body)
@@ -133,3 +136,11 @@ def test_an_upload_is_released(place: Place, shop: dict[str, Any]) -> None:
     assert job["status"] == "succeeded", job
     assert "<i>uploaded</i>" in _body(place, shop)
     assert answer.json()["sha256"] in _declared(place)
+
+
+def test_an_object_is_released_by_its_etag(place: Place, shop: dict[str, Any], server: GitServer, storage: S3) -> None:
+    put = storage.client.put_object(Bucket=BUCKET, Key="shop.tar.gz", Body=_archive({PLUGIN: speaking("stored")}))
+    job = _deploy(place, shop, f"s3://{BUCKET}/shop.tar.gz", "upload")
+    assert job["status"] == "succeeded", job
+    assert "<i>stored</i>" in _body(place, shop)
+    assert put["ETag"].strip('"') in _declared(place)

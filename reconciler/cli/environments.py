@@ -1,0 +1,84 @@
+"""``trueup clone``, ``cache``, ``purge``, ``login``: what is done with one environment, by its name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from reconciler.cli.context import actor, environment_named, node_named, opened, refusing
+from reconciler.cli.jobs import finish
+from reconciler.core.errors import Invalid
+from reconciler.core.manifests import EnvironmentType, PromotionPreset
+from reconciler.home import clock
+
+Key = Annotated[str, typer.Argument(help="The environment, as SITE/ENVIRONMENT.")]
+Wait = Annotated[bool, typer.Option(help="Wait until it is done.")]
+
+
+def register(app: typer.Typer) -> None:
+    for command in (clone, cache, purge, login):
+        app.command()(command)
+
+
+def clone(
+    source: Annotated[str, typer.Argument(help="The environment that is copied, as SITE/ENVIRONMENT.")],
+    slug: Annotated[str, typer.Argument(help="The copy's slug.")],
+    name: Annotated[str | None, typer.Option(help="Shown to people; left out: the slug.")] = None,
+    kind: Annotated[EnvironmentType, typer.Option("--type", help="What it is for.")] = EnvironmentType.STAGING,
+    preset: Annotated[PromotionPreset | None, typer.Option(help="What a promotion from it leaves alone.")] = None,
+    node: Annotated[str | None, typer.Option(help="Its node; left out: the source's.")] = None,
+    wait: Wait = True,
+) -> None:
+    """Copy an environment: code, database and uploads, at an address of its own."""
+    with opened() as home:
+        fleet = home.state.fleet()
+        copied = environment_named(fleet, source)
+        with refusing():
+            job_id = home.operations.create_environment(
+                fleet.sites_by_slug[copied.site].id,
+                name or slug,
+                slug,
+                kind,
+                actor(),
+                source_environment_id=copied.id,
+                promotion_preset=preset,
+                node=node_named(fleet, node).slug if node else None,
+            )
+        finish(home, job_id, wait=wait)
+
+
+def cache(
+    environment: Key,
+    fastcgi: Annotated[bool | None, typer.Option("--fastcgi/--no-fastcgi", help="The page cache.")] = None,
+    redis: Annotated[bool | None, typer.Option("--redis/--no-redis", help="The object cache.")] = None,
+    wait: Wait = True,
+) -> None:
+    """Declare the page cache and the object cache on or off."""
+    if fastcgi is None and redis is None:
+        raise Invalid("Say what to change: --fastcgi or --no-fastcgi, --redis or --no-redis.")
+    with opened() as home:
+        target = environment_named(home.state.fleet(), environment)
+        finish(home, home.operations.set_cache(target.id, fastcgi, redis, actor()), wait=wait)
+
+
+def purge(environment: Key, wait: Wait = True) -> None:
+    """Empty both caches of this environment alone."""
+    with opened() as home:
+        target = environment_named(home.state.fleet(), environment)
+        finish(home, home.operations.purge_cache(target.id, actor()), wait=wait)
+
+
+def login(environment: Key) -> None:
+    """Print an address that logs a browser in as the administrator, once, within a minute."""
+    from reconciler.logins import MagicLogins
+    from reconciler.nodes.connection import Connections
+
+    with opened() as home:
+        target = environment_named(home.state.fleet(), environment)
+        connections = Connections()
+        try:
+            made = MagicLogins(home.settings, home.state, connections).create(target.id, actor(), clock())
+        finally:
+            connections.close()
+        typer.echo(made.login_url)
