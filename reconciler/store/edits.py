@@ -166,7 +166,7 @@ class _Edit:
         elif isinstance(value, Mapping | list | tuple):
             self._inline(node, emit.flow_text(value))
         else:
-            self._inline(node, emit.scalar_text(value, getattr(node, "style", "")))
+            self._inline(node, emit.scalar_text(value, _chosen_style(node)))
 
     def _inline(self, node: yaml.Node, text: str) -> None:
         """Puts ``text`` where the value stands, on the line of its key."""
@@ -241,3 +241,10 @@ def _step_of(root: yaml.Node | None) -> int:
         elif isinstance(node, yaml.Sequence):
             waiting += node.items
     return 2
+
+
+def _chosen_style(node: yaml.Node) -> str:
+    """Its quotes, where somebody chose them: a value that needed them says nothing about the next one."""
+    if isinstance(node, yaml.Scalar) and isinstance(node.value, str) and emit.is_plain(node.value):
+        return node.style
+    return ""

@@ -34,6 +34,12 @@ def test_one_flag_changes_one_line() -> None:
     assert changed_lines(ENVIRONMENT, after) == [(b"    fastcgi: true    # really", b"    fastcgi: false    # really")]
 
 
+def test_quotes_that_a_value_needed_go_with_it() -> None:
+    there, gone = b"release:\n  revision: ec51\n", b'release:\n  revision: "4f00"\n'
+    assert edit(there, "a.yaml", {("release", "revision"): "4f00"}) == gone
+    assert edit(gone, "a.yaml", {("release", "revision"): "ec51"}) == there
+
+
 def test_quotes_stay_as_they_were() -> None:
     after = edit(ENVIRONMENT, "a.yaml", {("metadata", "name"): "Ada's", ("spec", "wordpress", "version"): "7.2"})
     assert changed_lines(ENVIRONMENT, after) == [
