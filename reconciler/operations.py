@@ -288,6 +288,10 @@ class Operations:
         """Compare the environment with what it should be, files included; the job's id."""
         return self.declarations.enqueue(JobType.DRIFT_CHECK, target_of(self._state.fleet(), environment_id), actor)
 
+    def check_health(self, environment_id: UUID, actor: Actor) -> UUID:
+        """Ask whether the environment serves; the job's id. Its result says so."""
+        return self.declarations.enqueue(JobType.HEALTH_CHECK, target_of(self._state.fleet(), environment_id), actor)
+
     def apply(self, environment_id: UUID, actor: Actor) -> UUID:
         """Reconcile the environment because somebody said so; also what brings a failed one back. The job's id."""
         fleet = self._state.fleet()

@@ -8,13 +8,13 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from reconciler import backups
-from reconciler.core.actions import BACKED_UP, Action, PurgeCache
+from reconciler.core.actions import BACKED_UP, Action, CheckHealth, PurgeCache
 from reconciler.core.changes import Cause
 from reconciler.core.entries import EnvironmentEntry, NodeEntry
 from reconciler.core.fleet import Fleet
 from reconciler.core.jobs import JobErrorCode
 from reconciler.core.manifests import BackupScope
-from reconciler.core.observed import ObservedNode, Unreachable
+from reconciler.core.observed import ObservedHealth, ObservedNode, Unreachable
 from reconciler.core.plan import Answer, Plan, Step, Verdict
 from reconciler.core.promotion import is_drift
 from reconciler.nodes.runner import RunResult
@@ -90,6 +90,20 @@ def purge_cache(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
     variables = fleet.environment_variables(environment_id)
     failed = failure(_apply(PurgeCache(node.slug, node.id, environment_id, variables), tools, fleet, run))
     return failed or Succeeded()
+
+
+def check_health(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
+    """Ask whether one environment serves. The result is an ``ObservedHealth``; unhealthy is an answer, no failure."""
+    fleet = tools.state.fleet()
+    environment, node = _placed_environment(fleet, environment_id)
+    if environment is None or node is None or environment.stalled:
+        return _nothing_to_go_by(environment, environment_id)
+    variables = fleet.environment_variables(environment_id)
+    result = tools.apply(CheckHealth(node.slug, node.id, environment_id, variables), fleet, run)
+    if failed := failure(result):
+        return failed
+    found = next(one.data["health"] for one in result.results if "health" in one.data)
+    return Succeeded(ObservedHealth.model_validate(found).model_dump(mode="json"))
 
 
 def check_drift(environment_id: UUID, tools: Tools, run: Run) -> Outcome:

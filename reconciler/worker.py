@@ -131,6 +131,8 @@ class Worker:
                 return reconcile.back_up(environment_id, job.intent or {}, self._tools, run)
             case ((JobType.ENVIRONMENT_REMOVE | JobType.SITE_REMOVE), _, _):
                 return removing.remove(job, self._tools, run)
+            case JobType.HEALTH_CHECK, UUID() as environment_id, _:
+                return reconcile.check_health(environment_id, self._tools, run)
             case JobType.CACHE_PURGE, UUID() as environment_id, _:
                 return reconcile.purge_cache(environment_id, self._tools, run)
             case _, UUID() as environment_id, _:

@@ -54,6 +54,12 @@ def set_cache(id: UUID, body: CacheRequest, who: Who, response: Response, deps: 
     return accepted(response, deps.operations.set_cache(id, fastcgi, redis, who))
 
 
+@router.post("/health-check", status_code=202, dependencies=[Depends(no_body)])
+def check_health(id: UUID, who: Who, response: Response, deps: Deps) -> JobAccepted:
+    """A job that asks whether this environment serves."""
+    return accepted(response, deps.operations.check_health(id, who))
+
+
 @router.post("/cache/purge", status_code=202, dependencies=[Depends(no_body)])
 def purge_cache(id: UUID, who: Who, response: Response, deps: Deps) -> JobAccepted:
     """A job that empties both caches of this environment."""

@@ -124,3 +124,8 @@ def _parameters(release, url):
         "REDIRECT_STATUS": "200",
         **secure,
     }
+
+
+def answer(url):
+    """What the home page at ``url`` answers on this node: its status, or in words why there is none."""
+    return _status(url.partition("://")[2])

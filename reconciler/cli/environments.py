@@ -1,4 +1,4 @@
-"""``trueup clone``, ``cache``, ``purge``, ``login``: what is done with one environment, by its name."""
+"""``trueup clone``, ``cache``, ``purge``, ``health``, ``login``: what is done with one environment, by its name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Wait = Annotated[bool, typer.Option(help="Wait until it is done.")]
 
 
 def register(app: typer.Typer) -> None:
-    for command in (clone, cache, purge, login):
+    for command in (clone, cache, purge, health, login):
         app.command()(command)
 
 
@@ -67,6 +67,18 @@ def purge(environment: Key, wait: Wait = True) -> None:
     with opened() as home:
         target = environment_named(home.state.fleet(), environment)
         finish(home, home.operations.purge_cache(target.id, actor()), wait=wait)
+
+
+def health(environment: Key) -> None:
+    """Ask now whether it serves; exit code 1 when it is not healthy."""
+    with opened() as home:
+        target = environment_named(home.state.fleet(), environment)
+        job_id = home.operations.check_health(target.id, actor())
+        finish(home, job_id, wait=True)
+        found = home.records.jobs.get(job_id).result or {}
+        typer.echo(f"{environment} is {found['health']}. {found['reason'] or ''}".strip())
+        if found["health"] != "healthy":
+            raise typer.Exit(1)
 
 
 def login(environment: Key) -> None:

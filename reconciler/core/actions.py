@@ -117,6 +117,14 @@ class CompareContent(_OnEnvironment):
 
 
 @dataclass(frozen=True)
+class CheckHealth(_OnEnvironment):
+    """Ask whether an environment serves. Never part of a plan: nothing is changed."""
+
+    playbook: ClassVar[str] = "health.yml"
+    verb: ClassVar[str] = "check"
+
+
+@dataclass(frozen=True)
 class BackUp(_OnEnvironment):
     """Send database and files to storage. Never part of a plan: it changes nothing."""
 
@@ -146,4 +154,4 @@ BRINGING: dict[str, type[CloneEnvironment | ImportContent | RestoreBackup | Prom
 BACKED_UP = (ImportContent, RestoreBackup, UpdateWordPress)
 """Before these, what the environment has is backed up whole; a promotion asks for a backup at its gate."""
 
-Action = ProvisionNode | Desired | PurgeCache | CompareContent | BackUp | RemoveEnvironment
+Action = ProvisionNode | Desired | PurgeCache | CompareContent | CheckHealth | BackUp | RemoveEnvironment

@@ -68,6 +68,29 @@ class ObservedEnvironment(_Observed):
     """None unless the observation was deep."""
 
 
+class OnPrivateAddress(_Observed):
+    """A release that was asked by PHP's own socket, without nginx: whether it makes the home page."""
+
+    release: str
+    answers: bool
+
+
+class ObservedHealth(_Observed):
+    """What one look at an environment found (``module_utils/trueup_health.py``)."""
+
+    release: str
+    """The release that is served; whatever the node calls it."""
+    health: Literal["unknown", "healthy", "unhealthy"]
+    reason: str | None = None
+    """Why it is not healthy, in words for a person."""
+    checks: dict[str, str | None] = {}
+    """``page``, ``wordpress``, ``database``: None where all is well, else what is wrong."""
+    alone: bool | None = None
+    """Of an unhealthy one: whether its release makes the home page on its private address."""
+    previous: OnPrivateAddress | None = None
+    """Of an unhealthy one: the release before it, if the node still has one."""
+
+
 class ObservedNode(_Observed):
     observed_at: AwareDatetime
     hostname: str

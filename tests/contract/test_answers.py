@@ -19,6 +19,7 @@ from tests.contract.document import Operation, built, resolve, validator
 
 UNREACHED = {(operation.key, 500) for operation in built()} | {
     ("POST /environments/{id}/drift-check", 409),
+    ("POST /environments/{id}/health-check", 409),
     # It takes a node to answer: tests/operations/test_magic_login.py.
     ("POST /environments/{id}/magic-login", 200),
     # It takes a node that has two releases: tests/operations/test_deploy.py.
