@@ -10,7 +10,7 @@ import shlex
 import threading
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -82,21 +82,54 @@ class OutputTooLarge(NodeUnreachable):
 
 
 class _SessionRefused(Exception):
-    """The command was not started: the kept connection is no good."""
+    """The command was not started on this connection: it is dead, or has as many sessions as sshd allows."""
+
+    def __init__(self, connection: _Connection, why: str) -> None:
+        super().__init__(why)
+        self.connection = connection
+
+
+@dataclass(eq=False)
+class _Connection:
+    """A connection and how many commands run on it. Once retired it ends with the last of them."""
+
+    ssh: asyncssh.SSHClientConnection
+    commands: int = 0
+    retired: bool = False
+
+    def ended(self) -> None:
+        """One of its commands has."""
+        self.commands -= 1
+        self._end_if_idle()
+
+    def retire(self) -> None:
+        self.retired = True
+        self._end_if_idle()
+
+    def _end_if_idle(self) -> None:
+        if self.retired and not self.commands:
+            self.ssh.abort()
 
 
 @dataclass
 class _Link:
     """What is kept of one node."""
 
-    connection: asyncssh.SSHClientConnection | None = None
+    connection: _Connection | None = None
     connecting: asyncio.Lock = field(default_factory=asyncio.Lock)
     sessions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SESSIONS))
 
-    def drop(self) -> None:
-        if self.connection is not None:
-            self.connection.abort()
+    def retire(self, connection: _Connection) -> None:
+        """Start nothing more on it. Commands of others that run on it are not disturbed: they see for themselves."""
+        connection.retire()
+        if self.connection is connection:
             self.connection = None
+
+
+@dataclass(frozen=True)
+class _Started:
+    process: asyncssh.SSHClientProcess[bytes]
+    connection: _Connection
 
 
 class Connections:
@@ -141,11 +174,14 @@ class Connections:
         command = _command(target, argv, timeout_s)
         async with link.sessions:
             try:
-                process = await self._start(target, link, command)
-            except _SessionRefused:
-                link.drop()
-                process = await self._start_afresh(target, link, command)
-            return await _finish(target, link, process, stdin, timeout_s, max_output_bytes)
+                started = await self._start(target, link, command)
+            except _SessionRefused as refused:
+                link.retire(refused.connection)
+                started = await self._start_afresh(target, link, command)
+            try:
+                return await _finish(target, link, started, stdin, timeout_s, max_output_bytes)
+            finally:
+                started.connection.ended()
 
     def pipe(
         self, source: Target, command: Sequence[str], target: Target, into: Sequence[str], *, timeout_s: float
@@ -162,17 +198,22 @@ class Connections:
         self, source: Target, command: Sequence[str], target: Target, into: Sequence[str], timeout_s: float
     ) -> None:
         links = [self._links.setdefault(one, _Link()) for one in (source, target)]
-        async with links[0].sessions, links[1].sessions:
-            reader = await self._start_afresh(source, links[0], _command(source, command, timeout_s))
-            writer = await self._start_afresh(target, links[1], _command(target, into, timeout_s))
+        async with AsyncExitStack() as stack:
+            halves = []
+            for node, link, argv in ((source, links[0], command), (target, links[1], into)):
+                await stack.enter_async_context(link.sessions)
+                started = await self._start_afresh(node, link, _command(node, argv, timeout_s))
+                stack.callback(started.connection.ended)
+                halves.append(started)
+            reader, writer = (started.process for started in halves)
             try:
                 async with asyncio.timeout(timeout_s + 2):
                     reader.stdin.write_eof()
                     await _pour(reader, writer)
                     await asyncio.gather(reader.wait_closed(), writer.wait_closed())
             except (asyncssh.Error, OSError) as error:
-                for link in links:
-                    link.drop()
+                for link, started in zip(links, halves, strict=True):
+                    link.retire(started.connection)
                 raise NodeUnreachable(f"The stream from {source} to {target} broke off: {error}") from error
         for node, process in ((source, reader), (target, writer)):
             if process.returncode != 0:
@@ -210,7 +251,7 @@ class Connections:
         self._loop.close()
 
     async def _close(self) -> None:
-        open_ones = [link.connection for link in self._links.values() if link.connection]
+        open_ones = [link.connection.ssh for link in self._links.values() if link.connection]
         self._links.clear()
         for connection in open_ones:
             connection.close()
@@ -224,25 +265,30 @@ class Connections:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
 
-    async def _start_afresh(self, target: Target, link: _Link, command: str) -> asyncssh.SSHClientProcess[bytes]:
+    async def _start_afresh(self, target: Target, link: _Link, command: str) -> _Started:
         try:
             return await self._start(target, link, command)
         except _SessionRefused as refused:
-            link.drop()
+            link.retire(refused.connection)
             raise NodeUnreachable(
                 f"{target} accepts a login but starts no command: {refused}. Look at it."
             ) from refused
 
-    async def _start(self, target: Target, link: _Link, command: str) -> asyncssh.SSHClientProcess[bytes]:
+    async def _start(self, target: Target, link: _Link, command: str) -> _Started:
         async with link.connecting:
-            if link.connection is None or link.connection.is_closed():
-                link.connection = await _connect(target)
+            if link.connection is None or link.connection.ssh.is_closed():
+                link.connection = _Connection(await _connect(target))
             connection = link.connection
+        connection.commands += 1
         try:
             async with asyncio.timeout(OPEN_SESSION_S):
-                return await connection.create_process(command, encoding=None)
+                return _Started(await connection.ssh.create_process(command, encoding=None), connection)
         except (asyncssh.Error, OSError) as error:  # TimeoutError is an OSError
-            raise _SessionRefused(str(error) or "no answer") from error
+            connection.ended()
+            raise _SessionRefused(connection, str(error) or "no answer") from error
+        except asyncio.CancelledError:
+            connection.ended()
+            raise
 
 
 async def _connect(target: Target) -> asyncssh.SSHClientConnection:
@@ -295,11 +341,12 @@ def _command(target: Target, argv: Sequence[str], timeout_s: float) -> str:
 async def _finish(
     target: Target,
     link: _Link,
-    process: asyncssh.SSHClientProcess[bytes],
+    started: _Started,
     stdin: bytes,
     timeout_s: float,
     limit: int,
 ) -> Completed:
+    process = started.process
     try:
         async with asyncio.timeout(timeout_s + 2):
             with suppress(BrokenPipeError):
@@ -308,28 +355,28 @@ async def _finish(
             stdout, stderr = await asyncio.gather(_read(process.stdout, limit), _read(process.stderr, limit))
             await process.wait_closed()
     except TimeoutError as error:
-        link.drop()
+        link.retire(started.connection)
         raise CommandTimeout(f"{target} did not end a command within {timeout_s:g} s. Look at its load.") from error
     except _TooLarge as error:
         process.close()
         raise OutputTooLarge(f"{target} answered with more than {limit >> 10} KiB. Look at what runs there.") from error
     except (asyncssh.Error, OSError) as error:
-        link.drop()
+        link.retire(started.connection)
         raise NodeUnreachable(f"{target} was lost in the middle of a command. Check its network.") from error
-    return _completed(target, link, process, stdout, stderr, timeout_s)
+    return _completed(target, link, started, stdout, stderr, timeout_s)
 
 
 def _completed(
     target: Target,
     link: _Link,
-    process: asyncssh.SSHClientProcess[bytes],
+    started: _Started,
     stdout: bytes,
     stderr: bytes,
     timeout_s: float,
 ) -> Completed:
-    status = process.returncode
+    status = started.process.returncode
     if status is None:
-        link.drop()
+        link.retire(started.connection)
         raise NodeUnreachable(f"{target} was lost in the middle of a command. Check its network.")
     if status in (124, 137, -9):  # what timeout(1) says when it had to end the command
         raise CommandTimeout(f"{target} did not end a command within {timeout_s:g} s. Look at its load.")

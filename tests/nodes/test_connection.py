@@ -64,6 +64,15 @@ def test_forty_commands_at_once_from_many_threads(connections: Connections, targ
     assert [int(answer) for answer in answers] == list(range(40))
 
 
+def test_a_session_that_sshd_refuses_disturbs_no_other(connections: Connections, make_node: MakeNode, lab: Lab) -> None:
+    node = make_node("nn-few")
+    node.ssh("echo 'MaxSessions 4' > /etc/ssh/sshd_config.d/few.conf && systemctl reload ssh")
+    target = target_of(node, lab)
+    with ThreadPoolExecutor(8) as pool:
+        answers = pool.map(lambda n: connections.run(target, ["sh", "-c", f"sleep 1; echo {n}"]).stdout, range(8))
+    assert [int(answer) for answer in answers] == list(range(8))
+
+
 def test_a_slow_command_is_ended_on_the_node_too(connections: Connections, target: Target) -> None:
     began = time.monotonic()
     with pytest.raises(CommandTimeout, match=r"did not end a command within 1 s"):
