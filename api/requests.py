@@ -16,6 +16,7 @@ from reconciler.core.manifests import (
     EnvironmentType,
     PromotionPreset,
     Slug,
+    UpdateScope,
 )
 
 EMAIL = r"^[^@ \t\r\n]+@[^@ \t\r\n]+$"
@@ -73,6 +74,10 @@ class DeployRequest(_Lenient):
 
 class RollbackRequest(_Lenient):
     release_id: UUID | None = None
+
+
+class UpdateRequest(_Lenient):
+    scope: UpdateScope
 
 
 class BackupRequest(_Lenient):

@@ -7,7 +7,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import stat
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import PurePosixPath
@@ -32,13 +34,36 @@ def tree_of(stream: io.BufferedIOBase, name: str, root: str) -> Tree:
                 if path is None or member.isdir():
                     continue
                 size += member.size
-                _check_member(member, path, tree, size, name)
+                _check(member.isreg(), member.name, path, tree, size, name)
                 content = archive.extractfile(member)
                 tree[path] = content.read() if content else b""
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise ArtifactError(f"{name} is no whole archive: {error}.") from error
     if not tree:
         raise ArtifactError(f"{name} has nothing under {root}/.")
+    return tree
+
+
+def tree_of_zip(stream: io.BufferedIOBase, name: str, root: str) -> Tree:
+    """The regular files under directory ``root`` of a zip archive; else as ``tree_of``."""
+    tree: Tree = {}
+    size = 0
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            for member in archive.infolist():
+                path = _relative(member.filename.rstrip("/"), root, name)
+                if path is None or member.is_dir():
+                    continue
+                kind = stat.S_IFMT(member.external_attr >> 16)
+                _check(kind in {0, stat.S_IFREG}, member.filename, path, tree, size + member.file_size, name)
+                with archive.open(member) as file:
+                    # What a zip says of its sizes is the sender's word.
+                    tree[path] = file.read(MAX_TREE_BYTES - size + 1)
+                size += len(tree[path])
+    except (zipfile.BadZipFile, EOFError, OSError, zlib.error, NotImplementedError, RuntimeError) as error:
+        raise ArtifactError(f"{name} is no whole archive: {error}.") from error
+    if size > MAX_TREE_BYTES or not tree:
+        raise ArtifactError(f"{name} has nothing under {root}/, or more than {MAX_TREE_BYTES >> 20} MiB.")
     return tree
 
 
@@ -92,10 +117,10 @@ def _relative(member: str, root: str, archive: str) -> str | None:
     return str(path.relative_to(root)) if path.is_relative_to(root) else None
 
 
-def _check_member(member: tarfile.TarInfo, path: str, tree: Tree, size: int, archive: str) -> None:
-    if not member.isreg():
-        raise ArtifactError(f"{archive} has {member.name!r}, neither file nor directory. Do not use it.")
+def _check(regular: bool, member: str, path: str, tree: Tree, size: int, archive: str) -> None:
+    if not regular:
+        raise ArtifactError(f"{archive} has {member!r}, neither file nor directory. Do not use it.")
     if path in tree:
-        raise ArtifactError(f"{archive} has {member.name!r} twice. Do not use it.")
+        raise ArtifactError(f"{archive} has {member!r} twice. Do not use it.")
     if size > MAX_TREE_BYTES or len(tree) >= MAX_TREE_FILES:
         raise ArtifactError(f"{archive} is larger than {MAX_TREE_BYTES >> 20} MiB or {MAX_TREE_FILES} files.")

@@ -67,6 +67,10 @@ class Pins(_Pin):
     wp_cli: WpCliPin
 
 
+LEARNED = "learned.json"
+"""In a cache: pins of versions that a mirror gave and that no pin of ours knows."""
+
+
 @dataclass(frozen=True)
 class Archive:
     """A verified file in the cache."""
@@ -86,6 +90,16 @@ def read_pins(path: Path | None = None) -> Pins:
         return Pins.model_validate(document)
     except (OSError, YAMLError, ValidationError, UnicodeDecodeError) as error:
         raise ArtifactError(f"The pins in {named} cannot be read: {error}. Correct the file.") from error
+
+
+def pins_of(cache: Path) -> Pins:
+    """Ours, and those of core versions that this cache learned from a mirror; ours win. See ``learned``."""
+    pins = read_pins()
+    learned = cache / LEARNED
+    if not learned.exists():
+        return pins
+    found = read_pins(learned)
+    return pins.model_copy(update={"wordpress": {**found.wordpress, **pins.wordpress}})
 
 
 def known_versions(pins: Pins | None = None) -> tuple[str, ...]:
@@ -111,7 +125,8 @@ def fetch_wordpress(
 
     Raises ArtifactError when no source gives what the pin says. Callers in other processes wait for the first.
     """
-    pin = (pins or read_pins()).wordpress.get(version)
+    pins = pins or pins_of(cache)
+    pin = pins.wordpress.get(version)
     if pin is None:
         raise ArtifactError(
             f"WordPress {version} has no pin, so what it must contain is unknown. "
@@ -119,7 +134,7 @@ def fetch_wordpress(
         )
 
     def fetch(source: Source) -> bytes:
-        stream, name = _download(source, report)
+        stream, name = download(source, report)
         tree = tree_of(stream, name, source.path or "")
         _expect(digest_of_tree(tree), pin.content_digest, f"WordPress {version}")
         report(f"Packing WordPress {version}")
@@ -130,8 +145,20 @@ def fetch_wordpress(
         _expect(digest_of_tree(tree), pin.content_digest, f"WordPress {version}")
 
     report = progress or _say_nothing
-    what = _Wanted(f"WordPress {version}", f"wordpress-{version}.tar.gz", version, pin.content_digest)
-    return _obtain(what, cache, pin.sources, sources, fetch, check, report)
+    return _obtain(_wanted(version, pin.content_digest), cache, pin.sources, sources, fetch, check, report)
+
+
+def keep_wordpress(version: str, archive: bytes, content_digest: str, cache: Path) -> Archive:
+    """Put a checked archive of a WordPress version into the cache, for ``fetch_wordpress`` to find."""
+    wanted = _wanted(version, content_digest)
+    with locked(cache, wanted.filename):
+        kept = _keep(cache.absolute() / wanted.filename, wanted, archive)
+    _to_shared_cache(wanted, cache, archive)
+    return kept
+
+
+def _wanted(version: str, content_digest: str) -> _Wanted:
+    return _Wanted(f"WordPress {version}", f"wordpress-{version}.tar.gz", version, content_digest)
 
 
 def fetch_wp_cli(
@@ -146,7 +173,7 @@ def fetch_wp_cli(
     report = progress or _say_nothing
 
     def fetch(source: Source) -> bytes:
-        stream, name = _download(source, report)
+        stream, name = download(source, report)
         phar = member_of(stream, name, source.path) if source.path else stream.read()
         check(phar)
         return phar
@@ -160,7 +187,7 @@ def fetch_wp_cli(
 
 def host_variables(cache: Path, pins: Pins | None = None) -> dict[str, Any]:
     """``trueup_artifacts``: the archives that ``cache`` has, and nothing that it hasn't. Downloads nothing."""
-    pins = pins or read_pins()
+    pins = pins or pins_of(cache)
     variables: dict[str, Any] = {"wordpress": {}}
     for version, pin in sorted(pins.wordpress.items()):
         archive = _noted(cache / f"wordpress-{version}.tar.gz", version, pin.content_digest)
@@ -193,7 +220,7 @@ def _obtain(
     report: Progress,
 ) -> Archive:
     path = cache.absolute() / wanted.filename
-    with _locked(cache, wanted.filename):
+    with locked(cache, wanted.filename):
         kept = _noted(path, wanted.version, wanted.content_digest)
         if kept and _sha256_of(path) == kept.sha256:
             return kept
@@ -244,8 +271,8 @@ def _keep(path: Path, wanted: _Wanted, data: bytes) -> Archive:
     note = {"content_digest": wanted.content_digest, "sha256": sha256, "size": len(data)}
     try:
         _note_of(path).unlink(missing_ok=True)
-        _write(path, data)
-        _write(_note_of(path), json.dumps(note, sort_keys=True).encode() + b"\n")
+        write_whole(path, data)
+        write_whole(_note_of(path), json.dumps(note, sort_keys=True).encode() + b"\n")
     except OSError as error:
         raise ArtifactError(f"{wanted.name} could not be kept in {path.parent}: {error}. Make room there.") from error
     return Archive(path, wanted.version, sha256, wanted.content_digest)
@@ -255,7 +282,7 @@ def _note_of(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
     """All of it at ``path``, durable, or nothing."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -275,7 +302,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def _locked(cache: Path, filename: str) -> Iterator[None]:
+def locked(cache: Path, filename: str) -> Iterator[None]:
     try:
         cache.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = (cache / f".{filename}.lock").open("w")
@@ -311,11 +338,12 @@ def _from_shared_cache(wanted: _Wanted, cache: Path, check: Callable[[bytes], No
 def _to_shared_cache(wanted: _Wanted, cache: Path, data: bytes) -> None:
     shared = _shared_cache(cache)
     if shared is not None:
-        with _locked(shared, wanted.filename):
+        with locked(shared, wanted.filename):
             _keep(shared.absolute() / wanted.filename, wanted, data)
 
 
-def _download(source: Source, report: Progress) -> tuple[io.BufferedIOBase, str]:
+def download(source: Source, report: Progress) -> tuple[io.BufferedIOBase, str]:
+    """What a source gives, unchecked, and a name for it."""
     if source.package:
         return _npm_pack(source.package)
     return _get(source.url or "", report)

@@ -6,9 +6,9 @@ import http.client
 import socket
 import ssl
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 from reconciler.core.errors import SourceRefused, SourceUnavailable
 from reconciler.hosts import addresses_of
@@ -18,8 +18,17 @@ SILENCE_S = 30.0
 BLOCK = 1 << 18
 
 
-def download(url: str, target: Path, *, allowed: Collection[str], most_bytes: int, timeout_s: float) -> None:
-    """Write what ``url`` answers to ``target``.
+def download(
+    url: str,
+    target: Path,
+    *,
+    allowed: Collection[str],
+    most_bytes: int,
+    timeout_s: float,
+    form: Mapping[str, str] | None = None,
+    agent: str = "Trueup",
+) -> None:
+    """Write what ``url`` answers to ``target``; a ``form`` is posted.
 
     Raises:
         SourceRefused: the address, or one that it redirects to, may not be asked, or the answer is too large.
@@ -29,7 +38,12 @@ def download(url: str, target: Path, *, allowed: Collection[str], most_bytes: in
     for _ in range(REDIRECTS + 1):
         connection, path = _connect(url, allowed)
         try:
-            connection.request("GET", path, headers={"User-Agent": "Trueup", "Accept-Encoding": "identity"})
+            headers = {"User-Agent": agent, "Accept-Encoding": "identity"}
+            if form is None:
+                connection.request("GET", path, headers=headers)
+            else:
+                headers["Content-Type"] = "application/x-www-form-urlencoded"
+                connection.request("POST", path, urlencode(form), headers)
             answer = connection.getresponse()
             if answer.status in {301, 302, 303, 307, 308}:
                 url = urljoin(url, answer.getheader("Location", ""))

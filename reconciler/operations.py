@@ -171,7 +171,9 @@ class Operations:
 
     def update(self, environment_id: UUID, scope: UpdateScope, actor: Actor) -> UUID:
         """Declare that core, plugins or themes are updated; the job's id."""
-        self._needs_storage(self._state.fleet(), "An update")
+        fleet = self._state.fleet()
+        fleet.environment(environment_id)
+        self._needs_storage(fleet, "An update")
         intent = Update(environment_id=environment_id, release_id=self._new_id(), scope=scope)
         return self._change(intent, environment_id, JobType.UPDATES, actor)
 

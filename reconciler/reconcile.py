@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from reconciler import backups
-from reconciler.core.actions import BACKED_UP, Action, CheckHealth, PurgeCache
+from reconciler.core.actions import BACKED_UP, Action, CheckHealth, PurgeCache, UpdateWordPress
 from reconciler.core.changes import Cause
 from reconciler.core.entries import EnvironmentEntry, NodeEntry
 from reconciler.core.fleet import Fleet
@@ -22,7 +22,9 @@ from reconciler.preparing import prepare
 from reconciler.promotions import compare_content
 from reconciler.records.drift import DriftCheck
 from reconciler.records.outcomes import Failed, Outcome, Stopped, Succeeded
+from reconciler.results import failure
 from reconciler.tools import Run, Tools
+from reconciler.updating import Updated, is_unrecorded, record, update
 
 ROUNDS = 2
 """A host that was never provisioned needs two: the baseline first, then what stands on it."""
@@ -37,6 +39,9 @@ def reconcile_environment(environment_id: UUID, tools: Tools, run: Run) -> Outco
         if environment is None or node is None or environment.stalled:
             return _nothing_to_go_by(environment, environment_id)
         answer = tools.observe([node])[node.slug]
+        if isinstance(answer, ObservedNode) and is_unrecorded(environment, answer, tools, run):
+            record(environment_id, tools, fleet)
+            fleet = tools.state.fleet()
         plan = tools.decide(fleet, {node.slug: answer}, _deliberate(run, environment_id, node.id))
         steps = _own_steps(plan, environment_id, node.id, answer)
         if refused := _refusal(node, answer, steps):
@@ -44,6 +49,9 @@ def reconcile_environment(environment_id: UUID, tools: Tools, run: Run) -> Outco
         todo = [step for step in steps if step.verdict is Verdict.APPLY]
         if not todo:
             return _summary(done, plan.for_environment(environment_id))
+        if isinstance(todo[0].action, UpdateWordPress) and isinstance(answer, ObservedNode):
+            updated = update(todo[0].action, answer, tools, fleet, run)
+            return _updated(updated, todo[0], environment_id, tools) if isinstance(updated, Updated) else updated
         if isinstance(todo[0].action, BACKED_UP) and _is_there(answer, environment_id):
             backups.take(environment_id, uuid5(run.job_id, str(run.fence)), BackupScope.FULL, tools, fleet, run)
         if failed := failure(_apply(todo[0].action, tools, fleet, run)):
@@ -180,17 +188,6 @@ def _refusal(node: NodeEntry, answer: Answer, steps: list[Step]) -> Failed | Non
     return None
 
 
-def failure(result: RunResult) -> Failed | Stopped | None:
-    if result.ok:
-        return None
-    if result.status == "cancelled":
-        return Stopped()
-    if result.status == "timed_out":
-        return Failed(JobErrorCode.JOB_TIMEOUT, result.message)
-    code = result.error_code or JobErrorCode.ANSIBLE_UNKNOWN_EXIT
-    return Failed(code, f"{result.message}\n\n{result.output}".strip())
-
-
 def _confirmed(environment_id: UUID, fleet: Fleet, tools: Tools, done: list[Step]) -> Outcome:
     """Look again: what the node answers now decides, not what Ansible said.
 
@@ -200,6 +197,14 @@ def _confirmed(environment_id: UUID, fleet: Fleet, tools: Tools, done: list[Step
     answers = tools.observe([node] if node else [])
     after = tools.decide(fleet, answers, frozenset({environment_id})).for_environment(environment_id)
     return _unconverged(after) or _summary(done, after)
+
+
+def _updated(updated: Updated, step: Step, environment_id: UUID, tools: Tools) -> Succeeded:
+    """What is left is the loop's: the update itself stands, on the node and in the store."""
+    _, node = _placed_environment(fleet := tools.state.fleet(), environment_id)
+    left = tools.decide(fleet, tools.observe([node] if node else [])).for_environment(environment_id)
+    told = _summary([] if updated.nothing else [step], left)
+    return Succeeded({**(told.result or {}), "updated": updated.told()})
 
 
 def _unconverged(step: Step | None) -> Failed | None:

@@ -21,9 +21,9 @@ from reconciler.core.jobs import JobErrorCode
 from reconciler.core.manifests import BackupScope
 from reconciler.core.observed import ObservedEnvironment, Unreachable
 from reconciler.core.status import EnvironmentStatus
-from reconciler.reconcile import failure
 from reconciler.records.jobs import Job
 from reconciler.records.outcomes import Outcome, Succeeded
+from reconciler.results import failure
 from reconciler.state import State
 from reconciler.store.repository import Author, Snapshot
 from reconciler.tools import Inputs, Run, Tools

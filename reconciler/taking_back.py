@@ -34,18 +34,28 @@ def take_back(job: Job, state: State) -> str | None:
     """
     if job.status not in _ENDED_BADLY or job.job_type not in TAKEN_BACK or not job.revision or not job.environment_id:
         return None
-    id_ = job.environment_id
+    why = f"Job {job.id} ({job.job_type}) {job.status}: {job.error_code or 'cancelled'}."
+    return _put_back(job, job.environment_id, state, why)
+
+
+def withdraw(job: Job, state: State, subject: str) -> str | None:
+    """Put back what ``job`` had declared although it goes well: it turned out that nothing has to change."""
+    if not job.revision or not job.environment_id:
+        return None
+    return _put_back(job, job.environment_id, state, f"Job {job.id} ({job.job_type}).", subject)
+
+
+def _put_back(job: Job, id_: UUID, state: State, why: str, subject: str | None = None) -> str | None:
     if not _still_declared(job, id_, state):
         return None
-    before, declared = _entry(f"{job.revision}^", id_, state), _entry(job.revision, id_, state)
+    before, declared = _entry(f"{job.revision}^", id_, state), _entry(str(job.revision), id_, state)
     if before is None or declared is None:
         return None
-    why = f"Job {job.id} ({job.job_type}) {job.status}: {job.error_code or 'cancelled'}."
     made: list[Edit] = []
 
     def edit(snapshot: Snapshot) -> Edit:
         now = state.fleet_of(snapshot.revision, snapshot.documents).environment(id_)
-        found = edit_of(before, declared, now, why)
+        found = edit_of(before, declared, now, why, subject=subject)
         if found is None:
             raise Conflict("Nothing is left to take back.")
         made.append(found)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Response
 
 from api.auth import Who, require_session
 from api.dependencies import Deps
-from api.requests import CacheRequest, DeployRequest, PromoteRequest, RollbackRequest, no_body
+from api.requests import CacheRequest, DeployRequest, PromoteRequest, RollbackRequest, UpdateRequest, no_body
 from api.views import Environment, JobAccepted, MagicLogin, accepted, environment_view
 from reconciler.logins import MagicLogins
 from reconciler.releases import earlier_release
@@ -39,6 +39,12 @@ def roll_back(id: UUID, body: RollbackRequest, who: Who, response: Response, dep
     """Declare an earlier release that the node still has; a job switches to it."""
     release, version = earlier_release(deps.state, id, body.release_id)
     return accepted(response, deps.operations.rollback(id, release, version, who))
+
+
+@router.post("/updates", status_code=202)
+def update(id: UUID, body: UpdateRequest, who: Who, response: Response, deps: Deps) -> JobAccepted:
+    """Declare an update of core, plugins or themes; a job rehearses it, backs up, and makes it."""
+    return accepted(response, deps.operations.update(id, body.scope, who))
 
 
 @router.delete("", status_code=202, dependencies=[Depends(no_body)])

@@ -70,6 +70,8 @@ from ansible.module_utils.trueup_environment_layout import Layout
 from ansible.module_utils.trueup_environment_ledger import Ledger, added
 from ansible.module_utils.trueup_environment_run import Failure, Run, read
 from ansible.module_utils.trueup_fence import Fence, Refused
+from ansible.module_utils.trueup_rehearsal import leave_nothing
+from ansible.module_utils.trueup_snapshot import FRESH_S, Snapshot
 
 IPV6 = "/proc/net/if_inet6"
 PLAYBOOKS = {
@@ -99,6 +101,7 @@ class Environment:
         """All the steps; what is served is put back when they don't end in a healthy site."""
         self.undo = []
         self.switched = False
+        self.snapshot = None
         try:
             self.steps()
         except (Failure, OSError, ValueError) as error:
@@ -120,11 +123,15 @@ class Environment:
         except Failure as error:
             return f"Code and content were put back as they were, but: {error}"
         self.run.end()
-        return "Code and content were put back as they were, and the site is healthy."
+        kept = (
+            f" What was written meanwhile is in database {self.snapshot.failed} on the node." if self.snapshot else ""
+        )
+        return f"Code and content were put back as they were, and the site is healthy.{kept}"
 
     def steps(self):
         self.user = account.ensure_user(self.run, self.layout)
         account.ensure_directories(self.run, self.layout, self.user)
+        leave_nothing(self.run, self.layout)
         self.code()
         configuration = wordpress.Configuration(self.layout, self.texts[names.WP_CONFIG])
         database = Database(self.run, self.layout)
@@ -136,6 +143,7 @@ class Environment:
         if installation:
             installation.finish()
         swap = self.content()
+        self.keep_database()
         switched = self.switch()
         if (swap or switched) and not self.run.check_mode:
             self.upgrade(database, configuration.password)
@@ -170,6 +178,30 @@ class Environment:
         core.ensure_ownership(self.run, self.layout, self.user, locked=self.variables["files"] == "locked")
         place.file(self.run, self.layout.mu_plugin, self.texts[names.MU_PLUGIN])
         self.drop_in()
+
+    def keep_database(self):
+        """An update's code changes the tables in use: they are kept as they are until it is seen to be healthy."""
+        release, snapshot = self.layout.release_id, Snapshot(self.run, self.layout)
+        updating = self.variables["release"].get("origin") == "update" and release not in self.ledger.releases
+        if updating and self.run.change(f"database {snapshot.database}", "", f"as before release {release}"):
+            snapshot.take(release)
+            self.undo.append(snapshot.back)
+            self.snapshot = snapshot
+        elif not updating and not self.run.check_mode:
+            self.undo_abandoned_update(snapshot)
+
+    def undo_abandoned_update(self, snapshot):
+        """An update was killed while it changed the tables, and the store took it back."""
+        taken = snapshot.taken_for()
+        if taken is None:
+            return
+        self.snapshot = snapshot
+        release, age = taken
+        # Later than that visitors have written more than the update did, and the older code runs on the newer tables.
+        unfinished = release not in self.ledger.releases and age < FRESH_S
+        if unfinished and self.run.change(f"database {self.layout.database}", f"of release {release}", "as before it"):
+            snapshot.back()
+            self.forget_objects()
 
     def switch(self):
         """Make the release the current one, so that it can be taken back."""
@@ -295,6 +327,8 @@ class Environment:
         )
         if swap:
             swap.forget()
+        if self.snapshot:
+            self.snapshot.forget()
         self.run.end()
 
 

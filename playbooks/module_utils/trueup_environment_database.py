@@ -24,7 +24,7 @@ class Database:
             f"SELECT 'database', COUNT(*) FROM information_schema.schemata WHERE schema_name = '{name}';"
             f"SELECT 'draft', COUNT(*) FROM information_schema.schemata WHERE schema_name = '{self.draft}';"
             f"SELECT 'user', COUNT(*) FROM mysql.global_priv WHERE User = '{name}' AND Host = 'localhost';"
-            f"SELECT 'grant', COUNT(*) FROM mysql.db WHERE User = '{name}' AND Db = {literal(_pattern(name))}"
+            f"SELECT 'grant', COUNT(*) FROM mysql.db WHERE User = '{name}' AND Db = {literal(pattern(name))}"
             " AND CONCAT(Select_priv, Insert_priv, Create_priv, Drop_priv) = 'YYYY';"
             f"SELECT 'tables', COUNT(*) FROM information_schema.tables WHERE table_schema = '{name}';"
         )
@@ -44,7 +44,7 @@ class Database:
             self.root(
                 f"CREATE DATABASE IF NOT EXISTS {self.name} CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;"
                 f"CREATE USER IF NOT EXISTS {self.name}@localhost IDENTIFIED BY '{password}';"
-                f"GRANT ALL PRIVILEGES ON `{_pattern(self.name)}`.* TO {self.name}@localhost;"
+                f"GRANT ALL PRIVILEGES ON `{pattern(self.name)}`.* TO {self.name}@localhost;"
             )
 
     def login(self, password):
@@ -72,7 +72,7 @@ class Database:
         self.root(
             f"DROP DATABASE IF EXISTS {self.draft};"
             f"CREATE DATABASE {self.draft} CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;"
-            f"GRANT ALL PRIVILEGES ON `{_pattern(self.draft)}`.* TO {self.name}@localhost;"
+            f"GRANT ALL PRIVILEGES ON `{pattern(self.draft)}`.* TO {self.name}@localhost;"
         )
 
     def adopt_draft(self):
@@ -86,12 +86,12 @@ class Database:
         # REVOKE fails where the right is gone already, and this must not.
         self.root(
             f"DROP DATABASE IF EXISTS {self.draft};"
-            f"GRANT ALL PRIVILEGES ON `{_pattern(self.draft)}`.* TO {self.name}@localhost;"
-            f"REVOKE ALL PRIVILEGES ON `{_pattern(self.draft)}`.* FROM {self.name}@localhost;"
+            f"GRANT ALL PRIVILEGES ON `{pattern(self.draft)}`.* TO {self.name}@localhost;"
+            f"REVOKE ALL PRIVILEGES ON `{pattern(self.draft)}`.* FROM {self.name}@localhost;"
         )
 
 
-def _pattern(name):
+def pattern(name):
     """In a grant an underscore stands for any character."""
     return name.replace("_", "\\_")
 

@@ -75,21 +75,34 @@ def private(layout, release, url, former_url=None):
     ``former_url`` is WordPress telling its address: it is written down anew after the switch.
     """
     try:
-        answer = fastcgi.request(layout.socket, _parameters(release, url), TIMEOUT)
+        answer = ask(layout.socket, release, url, "/", "/index.php", TIMEOUT)
     except (OSError, ValueError) as error:
         raise _unhealthy(layout, f"gives no answer ({error})") from error
+    moved = answer.status in (301, 302) and answer.headers.get("location", "")
+    if former_url and moved and moved.startswith(former_url) and not FATAL.search(answer.errors):
+        return
+    if why := flaw(answer):
+        raise _unhealthy(layout, why)
+
+
+def ask(socket, tree, url, uri, script, timeout_s):
+    """What PHP behind ``socket`` answers to a GET of ``uri``, which ``script`` of the tree handles; or an OSError."""
+    return fastcgi.request(socket, _parameters(tree, url, uri, script), timeout_s)
+
+
+def flaw(answer):
+    """In words, what is wrong with the answer to a page; None where it is whole and without a fatal error."""
     fatal = FATAL.search(answer.errors)
     if fatal:
-        raise _unhealthy(layout, f"ends in a fatal error: {fatal.group(1)}")
-    if former_url and answer.status in (301, 302) and answer.headers.get("location", "").startswith(former_url):
-        return
+        return f"ends in a fatal error: {fatal.group(1)}"
     if answer.status != 200:
-        raise _unhealthy(layout, f"answers {answer.status}")
+        return f"answers {answer.status}"
     if not answer.body.strip():
-        raise _unhealthy(layout, "answers with a white page")
+        return "answers with a white page"
     is_html = answer.headers.get("content-type", "").startswith("text/html")
     if is_html and b"</html>" not in answer.body.lower():
-        raise _unhealthy(layout, "answers with a page that breaks off")
+        return "answers with a page that breaks off"
+    return None
 
 
 def _unhealthy(layout, what):
@@ -99,7 +112,8 @@ def _unhealthy(layout, what):
     )
 
 
-def _parameters(release, url):
+def _parameters(release, url, uri, script):
+    path, _, query = uri.partition("?")
     scheme, _, host = url.partition("://")
     secure = {"HTTPS": "on"} if scheme == "https" else {}
     return {
@@ -108,11 +122,11 @@ def _parameters(release, url):
         "SERVER_PROTOCOL": "HTTP/1.1",
         "REQUEST_METHOD": "GET",
         "REQUEST_SCHEME": scheme,
-        "REQUEST_URI": "/",
-        "DOCUMENT_URI": "/index.php",
-        "QUERY_STRING": "",
-        "SCRIPT_NAME": "/index.php",
-        "SCRIPT_FILENAME": f"{release}/index.php",
+        "REQUEST_URI": uri,
+        "DOCUMENT_URI": script if path == "/" else path,
+        "QUERY_STRING": query,
+        "SCRIPT_NAME": script,
+        "SCRIPT_FILENAME": f"{release}{script}",
         "DOCUMENT_ROOT": release,
         "SERVER_NAME": host,
         "SERVER_ADDR": "127.0.0.1",

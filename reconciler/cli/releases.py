@@ -1,9 +1,10 @@
-"""``trueup deploy`` and ``trueup rollback``: another release of an environment's code."""
+"""``trueup deploy``, ``trueup update`` and ``trueup rollback``: another release of an environment's code."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 from uuid import UUID, uuid4
@@ -23,7 +24,7 @@ _BLOCK = 1 << 20
 
 
 def register(app: typer.Typer) -> None:
-    for command in (deploy, rollback):
+    for command in (deploy, update, rollback):
         app.command()(command)
 
 
@@ -44,6 +45,24 @@ def deploy(
         source_type, ref = _source(home, source, kind)
         revision = sources_of(home.settings, fleet).resolve(source_type, ref)
         finish(home, home.operations.deploy(target.id, source_type, ref, actor(), revision=revision), wait=wait)
+
+
+class Scope(StrEnum):
+    CORE = "core"
+    PLUGINS = "plugins"
+    THEMES = "themes"
+    ALL = "all"
+
+
+def update(
+    environment: Key,
+    scope: Annotated[Scope, typer.Option(help="What is updated.")] = Scope.ALL,
+    wait: Wait = True,
+) -> None:
+    """Update WordPress, plugins or themes: rehearsed on a copy first, then backed up, then made."""
+    with opened() as home:
+        target = environment_named(home.state.fleet(), environment)
+        finish(home, home.operations.update(target.id, scope.value, actor()), wait=wait)
 
 
 def rollback(

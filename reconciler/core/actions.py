@@ -91,6 +91,27 @@ class UpdateWordPress(_OnEnvironment):
     playbook: ClassVar[str] = "updates.yml"
     verb: ClassVar[str] = "update"
 
+    @property
+    def course(self) -> str:
+        """What will happen, for a person who reads the plan."""
+        scope = self.variables.release.scope or "all"
+        what = "WordPress itself, plugins and themes" if scope == "all" else _PARTS[scope]
+        return (
+            f"Brings {what} to what the mirror offers by then: rehearsed on a copy of files and database that nobody "
+            "visits; if that is healthy, a full backup, then the switch. If not, nothing changes."
+        )
+
+
+_PARTS = {"core": "WordPress itself", "plugins": "plugins", "themes": "themes"}
+
+
+@dataclass(frozen=True)
+class RehearseUpdate(_OnEnvironment):
+    """Make the updated release beside what is served and try it on a copy. Never part of a plan: UpdateWordPress is."""
+
+    playbook: ClassVar[str] = "rehearsal.yml"
+    verb: ClassVar[str] = "rehearse"
+
 
 @dataclass(frozen=True)
 class PurgeCache(_OnEnvironment):
@@ -151,7 +172,10 @@ BRINGING: dict[str, type[CloneEnvironment | ImportContent | RestoreBackup | Prom
 }
 """By the origin of the content: what brings it, with the code that belongs to it."""
 
-BACKED_UP = (ImportContent, RestoreBackup, UpdateWordPress)
-"""Before these, what the environment has is backed up whole; a promotion asks for a backup at its gate."""
+BACKED_UP = (ImportContent, RestoreBackup)
+"""Before these, what the environment has is backed up whole; before an update too, once it was rehearsed. A promotion
+asks for a backup at its gate."""
 
-Action = ProvisionNode | Desired | PurgeCache | CompareContent | CheckHealth | BackUp | RemoveEnvironment
+Action = (
+    ProvisionNode | Desired | PurgeCache | CompareContent | CheckHealth | BackUp | RemoveEnvironment | RehearseUpdate
+)

@@ -160,12 +160,20 @@ class CodeSources(Strict):
     s3: ObjectStore | None = Field(default=None, description="Where s3:// leads; left out: the storage of backups.")
 
 
+class Updates(Strict):
+    mirror: HttpUrl = Field(
+        default="https://api.wordpress.org",
+        description="Where updates come from: a server that answers as WordPress's own update API does.",
+    )
+
+
 class PlatformSpec(Strict):
     preview_domain: Hostname | None = None
     wordpress: WordPressDefaults = WordPressDefaults()
     backups: Storage | None = Field(default=None, description="Left out: nothing can be backed up.")
     imports: Imports = Imports()
     sources: CodeSources = CodeSources()
+    updates: Updates = Updates()
 
 
 class Platform(Strict):

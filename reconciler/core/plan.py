@@ -241,7 +241,7 @@ def _harm(  # noqa: PLR0911 (one a reason)
         return f"{environment.key} is on node {elsewhere}. Set spec.node back to {elsewhere}."
     if answer.applied is None:
         return f"Node {node.slug} is not provisioned yet."
-    if beyond := _beyond(variables, there):
+    if beyond := _beyond(variables) or _no_update(variables, there):
         return beyond
     if there is None or there.applied is None:
         return None
@@ -256,17 +256,23 @@ def _harm(  # noqa: PLR0911 (one a reason)
     return None
 
 
-def _beyond(variables: EnvironmentVariables, there: ObservedEnvironment | None) -> str | None:
+def _beyond(variables: EnvironmentVariables) -> str | None:
     """What a document may say already and this version cannot carry out."""
     if variables.domains:
         return "This version of Trueup serves the preview address alone. Remove spec.domains."
-    if variables.release.origin == "update" and not (there and _has(there, variables)):
-        return "This version of Trueup cannot update. Give spec.release another origin."
     return None
 
 
-def _has(there: ObservedEnvironment, variables: EnvironmentVariables) -> bool:
-    return there.applied is not None and variables.release.id in there.applied.releases
+def _no_update(variables: EnvironmentVariables, there: ObservedEnvironment | None) -> str | None:
+    """Why the declared update cannot be made: it is made of a release that the node has."""
+    release, applied = variables.release, there.applied if there else None
+    if release.origin != "update" or (applied and release.id in applied.releases):
+        return None
+    if applied is None:
+        return "There is nothing to update yet. Give spec.release another origin first."
+    if release.made_from and release.made_from not in applied.releases:
+        return f"The node does not have release {release.made_from}, which is to be updated. Correct made_from."
+    return None
 
 
 def _verdict(

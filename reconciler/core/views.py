@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from reconciler.core.actions import UpdateWordPress
 from reconciler.core.plan import Plan, Step, Verdict
 
 _WORDS = {
@@ -42,6 +43,8 @@ def text(plan: Plan) -> str:
 def _step_lines(step: Step) -> Iterator[str]:
     reason = f": {step.reason}" if step.reason else ""
     yield f"{step.action.verb} {step.action.target} on {step.action.node} ({_WORDS[step.verdict]}{reason})"
+    if isinstance(step.action, UpdateWordPress):
+        yield f"  {step.action.course}"
     width = max(len(change.field) for change in step.changes)
     for change in step.changes:
         note = "" if change.heals else "; applying does not mend it"
@@ -73,6 +76,7 @@ def markdown(plan: Plan) -> str:
             "",
             f"#### {step.action.verb} `{step.action.target}` on `{step.action.node}` — {_WORDS[step.verdict]}{reason}",
             "",
+            *([step.action.course, ""] if isinstance(step.action, UpdateWordPress) else []),
             "| field | desired | observed | cause |",
             "|---|---|---|---|",
             *(

@@ -19,7 +19,6 @@ SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
 
 NOT_YET = frozenset(
     {
-        "POST /environments/{id}/updates",
         "GET /environments/{id}/domains",
         "POST /environments/{id}/domains",
         "DELETE /domains/{id}",

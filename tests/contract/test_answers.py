@@ -50,6 +50,7 @@ GOOD_BODIES: dict[str, dict[str, Any]] = {
     "POST /environments/{id}/deploy": {"source_type": "upload", "source_ref": "https://example.com/site.tar.gz"},
     "POST /environments/{id}/rollback": {},
     "POST /environments/{id}/backups": {"backup_scope": "full"},
+    "POST /environments/{id}/updates": {"scope": "all"},
     "POST /environments/{id}/restore": {"backup_id": "00000000-0000-4000-8000-000000000000"},
     "PATCH /environments/{id}/cache": {"fastcgi_cache_enabled": False},
 }
@@ -125,7 +126,7 @@ def accepted(world: World, operation: Operation) -> Response:
     if operation.path.endswith("/promote"):
         staging = promotable(world.control, "acme", world.environment_id)
         return world.ask(operation, id=staging, json={"target_environment_id": str(world.environment_id)})
-    if operation.path.endswith(("/backups", "/import")):
+    if operation.path.endswith(("/backups", "/import", "/updates")):
         world.control.add({"platform.yaml": PLATFORM})
     return world.ask(operation)
 

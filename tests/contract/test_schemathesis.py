@@ -96,6 +96,7 @@ OUT_OF_REACH = frozenset(
         "/sites/{id}/import",
         "/environments/{id}/backups",
         "/environments/{id}/restore",
+        "/environments/{id}/updates",
     )
 ) | {"DELETE /sites/{id}", "DELETE /environments/{id}"}
 """Nobody guesses the password or a promotion's target; there is no node to answer or to go back on, and no storage."""

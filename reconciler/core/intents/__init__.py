@@ -20,7 +20,7 @@ from reconciler.core.intents.domains import AddDomain, RemoveDomain
 from reconciler.core.intents.edits import Edit, KeyPath, Statuses, refuse_unready, refuse_untouchable
 from reconciler.core.intents.nodes import AddNode
 from reconciler.core.intents.removals import RemoveEnvironment, RemoveSite
-from reconciler.core.intents.returns import take_back
+from reconciler.core.intents.returns import stay, take_back
 from reconciler.core.intents.sites import CreateEnvironment, CreateSite, source_of
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "refuse_unready",
     "refuse_untouchable",
     "source_of",
+    "stay",
     "take_back",
 ]
 
