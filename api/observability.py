@@ -70,6 +70,8 @@ class _Fleet(Collector):
         drift = Tally(environment.drift_status.value for environment in environments)
         yield _gauge("trueup_environments", "Environments.", "status", statuses)
         yield _gauge("trueup_environments_drift", "Environments by their newest drift check.", "drift", drift)
+        health = Tally(str(environment.current_release_health) for environment in environments)
+        yield _gauge("trueup_environments_health", "Environments by their release's health.", "health", health)
         yield GaugeMetricFamily(
             "trueup_documents_stalled", "Documents that nothing is decided for.", len(current.fleet.stalled)
         )

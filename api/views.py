@@ -79,6 +79,9 @@ class Environment(_View):
     created_at: datetime
     updated_at: datetime
     state_version: int
+    current_release_health: Literal["unknown", "healthy", "unhealthy"]
+    health_checked_at: datetime | None
+    health_reason: str | None
 
 
 class Backup(_View):
@@ -154,7 +157,7 @@ def site_view(current: CurrentState, site: SiteEntry) -> Site:
 
 def environment_view(current: CurrentState, environment: EnvironmentEntry) -> Environment:
     fleet, spec, drift = current.fleet, environment.manifest.spec, current.drift(environment.id)
-    site, node = fleet.site_of(environment), fleet.node_of(environment)
+    site, node, health = fleet.site_of(environment), fleet.node_of(environment), current.health(environment.id)
     return Environment(
         id=environment.id,
         # What no document defines has the id that a document at that path would have.
@@ -175,6 +178,9 @@ def environment_view(current: CurrentState, environment: EnvironmentEntry) -> En
         fastcgi_cache_enabled=spec.cache.fastcgi,
         redis_cache_enabled=spec.cache.redis,
         **_changes(current, environment.path, (environment,)),
+        current_release_health=health.found.health if health else "unknown",
+        health_checked_at=health.checked_at if health else None,
+        health_reason=health.found.reason if health else None,
     )
 
 
@@ -204,7 +210,7 @@ def site_views(current: CurrentState) -> list[Site]:
 
 def environment_views(current: CurrentState) -> list[Environment]:
     """Every environment of the fleet, in no order."""
-    _ = current.statuses, current.drift_checks
+    _ = current.statuses, current.drift_checks, current.healths
     return [environment_view(current, environment) for environment in current.fleet.environments.values()]
 
 

@@ -164,9 +164,19 @@ class Operations:
         )
         return self._change(intent, environment_id, JobType.DEPLOY, actor)
 
-    def rollback(self, environment_id: UUID, release: Release, wordpress_version: str, actor: Actor) -> UUID:
-        """Declare a release that the node still has; the job's id."""
-        intent = Rollback(environment_id=environment_id, release=release, wordpress_version=wordpress_version)
+    def rollback(
+        self,
+        environment_id: UUID,
+        release: Release,
+        wordpress_version: str,
+        actor: Actor,
+        *,
+        reason: str | None = None,
+    ) -> UUID:
+        """Declare a release that the node still has; the job's id. ``reason`` goes into the commit's message."""
+        intent = Rollback(
+            environment_id=environment_id, release=release, wordpress_version=wordpress_version, reason=reason
+        )
         return self._change(intent, environment_id, JobType.DEPLOY, actor)
 
     def update(self, environment_id: UUID, scope: UpdateScope, actor: Actor) -> UUID:

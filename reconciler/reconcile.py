@@ -17,6 +17,7 @@ from reconciler.core.manifests import BackupScope
 from reconciler.core.observed import ObservedHealth, ObservedNode, Unreachable
 from reconciler.core.plan import Answer, Plan, Step, Verdict
 from reconciler.core.promotion import is_drift
+from reconciler.health import remember
 from reconciler.nodes.runner import RunResult
 from reconciler.preparing import prepare
 from reconciler.promotions import compare_content
@@ -111,7 +112,9 @@ def check_health(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
     if failed := failure(result):
         return failed
     found = next(one.data["health"] for one in result.results if "health" in one.data)
-    return Succeeded(ObservedHealth.model_validate(found).model_dump(mode="json"))
+    health = ObservedHealth.model_validate(found)
+    remember(environment, health, fleet, tools, alone=True)
+    return Succeeded(health.model_dump(mode="json"))
 
 
 def check_drift(environment_id: UUID, tools: Tools, run: Run) -> Outcome:

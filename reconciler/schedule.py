@@ -26,6 +26,7 @@ from reconciler.records.jobs import NewJob
 from reconciler.records.queue import Queue
 from reconciler.settings import Settings
 from reconciler.tools import Tools
+from reconciler.watching import HealthWatch
 from reconciler.worker import clean_up
 
 log = structlog.get_logger()
@@ -59,6 +60,7 @@ class Schedule:
         self._clock = clock
         self._new_id = new_id
         self._records = tools.state.records
+        self._health = HealthWatch(tools.state, operations, SCHEDULED, clock, new_id)
         self._holder = identity("schedule")
         self._revision: str | None = None
         self._told: str | None = None
@@ -74,6 +76,7 @@ class Schedule:
             (self.store_tick, self._settings.store_poll_s),
             (self.observe_tick, self._settings.observe_interval_s),
             (self.lease_tick, TICK_S),
+            (self.health_tick, TICK_S),
             (self.retention_tick, 3600.0),
             (self.packing_tick, 600.0),
             (self.backup_tick, 60.0),
@@ -167,12 +170,18 @@ class Schedule:
         self._operations.declarations.recover()
         self._operations.declarations.settle()
 
+    def health_tick(self) -> None:
+        """A look at each environment whose moment has come, and what follows from the last ones."""
+        if self._health.tick():
+            self._dispatcher.wake_here()
+
     def retention_tick(self) -> None:
         """Forget what is older than it is kept."""
         now = self._clock()
         before = now - timedelta(days=self._settings.job_retention_days)
         self._records.jobs.prune(before)
         self._records.drift_checks.prune(before)
+        self._records.health.prune(before)
         self._records.audit.prune(now - timedelta(days=self._settings.audit_retention_days))
         self._records.sessions.prune(now)
 

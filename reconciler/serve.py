@@ -28,7 +28,7 @@ from reconciler.worker import Worker, clean_up
 log = structlog.get_logger()
 
 OBSERVERS = 2
-LOOKS = frozenset({JobType.NODE_OBSERVE})
+LOOKS = frozenset({JobType.NODE_OBSERVE, JobType.HEALTH_CHECK})
 WORK = frozenset(JobType) - LOOKS
 STOP_S = 20.0
 """How long a worker may take to stop what it runs on a node."""

@@ -20,6 +20,7 @@ from reconciler.records.admins import Admins
 from reconciler.records.audit import Audit
 from reconciler.records.backups import Backups
 from reconciler.records.drift import DriftCheck, DriftChecks
+from reconciler.records.health import Health, ReleaseHealth
 from reconciler.records.jobs import JobFilter, Jobs
 from reconciler.records.leases import Leases
 from reconciler.records.login_attempts import LoginAttempts
@@ -43,6 +44,7 @@ class Records:
         self.observations = Observations(engine)
         self.statuses = EnvironmentStatuses(engine)
         self.drift_checks = DriftChecks(engine)
+        self.health = Health(engine)
         self.backups = Backups(engine)
         self.leases = Leases(engine)
 
@@ -71,6 +73,10 @@ class CurrentState:
     @cached_property
     def drift_checks(self) -> Mapping[UUID, DriftCheck]:
         return self._records.drift_checks.latest_all()
+
+    @cached_property
+    def healths(self) -> Mapping[tuple[UUID, UUID], ReleaseHealth]:
+        return self._records.health.all()
 
     @cached_property
     def observations(self) -> Mapping[UUID, Observation]:
@@ -113,6 +119,13 @@ class CurrentState:
         if check is None:
             return Drift(DriftStatus.UNKNOWN)
         return Drift(DriftStatus(check.status), check.created_at, check.id)
+
+    def health(self, environment_id: UUID) -> ReleaseHealth | None:
+        """What is known of the declared release's health; None: nobody has looked."""
+        release_id = self.fleet.release_id(self.fleet.environment(environment_id))
+        if "healths" in self.__dict__:
+            return self.healths.get((environment_id, release_id))
+        return self._records.health.of(environment_id).get(release_id)
 
 
 def answer_of(observation: Observation | None) -> Answer | None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import structlog
 
-from reconciler import reconcile, removing
+from reconciler import health, reconcile, removing
 from reconciler.core.errors import ArtifactError, JobError, LateFence, RecordsError
 from reconciler.core.jobs import JobErrorCode, JobType
 from reconciler.core.observed import Unreachable
@@ -133,6 +133,8 @@ class Worker:
                 return removing.remove(job, self._tools, run)
             case JobType.HEALTH_CHECK, UUID() as environment_id, _:
                 return reconcile.check_health(environment_id, self._tools, run)
+            case JobType.HEALTH_CHECK, None, UUID() as node_id:
+                return health.watch(node_id, (job.intent or {})["environments"], self._tools)
             case JobType.CACHE_PURGE, UUID() as environment_id, _:
                 return reconcile.purge_cache(environment_id, self._tools, run)
             case _, UUID() as environment_id, _:

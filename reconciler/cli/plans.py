@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 
@@ -20,6 +21,7 @@ from reconciler.core.plan import Plan, Verdict, plan_data
 from reconciler.home import Home
 from reconciler.reading import read_fleet
 from reconciler.records.drift import DriftCheck
+from reconciler.state import CurrentState
 
 Targets = Annotated[
     list[str] | None,
@@ -64,13 +66,16 @@ def plan(
     """Show what differs between desired and observed, and what would be done. Changes nothing."""
     with opened() as home:
         found = _plan(home, targets, observe=observe)
+        unhealthy = _unhealthy(home, targets)
     match output:
         case PlanFormat.JSON:
-            data(plan_data(found), Format.JSON)
+            data({**plan_data(found), "unhealthy": unhealthy}, Format.JSON)
         case PlanFormat.MARKDOWN:
             typer.echo(views.markdown(found), nl=False)
         case PlanFormat.TEXT:
             typer.echo(views.text(found), nl=False)
+    for one in unhealthy if output is not PlanFormat.JSON else ():
+        typer.echo(f"{'- ' * (output is PlanFormat.MARKDOWN)}unhealthy {one['environment']}: {one['reason']}")
     if detailed_exitcode and (found.silent or found.stalled):
         raise typer.Exit(1)
     if detailed_exitcode and not found.is_empty:
@@ -86,6 +91,17 @@ def _plan(home: Home, targets: list[str] | None, *, observe: bool) -> Plan:
         observed = tools.observe(active) if observe else tools.remembered(fleet)
         found = tools.decide(fleet, observed)
     return found.only(wanted) if wanted else found
+
+
+def _unhealthy(home: Home, targets: list[str] | None) -> list[dict[str, Any]]:
+    """Environments whose release was not healthy when it was last asked. No plan mends that by itself."""
+    current = home.state.current()
+    found = [(one, current.health(one.id)) for one in _environments(current.fleet, targets)]
+    return [
+        {"environment": one.key, "reason": health.found.reason, "since": health.since.isoformat(timespec="seconds")}
+        for one, health in found
+        if health and health.health == "unhealthy"
+    ]
 
 
 def _refuse_unknown(fleet: Fleet, targets: frozenset[str]) -> None:
@@ -144,8 +160,9 @@ def drift(
             for environment in environments:
                 finish(home, home.operations.drift_check(environment.id, actor()), wait=True)
         checks = home.records.drift_checks.latest_all()
-        rows = [_drift_row(environment, checks.get(environment.id)) for environment in environments]
-    show(rows, ("environment", "drift", "checked_at", "found"), output)
+        current = home.state.current()
+        rows = [{**_drift_row(one, checks.get(one.id)), "health": _health(current, one.id)} for one in environments]
+    show(rows, ("environment", "drift", "health", "checked_at", "found"), output)
     for row in rows if output is Format.TABLE and targets else ():
         for change in row["differences"]:
             if "compared_with" in change:
@@ -158,6 +175,11 @@ def drift(
                 f"{row['environment']}  {change['field']}: desired {change['desired']}, "
                 f"observed {change['observed']} [{change['cause']}]"
             )
+
+
+def _health(current: CurrentState, environment_id: UUID) -> str:
+    known = current.health(environment_id)
+    return known.health if known else "unknown"
 
 
 def _drift_row(environment: EnvironmentEntry, check: DriftCheck | None) -> dict[str, Any]:
@@ -190,6 +212,7 @@ def status(output: Output = Format.TABLE) -> None:
                 "environment": environment.key,
                 "status": current.status_of(environment.id).value,
                 "drift": current.drift(environment.id).status.value,
+                "health": _health(current, environment.id),
                 "mode": environment.manifest.spec.reconcile.mode.value,
                 "node": environment.manifest.spec.node,
                 "url": current.fleet.preview_url(environment),
@@ -210,7 +233,7 @@ def status(output: Output = Format.TABLE) -> None:
     typer.echo(f"Store at {current.fleet.revision[:12]}. Jobs: {counts_text(report['jobs'])}.\n")
     show(report["nodes"], ("name", "address", "status", "environments", "observed_at", "hold"), output)
     typer.echo()
-    show(environments, ("environment", "status", "drift", "mode", "node", "url"), output)
+    show(environments, ("environment", "status", "drift", "health", "mode", "node", "url"), output)
     for stalled in current.fleet.stalled:
         typer.echo(f"stalled {stalled}")
 

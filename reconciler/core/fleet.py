@@ -95,6 +95,10 @@ class Fleet:
         release = environment.manifest.spec.release
         return release.id if release else uuid5(environment.id, "release")
 
+    def health_interval_s(self, environment: EnvironmentEntry) -> int:
+        """Seconds between two looks at whether it serves."""
+        return environment.manifest.spec.health.interval_s or self.platform.spec.health.interval_s
+
     def content_id(self, environment: EnvironmentEntry) -> UUID:
         content = environment.manifest.spec.content
         return content.id if content else uuid5(environment.id, "content")

@@ -167,6 +167,16 @@ class Updates(Strict):
     )
 
 
+class HealthChecks(Strict):
+    interval_s: int = Field(default=300, ge=5, le=86_400, description="Seconds between two looks at an environment.")
+
+
+class OwnHealthChecks(Strict):
+    """What this environment wants otherwise than the platform."""
+
+    interval_s: int | None = Field(default=None, ge=5, le=86_400)
+
+
 class PlatformSpec(Strict):
     preview_domain: Hostname | None = None
     wordpress: WordPressDefaults = WordPressDefaults()
@@ -174,6 +184,7 @@ class PlatformSpec(Strict):
     imports: Imports = Imports()
     sources: CodeSources = CodeSources()
     updates: Updates = Updates()
+    health: HealthChecks = HealthChecks()
 
 
 class Platform(Strict):
@@ -328,6 +339,7 @@ class EnvironmentSpec(Strict):
     php: Php = Php()
     domains: tuple[Domain, ...] = Field(default=(), description="The first is the primary one; the others redirect.")
     backups: Backups = Backups()
+    health: OwnHealthChecks = OwnHealthChecks()
     versions: Versions = Versions()
     files: Literal["writable", "locked"] = "writable"
     expires_at: AwareDatetime | None = Field(

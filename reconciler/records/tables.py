@@ -228,6 +228,20 @@ drift_checks = Table(
     Index(None, "environment_id", "created_at"),
 )
 
+release_health = Table(
+    "release_health",
+    metadata,
+    Column("environment_id", Uuid, primary_key=True),
+    Column("release_id", Uuid, primary_key=True),
+    Column("health", String, nullable=False),
+    Column("found", _json(), nullable=False),
+    _moment("checked_at", nullable=False),
+    _moment("since", nullable=False),
+    Column("alone", Boolean, nullable=False),
+    Column("left_for", Uuid),
+    CheckConstraint("health IN ('unknown', 'healthy', 'unhealthy')", name="health"),
+)
+
 backups = Table(
     "backups",
     metadata,

@@ -38,6 +38,8 @@ class Rollback(BaseIntent):
     environment_id: UUID
     release: Release
     wordpress_version: Version
+    reason: str | None = None
+    """Why; left out where a person asks."""
 
 
 class Update(BaseIntent):
@@ -82,8 +84,9 @@ def rollback(intent: Rollback, fleet: Fleet, statuses: Statuses, now: datetime) 
         ("spec", "release"): plain(intent.release),
         ("spec", "wordpress"): {"version": intent.wordpress_version},
     }
+    message = f"Roll {environment.key} back to release {intent.release.id}"
     return Edit(
-        message=f"Roll {environment.key} back to release {intent.release.id}", assign={environment.path: fields}
+        message=f"{message}\n\n{intent.reason}" if intent.reason else message, assign={environment.path: fields}
     )
 
 
