@@ -10,6 +10,7 @@ from api.dependencies import Dependencies
 from api.gate import Gate
 from api.observability import Watch
 from api.routes import auth, backups, environments, health, jobs, metrics, nodes, sites, uploads
+from api.streams import Ending
 
 
 def create_app(dependencies: Dependencies) -> FastAPI:
@@ -17,6 +18,7 @@ def create_app(dependencies: Dependencies) -> FastAPI:
     # The hand-written contract is served, not the generated one; redirects would lose a request's body.
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.dependencies = dependencies
+    app.state.ending = Ending()
     app.state.watch = Watch(dependencies)
     errors.install(app)
     for module in (auth, sites, environments, backups, jobs, metrics, nodes, uploads, health, contract):

@@ -1,20 +1,22 @@
-"""Who asks: logging in and out, and the session that every other operation needs."""
+"""Who asks: logging in and out, and the session or token that every other operation needs."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from threading import BoundedSemaphore
 from typing import Annotated
 
 from fastapi import Depends, Request, Response
-from fastapi.security import APIKeyCookie
+from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
 from api.clients import Client
 from api.dependencies import Dependencies, Deps, Sender
 from api.requests import LoginRequest
-from reconciler.core.errors import TooManyAttempts, Unauthorized
+from reconciler.core.errors import ReadOnlyToken, TooManyAttempts, Unauthorized
 from reconciler.declaring import Actor
 from reconciler.records.audit import Entry
 from reconciler.records.sessions import LIFE, Session
+from reconciler.records.tokens import Token as ApiToken
 
 COOKIE = "session_token"
 _LIFE_S = int(LIFE.total_seconds())
@@ -23,25 +25,63 @@ _LIFE_S = int(LIFE.total_seconds())
 _VERIFYING = BoundedSemaphore(2)
 
 _cookie = APIKeyCookie(name=COOKIE, scheme_name="session", auto_error=False)
-Token = Annotated[str | None, Depends(_cookie)]
+_bearer = HTTPBearer(scheme_name="bearer", auto_error=False)
+Cookie = Annotated[str | None, Depends(_cookie)]
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+_READS = frozenset({"GET", "HEAD"})
 
 
-def require_session(token: Token, deps: Deps) -> Session:
+@dataclass(frozen=True)
+class Caller:
+    """Who sent a request, as the audit log and Git name them."""
+
+    name: str
+    email: str
+
+
+def own_session(cookie: Cookie, deps: Deps) -> Session:
     """The session of the request's cookie, or 401."""
-    session = deps.records.sessions.lookup(token, deps.now()) if token else None
+    session = deps.records.sessions.lookup(cookie, deps.now()) if cookie else None
     if session is None:
         raise Unauthorized("No valid session. Log in with POST /api/login.")
     return session
 
 
-Authenticated = Annotated[Session, Depends(require_session)]
+OwnSession = Annotated[Session, Depends(own_session)]
 
 
-def _actor(session: Authenticated, client: Sender) -> Actor:
-    return Actor(name=session.email.partition("@")[0], email=session.email, source=client.address)
+def require_session(request: Request, cookie: Cookie, bearer: Bearer, client: Sender, deps: Deps) -> Caller:
+    """Who has this session or token, or 401. Where a token is sent, the cookie doesn't count."""
+    if bearer is None:
+        email = own_session(cookie, deps).email
+        return Caller(email.partition("@")[0], email)
+    token = _token(bearer.credentials, client, deps)
+    if token.read_only and request.method not in _READS:
+        raise ReadOnlyToken(f"Token {token.name} may only read. Make one without --read-only.")
+    return Caller(token.name, f"token+{token.name}@localhost")
 
 
-Who = Annotated[Actor, Depends(_actor)]
+def _token(secret: str, client: Client, deps: Dependencies) -> ApiToken:
+    """The token, at the pace that guessing is allowed."""
+    now, attempts = deps.now(), deps.records.login_attempts
+    wait = attempts.wait(client.address, now)
+    token = None if wait else deps.records.tokens.lookup(secret, now)
+    if token is not None:
+        return token
+    if wait := wait or attempts.begin(client.address, now):
+        raise TooManyAttempts(f"Too many failed logins. Try again in {wait} seconds.", wait)
+    raise Unauthorized("The token is unknown, revoked or expired. `trueup admin token create` makes one.")
+
+
+Authenticated = Annotated[Caller, Depends(require_session)]
+
+
+def _actor(caller: Authenticated, client: Sender) -> Actor:
+    return Actor(name=caller.name, email=caller.email, source=client.address)
+
+
+Asking = Annotated[Actor, Depends(_actor)]
+"""Who asks, without any terms; see ``terms`` for operations that make jobs."""
 
 
 def log_in(request: LoginRequest, client: Client, deps: Dependencies) -> str:
@@ -83,7 +123,7 @@ def clear_cookie(response: Response, client: Client) -> None:
     response.delete_cookie(COOKIE, path="/", secure=client.secure, httponly=True, samesite="strict")
 
 
-def may_watch(request: Request, client: Sender, token: Token, deps: Deps) -> None:
+def may_watch(request: Request, client: Sender, cookie: Cookie, bearer: Bearer, deps: Deps) -> None:
     """Prometheus on the control plane's own host needs no session; everybody else does."""
     if not client.local:
-        require_session(token, deps)
+        require_session(request, cookie, bearer, client, deps)

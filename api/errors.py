@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Match
 from api.requests import FORMS
 from reconciler.core import errors
 from reconciler.core.errors import TrueupError
+from reconciler.records.idempotency import Answered
 
 _log = structlog.get_logger(__name__)
 
@@ -43,11 +44,14 @@ STATUSES: dict[type[TrueupError], int] = {
     errors.Invalid: 400,
     errors.Unauthorized: 401,
     CrossOrigin: 403,
+    errors.ReadOnlyToken: 403,
     errors.NotFound: 404,
     MethodNotAllowed: 405,
     errors.Conflict: 409,
+    errors.PreconditionFailed: 412,
     RequestTooLarge: 413,
     errors.UploadTooLarge: 413,
+    errors.IdempotencyKeyReused: 422,
     errors.TooManyAttempts: 429,
     TrueupError: 500,
     errors.NodeUnreachable: 502,
@@ -154,9 +158,26 @@ async def _on_bug(_request: Request, _error: Exception) -> JSONResponse:
     return _body(500, TrueupError.code, _INTERNAL)
 
 
+class Replayed(Exception):
+    """The request was accepted before, under the same Idempotency-Key; ``answered`` then."""
+
+    def __init__(self, answered: Answered) -> None:
+        super().__init__()
+        self.answered = answered
+
+
+async def _on_replay(_request: Request, replay: Exception) -> JSONResponse:
+    assert isinstance(replay, Replayed)  # noqa: S101
+    job_id = replay.answered.job_id
+    if job_id is None:
+        return JSONResponse(replay.answered.answer, 201)
+    return JSONResponse({"job_id": str(job_id)}, 202, {"Location": f"/api/jobs/{job_id}"})
+
+
 def install(app: FastAPI) -> None:
     """Make every error of the app answer ``{code, message}``."""
     app.add_exception_handler(TrueupError, _on_trueup_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Replayed, _on_replay)
     app.add_exception_handler(Exception, _on_bug)

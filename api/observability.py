@@ -64,7 +64,12 @@ class _Fleet(Collector):
         jobs = self._dependencies.records.jobs.counts()
         yield _gauge("trueup_jobs", "Jobs that are kept.", "status", {status.value: jobs[status] for status in jobs})
         yield _gauge("trueup_nodes", "Nodes.", "status", Tally(node.status.value for node in node_views(current)))
-        yield _gauge("trueup_sites", "Sites.", "status", Tally(site.status.value for site in site_views(current)))
+        yield _gauge(
+            "trueup_sites",
+            "Sites.",
+            "status",
+            Tally(site.status.value for site in site_views(current, current.fleet.sites.values())),
+        )
         environments = environment_views(current)
         statuses = Tally(environment.status.value for environment in environments)
         drift = Tally(environment.drift_status.value for environment in environments)

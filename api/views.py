@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Literal, TypedDict, TypeVar
+from typing import Annotated, Any, Literal, TypedDict, TypeVar
 from uuid import UUID
 
 from fastapi import Response
@@ -15,6 +15,8 @@ from reconciler.core.jobs import JobStatus, JobType
 from reconciler.core.manifests import BackupScope, EnvironmentType, Metadata, PromotionPreset, id_of
 from reconciler.core.status import DriftStatus, EnvironmentStatus, NodeStatus
 from reconciler.records.backups import Backup as BackupRow
+from reconciler.records.events import Event as EventRow
+from reconciler.records.events import EventKind
 from reconciler.records.jobs import Job as JobRow
 from reconciler.state import CurrentState
 from reconciler.uploads import Upload as KeptUpload
@@ -118,6 +120,13 @@ class Job(_View):
     updated_at: datetime
 
 
+class JobEvent(_View):
+    number: int
+    at: datetime
+    kind: EventKind
+    data: dict[str, Any]
+
+
 class Metrics(_View):
     jobs_running: int
     jobs_queued: int
@@ -202,10 +211,9 @@ def _changes(current: CurrentState, path: str, environments: Iterable[Environmen
     }
 
 
-def site_views(current: CurrentState) -> list[Site]:
-    """Every site, by slug."""
+def site_views(current: CurrentState, sites: Iterable[SiteEntry]) -> list[Site]:
     _ = current.statuses  # one query for all, instead of one each
-    return [site_view(current, site) for site in sorted(current.fleet.sites.values(), key=lambda site: site.slug)]
+    return [site_view(current, site) for site in sites]
 
 
 def environment_views(current: CurrentState) -> list[Environment]:
@@ -221,6 +229,10 @@ def node_views(current: CurrentState) -> list[Node]:
 
 def job_view(job: JobRow) -> Job:
     return Job.model_validate(job, from_attributes=True)
+
+
+def job_event_view(event: EventRow) -> JobEvent:
+    return JobEvent.model_validate(event, from_attributes=True)
 
 
 def node_view(current: CurrentState, node: NodeEntry) -> Node:
@@ -257,6 +269,7 @@ def accepted(response: Response, job_id: UUID) -> JobAccepted:
 
 SITES = TypeAdapter(list[Site])
 JOBS = TypeAdapter(list[Job])
+JOB_EVENTS = TypeAdapter(list[JobEvent])
 
 
 def as_json(adapter: TypeAdapter[T], value: T) -> Response:

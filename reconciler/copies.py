@@ -38,7 +38,7 @@ def source_of_copy(action: CloneEnvironment, tools: Tools, fleet: Fleet, run: Ru
     if node.id == action.node_id:
         yield Inputs({"trueup_source": given})
         return
-    bundle = f"/var/tmp/trueup-{content.id}"  # noqa: S108 (on the node, root's, 0700)
+    bundle = f"/var/tmp/trueup-{action.environment_id}"  # noqa: S108 (on the node, root's, 0700)
     target = fleet.node(action.node_id)
     try:
         _stream(source, node, target, bundle, tools, run)
@@ -62,11 +62,11 @@ def _stream(source: EnvironmentEntry, node: NodeEntry, target: NodeEntry, bundle
         "content.tar.zst": (_CONTENT, site),
     }
     for name, (script, argument) in parts.items():
-        if run.cancel.is_set():
-            return
         command = ["bash", "-c", script, "bash", argument]
         keep = ["bash", "-c", _KEEP, "bash", bundle, name]
         try:
-            tools.connections.pipe(tools.target(node), command, tools.target(target), keep, timeout_s=run.timeout_s)
+            tools.connections.pipe(
+                tools.target(node), command, tools.target(target), keep, timeout_s=run.timeout_s, cancel=run.cancel
+            )
         except NodeUnreachable as error:
             raise JobError(JobErrorCode.ANSIBLE_HOST_UNREACHABLE, error.message) from error

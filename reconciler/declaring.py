@@ -9,27 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from pydantic import TypeAdapter
 
+from reconciler.aftermath import REMOVALS, removed_by, wind_up
 from reconciler.core.entries import EnvironmentEntry
-from reconciler.core.errors import Conflict, Invalid, NotFound, TrueupError
+from reconciler.core.errors import Conflict, Invalid, NotFound, PreconditionFailed, TrueupError
 from reconciler.core.fleet import Fleet
 from reconciler.core.intents import Edit, Intent, evaluate
 from reconciler.core.jobs import JobErrorCode, JobStatus, JobType
 from reconciler.core.status import EnvironmentStatus, summarize
 from reconciler.dispatch import Dispatcher
 from reconciler.identity import identity, is_dead
+from reconciler.preconditions import Precondition, refuse_moved
 from reconciler.records.audit import Entry as AuditEntry
+from reconciler.records.idempotency import Key
 from reconciler.records.jobs import Job, NewJob
 from reconciler.records.locks import Lock, node_lock, site_lock
 from reconciler.state import State
 from reconciler.store.repository import Author, Snapshot
-from reconciler.taking_back import take_back
 
 SETTLED = timedelta(seconds=60)
 """How long a living process may take between a declaration's row and its mark; the store's patience is 45 s."""
@@ -41,12 +43,25 @@ _INTENT: TypeAdapter[Intent] = TypeAdapter(Intent)
 
 
 @dataclass(frozen=True)
+class Terms:
+    """On which conditions somebody asks; none, unless the request has the headers for it."""
+
+    key: Key | None = None
+    precondition: Precondition | None = None
+
+
+@dataclass(frozen=True)
 class Actor:
     """Who asks, and the address that the request came from (empty: this host)."""
 
     name: str
     email: str
     source: str = ""
+    terms: Terms = Terms()
+
+    def stored(self) -> dict[str, str]:
+        """As a job's row keeps it."""
+        return {"name": self.name, "email": self.email, "source": self.source}
 
 
 @dataclass(frozen=True)
@@ -83,8 +98,10 @@ class Declarations:
             TrueupError: the intent is refused on the head that it would stand on; no row is left of it.
         """
         job_id = self._new_id()
-        stored = {**intent.model_dump(mode="json"), "actor": vars(actor), "declarer": self._declarer}
-        new = _new_job(job_id, job_type, target, stored, declared=True)
+        stored = {**intent.model_dump(mode="json"), "actor": actor.stored(), "declarer": self._declarer}
+        if precondition := actor.terms.precondition:
+            stored["if_match"] = precondition.stored()
+        new = _new_job(job_id, job_type, target, stored, actor, declared=True)
         self._records.jobs.enqueue(new, self._clock())
         try:
             revision = self._commit(intent, job_id, actor)
@@ -101,6 +118,7 @@ class Declarations:
     def _commit(self, intent: Intent, job_id: UUID, actor: Actor) -> str:
         def edit(snapshot: Snapshot) -> Edit:
             fleet = self._state.fleet_of(snapshot.revision, snapshot.documents)
+            refuse_moved(actor.terms.precondition, fleet, self._state, snapshot.pending)
             return evaluate(intent, fleet, self.statuses(), self._clock())
 
         author = Author(actor.name, actor.email)
@@ -114,11 +132,17 @@ class Declarations:
         *,
         deliberate: bool = False,
         details: Mapping[str, Any] | None = None,
+        dedupe_key: str | None = None,
     ) -> UUID:
-        """A job that declares nothing; its id. ``deliberate``: somebody asked, so it runs on what is failed too."""
+        """A job that declares nothing; its id. ``deliberate``: somebody asked, so it runs on what is failed too.
+
+        Where ``dedupe_key`` is that of a queued job, it is that one's id.
+        """
+        refuse_moved(actor.terms.precondition, self._state.fleet(), self._state)
         job_id = self._new_id()
-        stored = {"operation": job_type.value, "deliberate": deliberate, "actor": vars(actor), **(details or {})}
-        self._records.jobs.enqueue(_new_job(job_id, job_type, target, stored), self._clock())
+        stored = {"operation": job_type.value, "deliberate": deliberate, "actor": actor.stored(), **(details or {})}
+        new = replace(_new_job(job_id, job_type, target, stored, actor), dedupe_key=dedupe_key)
+        job_id = self._records.jobs.enqueue(new, self._clock()).id
         self._audit(job_type, target, actor, job_id, "accepted", stored)
         self._dispatcher.wake()
         return job_id
@@ -136,13 +160,30 @@ class Declarations:
         if after is not before:
             self._records.statuses.put(environment_id, after, self._clock(), job_id=job_id)
 
+    def cancel(self, job_id: UUID, actor: Actor) -> Job:
+        """Cancel a job in the queue at once, or have the worker of a running one stop it; the job.
+
+        Raises:
+            Conflict: it has ended, or is past where it could stop.
+        """
+        job = self._records.jobs.get(job_id)
+        if JobType(job.job_type) in REMOVALS and job.status is JobStatus.RUNNING and removed_by(job, self._state):
+            raise Conflict(f"Job {job_id} has removed the documents, and finishes what it began. Wait for its end.")
+        job = self._records.jobs.cancel(job_id, self._clock(), actor.terms.key)
+        target = Target(job.site_id, job.environment_id, job.node_id)
+        self._audit("job-cancel", target, actor, job_id, "accepted", {"job_type": job.job_type})
+        if job.status is JobStatus.CANCELLED:
+            wind_up(job, self._state, self._clock())
+        self._dispatcher.wake()
+        return job
+
     def _audit(
-        self, job_type: JobType, target: Target, actor: Actor, job_id: UUID, outcome: str, summary: Mapping[str, Any]
+        self, operation: str, target: Target, actor: Actor, job_id: UUID, outcome: str, summary: Mapping[str, Any]
     ) -> None:
         entry = AuditEntry(
             who=actor.email,
             source=actor.source,
-            operation=job_type.value,
+            operation=operation,
             outcome=outcome,
             site_id=target.site_id,
             environment_id=target.environment_id,
@@ -167,34 +208,26 @@ class Declarations:
         return recovered
 
     def settle(self) -> None:
-        """Say how it ended where a finished job left its environment busy: cancelled, or its worker was killed.
-
-        What a job had declared that ended badly is taken back, if its worker had no time to.
-        """
-        for environment_id, row in self._records.statuses.all().items():
-            before = EnvironmentStatus(row.status)
-            if before is EnvironmentStatus.ACTIVE or row.job_id is None:
+        """Finish what is left to do after jobs that ended where nobody had the time to: see ``aftermath``."""
+        before = self._clock() - FRESH
+        for row in self._records.statuses.all().values():
+            if EnvironmentStatus(row.status) is EnvironmentStatus.ACTIVE or row.job_id is None:
                 continue
             with suppress(NotFound):
                 job = self._records.jobs.get(row.job_id)
-                if before is not EnvironmentStatus.FAILED:
-                    self._settle(environment_id, before, job)
-                take_back(job, self._state)
-
-    def _settle(self, environment_id: UUID, before: EnvironmentStatus, job: Job) -> None:
-        if job.finished_at and job.finished_at < self._clock() - FRESH:
-            after = summarize(JobType(job.job_type), JobStatus(job.status), before)
-            self._records.statuses.put(environment_id, after, self._clock(), job_id=job.id)
+                if job.finished_at and job.finished_at < before:
+                    wind_up(job, self._state, self._clock())
 
     def _recover(self, job: Job, committed: Mapping[str, str]) -> bool:
         revision = committed.get(str(job.id))
         if revision is None:
             stored = dict(job.intent or {})
-            actor = Actor(**stored.pop("actor"))
+            terms = Terms(precondition=Precondition.of(stored.pop("if_match", None)))
+            actor = Actor(**stored.pop("actor"), terms=terms)
             stored.pop("declarer", None)
             try:
                 revision = self._commit(_INTENT.validate_python(stored), job.id, actor)
-            except (Conflict, NotFound, Invalid) as error:
+            except (Conflict, NotFound, Invalid, PreconditionFailed) as error:
                 self._records.jobs.reject(job.id, JobErrorCode.JOB_CONFLICT, error.message, self._clock())
                 return False
         self._records.jobs.mark_committed(job.id, revision, self._clock())
@@ -223,7 +256,7 @@ def node_target(fleet: Fleet, node_id: UUID) -> Target:
 
 
 def _new_job(
-    job_id: UUID, job_type: JobType, target: Target, intent: dict[str, Any], *, declared: bool = False
+    job_id: UUID, job_type: JobType, target: Target, intent: dict[str, Any], actor: Actor, *, declared: bool = False
 ) -> NewJob:
     return NewJob(
         id=job_id,
@@ -234,4 +267,5 @@ def _new_job(
         locks=target.locks,
         intent=intent,
         declared=declared,
+        key=actor.terms.key,
     )

@@ -18,7 +18,8 @@ from reconciler.records.jobs import OPEN, Job, JobFilter, NewJob
 from reconciler.state import Records
 
 PATIENCE = timedelta(minutes=30)
-"""How long the loop waits after a reconcile of a target failed for good, unless desired state moved meanwhile."""
+"""How long the loop waits after a reconcile of a target failed for good or was cancelled, unless desired state moved
+meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ _RECONCILING = frozenset(JobType) - {
 def _failed_at_this(other: Job, job: NewJob) -> bool:
     """Whether trying again would most likely fail again: same desired state, and no hold that is gone by now."""
     held = other.error_code == JobErrorCode.NODE_ON_HOLD
-    return other.status is JobStatus.FAILED and other.revision == job.revision and not held
+    ended_badly = other.status in {JobStatus.FAILED, JobStatus.CANCELLED}
+    return ended_badly and other.revision == job.revision and not held
 
 
 def _environment_id(step: Step) -> UUID | None:

@@ -310,6 +310,10 @@ class Operations:
         refuse_untouchable(fleet.environment(environment_id), self._clock())
         return self.declarations.enqueue(JobType.RECONCILE, target_of(fleet, environment_id), actor, deliberate=True)
 
+    def cancel(self, job_id: UUID, actor: Actor) -> UUID:
+        """Stop a job, wherever it is; its id. See ``Declarations.cancel``."""
+        return self.declarations.cancel(job_id, actor).id
+
     def provision(self, node_id: UUID, actor: Actor) -> UUID:
         """Bring the node to the baseline; the job's id."""
         return self.declarations.enqueue(

@@ -8,7 +8,14 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from reconciler import backups
-from reconciler.core.actions import BACKED_UP, Action, CheckHealth, PurgeCache, UpdateWordPress
+from reconciler.core.actions import (
+    BACKED_UP,
+    Action,
+    CheckHealth,
+    ConfigureEnvironment,
+    PurgeCache,
+    UpdateWordPress,
+)
 from reconciler.core.changes import Cause
 from reconciler.core.entries import EnvironmentEntry, NodeEntry
 from reconciler.core.fleet import Fleet
@@ -59,6 +66,19 @@ def reconcile_environment(environment_id: UUID, tools: Tools, run: Run) -> Outco
             return failed
         done.append(todo[0])
     return _confirmed(environment_id, fleet, tools, done)
+
+
+def put_right(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
+    """Apply one environment whether or not it differs, so that what a stopped run left there goes."""
+    fleet = tools.state.fleet()
+    environment, node = _placed_environment(fleet, environment_id)
+    if environment is None or node is None or environment.stalled:
+        return _nothing_to_go_by(environment, environment_id)
+    answer = tools.observe([node])[node.slug]
+    if refused := _refusal(node, answer, []):
+        return refused
+    action = ConfigureEnvironment(node.slug, node.id, environment_id, fleet.environment_variables(environment_id))
+    return failure(_apply(action, tools, fleet, run)) or _confirmed(environment_id, fleet, tools, [])
 
 
 def reconcile_node(node_id: UUID, tools: Tools, run: Run) -> Outcome:

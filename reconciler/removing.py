@@ -12,6 +12,7 @@ from uuid import uuid5
 from pydantic import TypeAdapter
 
 from reconciler import backups
+from reconciler.aftermath import removed_by
 from reconciler.core.actions import RemoveEnvironment as Remove
 from reconciler.core.entries import EnvironmentEntry
 from reconciler.core.errors import Conflict, JobError, NotFound
@@ -22,7 +23,7 @@ from reconciler.core.manifests import BackupScope
 from reconciler.core.observed import ObservedEnvironment, Unreachable
 from reconciler.core.status import EnvironmentStatus
 from reconciler.records.jobs import Job
-from reconciler.records.outcomes import Outcome, Succeeded
+from reconciler.records.outcomes import Outcome, Stopped, Succeeded
 from reconciler.results import failure
 from reconciler.state import State
 from reconciler.store.repository import Author, Snapshot
@@ -38,14 +39,17 @@ def remove(job: Job, tools: Tools, run: Run) -> Outcome:
         JobError: an environment could not be backed up, or may not go now. Nothing was changed.
     """
     intent = _INTENT.validate_python((job.intent or {})["removal"])
-    committed = tools.state.repository.jobs_in_history([str(job.id)]).get(str(job.id))
+    committed = removed_by(job, tools.state)
     fleet = _fleet_before(committed, tools.state)
     environments = _named(intent, fleet)
     _refuse_redeclared(environments, committed, tools.state)
     kept: list[str] = []
     if committed is None:
         _edit(intent, fleet, tools.state, tools.clock())
-        kept = [id_ for one in environments if (id_ := _kept(one, fleet, tools, run))]
+        if not _was_never_made(job, environments, tools.state):
+            kept = [id_ for one in environments if (id_ := _kept(one, fleet, tools, run))]
+        if run.cancel.is_set():
+            return Stopped()
         _commit(intent, job, tools)
     for environment in environments:
         node = fleet.node_of(environment)
@@ -57,6 +61,22 @@ def remove(job: Job, tools: Tools, run: Run) -> Outcome:
             return failed
         tools.observe([node])
     return Succeeded({"removed": [one.key for one in environments], "backups": kept})
+
+
+def _was_never_made(job: Job, environments: list[EnvironmentEntry], state: State) -> bool:
+    """Whether these are what a cancelled job was about to make, so that there is nothing to keep.
+
+    Raises:
+        JobError: somebody has brought one of them to life meanwhile.
+    """
+    unmade = (job.intent or {}).get("unmade")
+    if unmade is None:
+        return False
+    rows = [state.records.statuses.get(one.id) for one in environments]
+    if all(row is not None and str(row.job_id) == unmade for row in rows):
+        return True
+    message = "What was cancelled has been made by another job since. Nothing was removed."
+    raise JobError(JobErrorCode.JOB_CONFLICT, message)
 
 
 def _fleet_before(committed: str | None, state: State) -> Fleet:

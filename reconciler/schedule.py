@@ -184,6 +184,7 @@ class Schedule:
         self._records.health.prune(before)
         self._records.audit.prune(now - timedelta(days=self._settings.audit_retention_days))
         self._records.sessions.prune(now)
+        self._records.idempotency.prune(now)
 
     def packing_tick(self) -> None:
         """Pack the store where there is enough to pack."""

@@ -56,7 +56,19 @@ def serve(home: Home, app: FastAPI) -> None:
             log_config=None,
             timeout_graceful_shutdown=5,
         )
-        uvicorn.Server(config).run(sockets=[ear])
+        _Server(config, app).run(sockets=[ear])
+
+
+class _Server(uvicorn.Server):
+    """Tells the application when the end begins: it has answers that go on until somebody ends them."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.state.ending.begin()
+        await super().shutdown(sockets)
 
 
 def _ignore_signals() -> None:

@@ -20,7 +20,9 @@ from reconciler.records.admins import Admins
 from reconciler.records.audit import Audit
 from reconciler.records.backups import Backups
 from reconciler.records.drift import DriftCheck, DriftChecks
+from reconciler.records.events import Events
 from reconciler.records.health import Health, ReleaseHealth
+from reconciler.records.idempotency import IdempotencyKeys
 from reconciler.records.jobs import JobFilter, Jobs
 from reconciler.records.leases import Leases
 from reconciler.records.login_attempts import LoginAttempts
@@ -28,6 +30,7 @@ from reconciler.records.observations import Observation, Observations
 from reconciler.records.sessions import Sessions
 from reconciler.records.status import EnvironmentStatus as StatusRow
 from reconciler.records.status import EnvironmentStatuses
+from reconciler.records.tokens import Tokens
 from reconciler.store.repository import PathHistory, Repository
 
 
@@ -47,6 +50,9 @@ class Records:
         self.health = Health(engine)
         self.backups = Backups(engine)
         self.leases = Leases(engine)
+        self.events = Events(engine)
+        self.idempotency = IdempotencyKeys(engine)
+        self.tokens = Tokens(engine)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ from reconciler.store.repository import Snapshot
 log = structlog.get_logger()
 
 TAKEN_BACK = frozenset({JobType.SITE_IMPORT, JobType.DEPLOY, JobType.UPDATES, JobType.RESTORE, JobType.PROMOTE})
+SETTINGS = frozenset({JobType.CACHE_UPDATE})
+"""Taken back when they are cancelled; after a failure the loop goes on to bring them."""
 _ENDED_BADLY = frozenset({JobStatus.FAILED, JobStatus.CANCELLED})
 
 
@@ -32,7 +34,7 @@ def take_back(job: Job, state: State) -> str | None:
 
     May be called again at any time: what was taken back isn't taken back twice.
     """
-    if job.status not in _ENDED_BADLY or job.job_type not in TAKEN_BACK or not job.revision or not job.environment_id:
+    if not _is_to_go(job) or not job.revision or not job.environment_id:
         return None
     why = f"Job {job.id} ({job.job_type}) {job.status}: {job.error_code or 'cancelled'}."
     return _put_back(job, job.environment_id, state, why)
@@ -69,11 +71,17 @@ def _put_back(job: Job, id_: UUID, state: State, why: str, subject: str | None =
     return revision
 
 
+def _is_to_go(job: Job) -> bool:
+    if job.job_type in SETTINGS:
+        return job.status is JobStatus.CANCELLED
+    return job.status in _ENDED_BADLY and job.job_type in TAKEN_BACK
+
+
 def _still_declared(job: Job, environment_id: UUID, state: State) -> bool:
     """A cheap look before history is read: whether the ids that the job brought are still those of the document."""
     environment = state.fleet().environments.get(environment_id)
-    if environment is None:
-        return False
+    if environment is None or job.job_type in SETTINGS:
+        return environment is not None
     intent: Mapping[str, Any] = job.intent or {}
     release, content = environment.manifest.spec.release, environment.manifest.spec.content
     ids = {str(one.id) for one in (release, content) if one}

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import cache
 from typing import Any
 from uuid import UUID
 
+import structlog
+
 from reconciler.artifacts import fetch_wordpress, fetch_wp_cli, host_variables
 from reconciler.core.actions import Action, Desired, ProvisionNode
 from reconciler.core.entries import NodeEntry
+from reconciler.core.errors import RecordsError
 from reconciler.core.fleet import Fleet
 from reconciler.core.plan import Answer, Plan, Roles, decide
 from reconciler.inventory import inventory_of
 from reconciler.nodes.connection import Connections, Target
 from reconciler.nodes.observation import observe
 from reconciler.nodes.runner import Runner, RunResult, role_digest
+from reconciler.records.events import EventKind
 from reconciler.settings import Settings
 from reconciler.state import State, answer_of
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,7 @@ class Tools:
         Raises:
             ArtifactError: an archive that the action needs cannot be had.
         """
+        self._tell(run, EventKind.STEP, {"action": action.verb, "target": action.target, "node": action.node})
         self._fetch_artifacts(action)
         environment_id = None if isinstance(action, ProvisionNode) else action.environment_id
         inventory = inventory_of(
@@ -106,7 +113,15 @@ class Tools:
             secrets=inputs.secrets if inputs else (),
             targets=[self.target(fleet.node(action.node_id))],
             cancel=run.cancel,
+            on_progress=lambda progress: self._tell(run, EventKind.TASK, asdict(progress)),
         )
+
+    def _tell(self, run: Run, kind: EventKind, data: Mapping[str, Any]) -> None:
+        """Note how far a job is; a database that is full or busy must not end what goes well on the node."""
+        try:
+            self.state.records.events.tell(run.job_id, kind, data, self.clock())
+        except RecordsError as error:
+            log.warning("progress not noted", job=str(run.job_id), error=error.message)
 
     def _fetch_artifacts(self, action: Action) -> None:
         """Archives come to this host once; nodes never download."""

@@ -86,6 +86,11 @@ class Uploads:
     def path(self, upload: Upload) -> Path:
         return self._path(upload.upload_id)
 
+    def discard(self, upload: Upload) -> None:
+        """It goes; nothing when it is gone already."""
+        for suffix in ("", ".json"):
+            self._path(upload.upload_id, suffix).unlink(missing_ok=True)
+
     def sweep(self) -> None:
         """What a killed process left half-written goes."""
         for path in self._directory.glob(".*.part"):

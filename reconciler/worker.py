@@ -11,17 +11,16 @@ from uuid import UUID
 import structlog
 
 from reconciler import health, reconcile, removing
+from reconciler.aftermath import is_deliberate, mark, wind_up
 from reconciler.core.errors import ArtifactError, JobError, LateFence, RecordsError
 from reconciler.core.jobs import JobErrorCode, JobType
 from reconciler.core.observed import Unreachable
-from reconciler.core.status import EnvironmentStatus, summarize
 from reconciler.dispatch import Dispatcher
 from reconciler.healing import Healing
 from reconciler.identity import identity
 from reconciler.records.jobs import Job
 from reconciler.records.outcomes import Failed, Outcome, Stopped, Succeeded
 from reconciler.records.queue import Claimed, Lost, Queue
-from reconciler.taking_back import take_back
 from reconciler.tools import Run, Tools
 
 log = structlog.get_logger()
@@ -87,15 +86,14 @@ class Worker:
         job = claimed.job
         if job.attempt_count > 1:
             self._tools.stop(job.id, job.node_id)
-        mark(job, self._tools)
+        mark(job, self._tools.state, self._clock())
         say = log.debug if job.ephemeral else log.info
         say("job started", job=str(job.id), job_type=job.job_type, attempt=job.attempt_count)
         with self._heartbeat(claimed) as cancel:
-            run = Run(job.id, claimed.fence, self._job_timeout_s, cancel, _is_deliberate(job))
+            run = Run(job.id, claimed.fence, self._job_timeout_s, cancel, is_deliberate(job))
             outcome = self._attempt(claimed, run)
         finished = self._end(claimed, outcome)
-        mark(finished, self._tools)
-        take_back(finished, self._tools.state)
+        wind_up(finished, self._tools.state, self._clock())
         say("job ended", job=str(job.id), job_type=job.job_type, status=finished.status, error=finished.error_code)
         self._dispatcher.wake_here()
 
@@ -111,7 +109,8 @@ class Worker:
         except ArtifactError as error:
             return Failed(JobErrorCode.ARTIFACT_UNAVAILABLE, error.message)
         except JobError as error:
-            return Failed(error.job_code, error.message)
+            # What was told to stop did not fail.
+            return Stopped() if run.cancel.is_set() else Failed(error.job_code, error.message)
         except Exception as error:
             log.exception("job failed unexpectedly", job=str(claimed.job.id))
             kind = type(error).__name__
@@ -137,6 +136,8 @@ class Worker:
                 return health.watch(node_id, (job.intent or {})["environments"], self._tools)
             case JobType.CACHE_PURGE, UUID() as environment_id, _:
                 return reconcile.purge_cache(environment_id, self._tools, run)
+            case JobType.RECONCILE, UUID() as environment_id, _ if (job.intent or {}).get("after"):
+                return reconcile.put_right(environment_id, self._tools, run)
             case _, UUID() as environment_id, _:
                 return reconcile.reconcile_environment(environment_id, self._tools, run)
         return Failed(JobErrorCode.TARGET_MISSING, f"Job type {job.job_type} names no target. Nothing was done.")
@@ -188,28 +189,9 @@ class Worker:
                 log.error("heartbeat failed", job=str(claimed.job.id), error=error.message)
 
 
-def mark(job: Job, tools: Tools) -> None:
-    """Let the environment's status follow the job's."""
-    if job.environment_id is None:
-        return
-    statuses = tools.state.records.statuses
-    row = statuses.get(job.environment_id)
-    before = EnvironmentStatus(row.status) if row else EnvironmentStatus.ACTIVE
-    job_type = JobType(job.job_type)
-    reset = job_type is JobType.RECONCILE and _is_deliberate(job)
-    after = summarize(job_type, job.status, before, reset=reset)
-    if after is not before:
-        statuses.put(job.environment_id, after, tools.clock(), job_id=job.id)
-
-
-def _is_deliberate(job: Job) -> bool:
-    """Whether somebody asked for it, rather than the loop."""
-    return bool((job.intent or {}).get("deliberate", job.declared))
-
-
 def clean_up(lost: list[Lost], tools: Tools) -> None:
     """Stop what the workers that lost these jobs left running, here and on the nodes."""
     for one in lost:
         log.warning("job lost its worker", job=str(one.job.id), worker=one.locked_by, status=one.job.status)
         tools.stop(one.job.id, one.job.node_id)
-        mark(one.job, tools)
+        wind_up(one.job, tools.state, tools.clock())

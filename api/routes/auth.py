@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends, Response
 
-from api.auth import Authenticated, Token, clear_cookie, log_in, log_out, set_cookie
+from api.auth import Cookie, OwnSession, clear_cookie, log_in, log_out, set_cookie
 from api.dependencies import Deps, Sender
 from api.requests import LoginRequest, no_body
 from api.views import Success
@@ -21,8 +21,8 @@ def login(body: LoginRequest, response: Response, client: Sender, deps: Deps) ->
 
 
 @router.post("/logout", dependencies=[Depends(no_body)])
-def logout(token: Token, session: Authenticated, response: Response, client: Sender, deps: Deps) -> Success:
+def logout(cookie: Cookie, session: OwnSession, response: Response, client: Sender, deps: Deps) -> Success:
     """End the session and clear its cookie."""
-    log_out(token or "", session, client, deps)
+    log_out(cookie or "", session, client, deps)
     clear_cookie(response, client)
     return Success(success=True)

@@ -6,21 +6,30 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response
 
-from api.auth import Who, require_session
+from api.auth import require_session
 from api.dependencies import Deps
+from api.pages import Asked
 from api.requests import BackupRequest, RestoreRequest
+from api.terms import Who
 from api.views import Backup, JobAccepted, accepted, backup_view
 from reconciler.core.manifests import BackupScope
 from reconciler.kept import restorable
+from reconciler.records.backups import Backup as BackupRow
 
 router = APIRouter(prefix="/api/environments/{id}", dependencies=[Depends(require_session)])
 
 
 @router.get("/backups")
-def list_backups(id: UUID, deps: Deps) -> list[Backup]:
+def list_backups(id: UUID, deps: Deps, part: Asked, response: Response) -> list[Backup]:
     """The environment's backups, newest first."""
     deps.state.fleet().environment(id)
-    return [backup_view(backup) for backup in deps.records.backups.of(id)]
+    backups, cursor = part.of(deps.records.backups.of(id), _age, newest_first=True)
+    part.link(response, cursor)
+    return [backup_view(backup) for backup in backups]
+
+
+def _age(backup: BackupRow) -> tuple[str, ...]:
+    return backup.created_at.isoformat(timespec="microseconds"), str(backup.id)
 
 
 @router.post("/backups", status_code=202)

@@ -6,9 +6,10 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response
 
-from api.auth import Who, require_session
+from api.auth import Asking, require_session
 from api.dependencies import Deps
 from api.requests import CacheRequest, DeployRequest, PromoteRequest, RollbackRequest, UpdateRequest, no_body
+from api.terms import IfNoneMatch, Who, tagged
 from api.views import Environment, JobAccepted, MagicLogin, accepted, environment_view
 from reconciler.logins import MagicLogins
 from reconciler.releases import earlier_release
@@ -17,11 +18,12 @@ from reconciler.sources import sources_of
 router = APIRouter(prefix="/api/environments/{id}", dependencies=[Depends(require_session)])
 
 
-@router.get("")
-def get_environment(id: UUID, deps: Deps) -> Environment:
+@router.get("", response_model=Environment)
+def get_environment(id: UUID, deps: Deps, if_none_match: IfNoneMatch = None) -> Response:
     """One environment."""
     current = deps.state.current()
-    return environment_view(current, current.fleet.environment(id))
+    view = environment_view(current, current.fleet.environment(id))
+    return tagged(view, view.state_version, if_none_match)
 
 
 @router.post("/deploy", status_code=202)
@@ -85,7 +87,7 @@ def check_drift(id: UUID, who: Who, response: Response, deps: Deps) -> JobAccept
 
 
 @router.post("/magic-login", dependencies=[Depends(no_body)])
-def log_in_by_magic(id: UUID, who: Who, deps: Deps) -> MagicLogin:
+def log_in_by_magic(id: UUID, who: Asking, deps: Deps) -> MagicLogin:
     """A one-time administrator login, at once."""
     login = MagicLogins(deps.settings, deps.state, deps.connections).create(id, who, deps.now())
     return MagicLogin(login_url=login.login_url, expires_at=login.expires_at)

@@ -7,32 +7,41 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from api.auth import Who, require_session
+from api.auth import require_session
 from api.dependencies import Deps
+from api.pages import Asked
 from api.requests import CreateEnvironmentRequest, CreateSiteRequest, ImportRequest, no_body
+from api.terms import IfNoneMatch, Once, Who, tagged
 from api.views import SITES, Environment, JobAccepted, Site, accepted, as_json, environment_view, site_view, site_views
+from reconciler.core.entries import EnvironmentEntry
+from reconciler.core.manifests import EnvironmentType
 from reconciler.sources import refuse_archive
 
 router = APIRouter(prefix="/api/sites", dependencies=[Depends(require_session)])
 
 
 @router.get("", response_model=list[Site])
-def list_sites(deps: Deps) -> Response:
+def list_sites(deps: Deps, part: Asked) -> Response:
     """Every site, by slug."""
-    return as_json(SITES, site_views(deps.state.current()))
+    current = deps.state.current()
+    sites, cursor = part.of(current.fleet.sites.values(), lambda site: (site.slug,))
+    response = as_json(SITES, site_views(current, sites))
+    part.link(response, cursor)
+    return response
 
 
 @router.post("", status_code=202)
-def create_site(body: CreateSiteRequest, who: Who, response: Response, deps: Deps) -> JobAccepted:
+def create_site(body: CreateSiteRequest, who: Once, response: Response, deps: Deps) -> JobAccepted:
     """Declare a site and its production environment; a job makes it."""
     return accepted(response, deps.operations.create_site(body.name, body.slug, who))
 
 
-@router.get("/{id}")
-def get_site(id: UUID, deps: Deps) -> Site:
+@router.get("/{id}", response_model=Site)
+def get_site(id: UUID, deps: Deps, if_none_match: IfNoneMatch = None) -> Response:
     """One site."""
     current = deps.state.current()
-    return site_view(current, current.fleet.site(id))
+    view = site_view(current, current.fleet.site(id))
+    return tagged(view, view.state_version, if_none_match)
 
 
 @router.delete("/{id}", status_code=202, dependencies=[Depends(no_body)])
@@ -53,11 +62,18 @@ def import_site(id: UUID, body: ImportRequest, who: Who, response: Response, dep
 
 
 @router.get("/{id}/environments")
-def list_environments(id: UUID, deps: Deps) -> list[Environment]:
+def list_environments(id: UUID, deps: Deps, part: Asked, response: Response) -> list[Environment]:
     """The site's environments, production first."""
     current = deps.state.current()
-    environments = current.fleet.environments_by_site.get(current.fleet.site(id).slug, ())
+    declared = current.fleet.environments_by_site.get(current.fleet.site(id).slug, ())
+    environments, cursor = part.of(declared, _production_first)
+    part.link(response, cursor)
     return [environment_view(current, environment) for environment in environments]
+
+
+def _production_first(environment: EnvironmentEntry) -> tuple[str, ...]:
+    is_production = environment.manifest.spec.type is EnvironmentType.PRODUCTION
+    return "0" if is_production else "1", environment.slug
 
 
 @router.post("/{id}/environments", status_code=202)

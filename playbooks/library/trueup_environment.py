@@ -62,6 +62,7 @@ from ansible.module_utils import trueup_environment_layout as names
 from ansible.module_utils import trueup_environment_place as place
 from ansible.module_utils import trueup_environment_units as units
 from ansible.module_utils import trueup_environment_wordpress as wordpress
+from ansible.module_utils import trueup_leftovers as leftovers
 from ansible.module_utils import trueup_release as releases
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.trueup_content import Swap
@@ -132,6 +133,9 @@ class Environment:
         self.user = account.ensure_user(self.run, self.layout)
         account.ensure_directories(self.run, self.layout, self.user)
         leave_nothing(self.run, self.layout)
+        taken_out = leftovers.contents(self.run, self.layout, self.ledger, self.variables["content"]["id"])
+        if taken_out and not self.run.check_mode:
+            self.forget_objects()
         self.code()
         configuration = wordpress.Configuration(self.layout, self.texts[names.WP_CONFIG])
         database = Database(self.run, self.layout)
@@ -150,7 +154,7 @@ class Environment:
         self.address(database, configuration.password)
         place.hosts(self.run, self.layout.id, self.variables["hostnames"])
         units.ensure_server_block(self.run, self.layout, self.texts[names.NGINX])
-        self.pages(switched or swap)
+        self.pages(switched or swap or taken_out)
         if self.run.check_mode:
             return
         health.check(
@@ -163,6 +167,7 @@ class Environment:
             thorough=self.run.changed,
         )
         self.undo = []
+        leftovers.unserved(self.run, self.layout, self.ledger)
         self.write_down(swap)
 
     # Code

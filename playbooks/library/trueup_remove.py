@@ -49,6 +49,7 @@ import signal
 from ansible.module_utils import trueup_environment_caches as caches
 from ansible.module_utils import trueup_environment_place as place
 from ansible.module_utils import trueup_environment_units as units
+from ansible.module_utils import trueup_leftovers as leftovers
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.trueup_environment_database import CLIENT, literal
 from ansible.module_utils.trueup_environment_layout import Layout
@@ -68,7 +69,8 @@ class Removal:
         self.services()
         self.databases()
         self.objects()
-        for path in (self.layout.cache, os.path.dirname(self.layout.pool), self.layout.site):
+        ours = (self.layout.cache, os.path.dirname(self.layout.pool), self.layout.site)
+        for path in (*leftovers.workplaces(self.layout), *ours):
             self.tree(path)
         self.user()
         place.hosts(self.run, self.layout.id, ())

@@ -59,7 +59,7 @@ class Restore:
         self.manifest, self.urls = backup["manifest"], backup["urls"]
         self.layout = Layout(variables["id"], variables["release"]["id"])
         self.staging = Staging(run, self.layout, variables["content"]["id"])
-        self.place = f"/var/tmp/trueup-{variables['content']['id']}"
+        self.place = f"/var/tmp/trueup-{variables['id']}"
 
     def bring(self):
         if self.staging.is_ready() and (FILES not in self.urls or releases.is_there(self.layout)):

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import typer
 
-from reconciler.cli.context import opened, wait_for
+from reconciler.cli.context import actor, opened, wait_for
 from reconciler.cli.output import Format, Output, data, fail, show
 from reconciler.core.jobs import JobStatus
 from reconciler.home import Home
@@ -43,6 +43,32 @@ def follow(job_id: Annotated[UUID, typer.Argument(help="The job's id.")]) -> Non
     """Wait for a job's end; exit code 1 when it failed."""
     with opened() as home:
         finish(home, job_id, wait=True)
+
+
+@app.command()
+def events(job_id: Annotated[UUID, typer.Argument(help="The job's id.")], output: Output = Format.TABLE) -> None:
+    """What happened to a job so far."""
+    with opened() as home:
+        home.records.jobs.get(job_id)
+        rows = [{**asdict(event), "kind": event.kind.value} for event in home.records.events.after(job_id)]
+        show(rows, ("number", "at", "kind", "data"), output)
+
+
+@app.command()
+def cancel(
+    job_id: Annotated[UUID, typer.Argument(help="The job's id.")],
+    wait: Annotated[bool, typer.Option(help="Wait until it has stopped.")] = True,
+) -> None:
+    """Stop a job: one that waits at once, one that runs within seconds, on its node too."""
+    with opened() as home:
+        home.operations.cancel(job_id, actor())
+        if not wait:
+            typer.echo(f"Job {job_id} is asked to stop.")
+            return
+        job = wait_for(home, job_id)
+        if job.status is not JobStatus.CANCELLED:
+            fail(f"Job {job_id} had {job.status} before it could be stopped.")
+        typer.echo(f"Job {job_id} is cancelled.")
 
 
 def row(home: Home, job: Job) -> dict[str, Any]:

@@ -55,6 +55,36 @@ class EnvironmentNotActive(Conflict):
     code = "environment_not_active"
 
 
+class EnvironmentNotFailed(Conflict):
+    """Only what failed can be reset."""
+
+    code = "environment_not_failed"
+
+
+class IdempotencyKeyInUse(Conflict):
+    """The first request with this key is still being worked on."""
+
+    code = "idempotency_key_in_use"
+
+
+class IdempotencyKeyReused(TrueupError):
+    """The key was sent with another request before."""
+
+    code = "idempotency_key_reused"
+
+
+class PreconditionFailed(TrueupError):
+    """What ``If-Match`` names is not as the client saw it."""
+
+    code = "precondition_failed"
+
+
+class ReadOnlyToken(TrueupError):
+    """The token may look, and do nothing."""
+
+    code = "read_only_token"
+
+
 class WpCliError(TrueupError):
     """WordPress's own tool failed on the node."""
 

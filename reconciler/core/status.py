@@ -52,11 +52,17 @@ _SEVERITY = (
 
 
 def summarize(
-    job_type: JobType, job_status: JobStatus, before: EnvironmentStatus, *, reset: bool = False
+    job_type: JobType,
+    job_status: JobStatus,
+    before: EnvironmentStatus,
+    *,
+    reset: bool = False,
+    began: bool = True,
 ) -> EnvironmentStatus:
     """The environment's status once a job of this type has this status.
 
     ``reset``: somebody asked to bring a failed environment back; a success, which includes the health check, does.
+    ``began``: a worker has taken the job up. One that was cancelled before that has touched nothing.
 
     A job that doesn't move code or content leaves the status as it is. A retry waits in ``queued``: the
     environment stays busy until the job ends for good.
@@ -68,7 +74,9 @@ def summarize(
         return before
     if job_status in {JobStatus.QUEUED, JobStatus.RUNNING}:
         return busy
-    return EnvironmentStatus.ACTIVE if job_status is JobStatus.SUCCEEDED else EnvironmentStatus.FAILED
+    if job_status is JobStatus.SUCCEEDED or not began:
+        return EnvironmentStatus.ACTIVE
+    return EnvironmentStatus.FAILED
 
 
 def site_status(environments: Iterable[EnvironmentStatus]) -> EnvironmentStatus:

@@ -20,6 +20,7 @@ import asyncssh
 from reconciler.core.entries import NodeEntry
 from reconciler.core.errors import NodeUnreachable
 
+CANCEL_POLL_S = 0.2
 CONNECT_S = 3.0
 LOGIN_S = 5.0
 OPEN_SESSION_S = 3.0
@@ -184,18 +185,31 @@ class Connections:
                 started.connection.ended()
 
     def pipe(
-        self, source: Target, command: Sequence[str], target: Target, into: Sequence[str], *, timeout_s: float
+        self,
+        source: Target,
+        command: Sequence[str],
+        target: Target,
+        into: Sequence[str],
+        *,
+        timeout_s: float,
+        cancel: threading.Event | None = None,
     ) -> None:
         """What ``command`` prints on one node goes into ``into`` on another, through this host and never onto its disk.
 
         Raises:
             NodeUnreachable: either was lost, or did not end in time.
-            PipeBroken: either ended with a status that isn't 0.
+            PipeBroken: either ended with a status that isn't 0, or ``cancel`` was set, which ends both.
         """
-        self.wait(self._pipe(source, command, target, into, timeout_s))
+        self.wait(self._pipe(source, command, target, into, timeout_s, cancel or threading.Event()))
 
     async def _pipe(
-        self, source: Target, command: Sequence[str], target: Target, into: Sequence[str], timeout_s: float
+        self,
+        source: Target,
+        command: Sequence[str],
+        target: Target,
+        into: Sequence[str],
+        timeout_s: float,
+        cancel: threading.Event,
     ) -> None:
         links = [self._links.setdefault(one, _Link()) for one in (source, target)]
         async with AsyncExitStack() as stack:
@@ -209,8 +223,10 @@ class Connections:
             try:
                 async with asyncio.timeout(timeout_s + 2):
                     reader.stdin.write_eof()
-                    await _pour(reader, writer)
-                    await asyncio.gather(reader.wait_closed(), writer.wait_closed())
+                    await _unless_cancelled(_whole(reader, writer), cancel)
+            except _Cancelled as error:
+                await asyncio.gather(*(_end(process) for process in (reader, writer)))
+                raise PipeBroken(f"The stream from {source} to {target} was cancelled.") from error
             except (asyncssh.Error, OSError) as error:
                 for link, started in zip(links, halves, strict=True):
                     link.retire(started.connection)
@@ -381,6 +397,36 @@ def _completed(
     if status in (124, 137, -9):  # what timeout(1) says when it had to end the command
         raise CommandTimeout(f"{target} did not end a command within {timeout_s:g} s. Look at its load.")
     return Completed(stdout, stderr, status if status >= 0 else 128 - status)
+
+
+class _Cancelled(Exception):
+    """Somebody wants the stream no longer."""
+
+
+async def _unless_cancelled(work: Coroutine[Any, Any, None], cancel: threading.Event) -> None:
+    """Do ``work``; raise _Cancelled within a moment after ``cancel`` was set from another thread."""
+    task = asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait([task], timeout=CANCEL_POLL_S))[0]:
+            if cancel.is_set():
+                raise _Cancelled
+        task.result()
+    finally:
+        task.cancel()
+
+
+async def _whole(reader: asyncssh.SSHClientProcess[bytes], writer: asyncssh.SSHClientProcess[bytes]) -> None:
+    await _pour(reader, writer)
+    await asyncio.gather(reader.wait_closed(), writer.wait_closed())
+
+
+async def _end(process: asyncssh.SSHClientProcess[bytes]) -> None:
+    """Have the node end the command: timeout(1) passes the signal on, and what it runs loses its pipes."""
+    with suppress(OSError, asyncssh.Error):
+        process.terminate()
+        async with asyncio.timeout(OPEN_SESSION_S):
+            await process.wait_closed()
+    process.close()
 
 
 async def _pour(reader: asyncssh.SSHClientProcess[bytes], writer: asyncssh.SSHClientProcess[bytes]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from reconciler.core.jobs import JobErrorCode
-from reconciler.nodes.redaction import tail
+from reconciler.nodes.redaction import redact, tail
 
 Status = Literal["succeeded", "failed", "cancelled", "timed_out"]
 _CODES = {1: "ANSIBLE_PLAY_ERROR", 2: "ANSIBLE_HOST_FAILED", 4: "ANSIBLE_HOST_UNREACHABLE"} | {
@@ -70,13 +70,24 @@ class RunResult:
 _OURS = frozenset(JobErrorCode)
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: a task has begun, or has ended like this. What it answered is no part of it."""
+
+    task: str
+    status: Literal["started", "ok", "changed", "failed", "unreachable"]
+
+
 class Record:
     """Keeps of ansible_runner's events what tells how a run went."""
 
-    def __init__(self, on_result: Callable[[TaskResult], None] | None) -> None:
+    def __init__(
+        self, on_result: Callable[[TaskResult], None] | None, on_progress: Callable[[Progress], None] | None = None
+    ) -> None:
         self.results: list[TaskResult] = []
         self.hosts: dict[str, HostStats] = {}
         self._on_result = on_result
+        self._on_progress = on_progress or (lambda _progress: None)
 
     def __call__(self, event: Mapping[str, Any]) -> bool:
         """False: the event isn't written to a file."""
@@ -86,6 +97,8 @@ class Record:
         )
         if kind and not (kind == "failed" and data.get("ignore_errors")):
             self._keep(kind, data)  # type: ignore[arg-type]
+        elif event["event"] == "playbook_on_task_start":
+            self._on_progress(Progress(_name(data), "started"))
         elif event["event"] == "playbook_on_stats":
             self._count(data)
         return False
@@ -100,6 +113,7 @@ class Record:
             data=answer,
         )
         self.results.append(result)
+        self._on_progress(Progress(_name(data), "changed" if kind == "ok" and result.changed else kind))
         if self._on_result:
             self._on_result(result)
 
@@ -114,6 +128,10 @@ class Record:
             )
             for host in data["processed"]
         }
+
+
+def _name(data: Mapping[str, Any]) -> str:
+    return redact(str(data.get("task", "")))[:200]
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from reconciler.core.errors import Invalid, NodeUnreachable
 from reconciler.inventory import Inventory, unsafe_values
 from reconciler.nodes import processes
 from reconciler.nodes.connection import Connections, Target
-from reconciler.nodes.outcome import HostStats, Outcome, Record, RunResult, Status, TaskResult
+from reconciler.nodes.outcome import HostStats, Outcome, Progress, Record, RunResult, Status, TaskResult
 from reconciler.nodes.redaction import redact, tail
 from reconciler.paths import share
 
@@ -75,6 +75,7 @@ class Runner:
         targets: Sequence[Target] = (),
         cancel: threading.Event | None = None,
         on_result: Callable[[TaskResult], None] | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
         check: bool = False,
         secrets: Sequence[str] = (),
     ) -> RunResult:
@@ -92,7 +93,7 @@ class Runner:
             directory = Path(name)
             config = self._configure(directory, path, inventory, job, extra_vars or {}, check=check)
             watch = _Watch(directory, cancel, started + timeout_s)
-            record = Record(on_result)
+            record = Record(on_result, on_progress)
             try:
                 play = AnsibleRunner(config=config, cancel_callback=watch, event_handler=record)
                 play.run()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -18,7 +19,9 @@ from sqlalchemy import Connection, Engine, Row, Select, delete, func, insert, se
 
 from reconciler.core.errors import Conflict, Invalid, NotFound
 from reconciler.core.jobs import MAX_ATTEMPTS, JobStatus
+from reconciler.records import idempotency
 from reconciler.records.database import reading, write
+from reconciler.records.events import EventKind, note
 from reconciler.records.locks import Lock
 from reconciler.records.outcomes import shortened
 from reconciler.records.tables import jobs
@@ -48,6 +51,8 @@ class NewJob:
     the last stays, until one succeeds."""
     max_attempts: int = MAX_ATTEMPTS
     run_after: datetime | None = None
+    key: idempotency.Key | None = None
+    """The client's key; stored together with the job, or neither is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,9 +175,19 @@ class Jobs:
         values = {"error_code": error_code, "error_message": shortened(message)}
         return write(self._engine, lambda connection: _end_queued(connection, job_id, JobStatus.FAILED, values, now))
 
-    def cancel(self, job_id: UUID, now: datetime) -> Job:
-        """Cancel a queued job at once; ask the worker of a running one to stop it (its heartbeat tells)."""
-        return write(self._engine, lambda connection: _cancel(connection, job_id, now))
+    def cancel(self, job_id: UUID, now: datetime, key: idempotency.Key | None = None) -> Job:
+        """Cancel a queued job at once; ask the worker of a running one to stop it (its heartbeat tells).
+
+        Again is fine; a job that has ended otherwise is a Conflict.
+        """
+
+        def work(connection: Connection) -> Job:
+            job = _cancel(connection, job_id, now)
+            if key is not None:
+                idempotency.take(connection, key, job_id, now)
+            return job
+
+        return write(self._engine, work)
 
     def hurry(self, node_id: UUID, error_code: str, now: datetime) -> int:
         """Let the node's jobs that wait for another attempt after this error run now; how many there are."""
@@ -224,12 +239,23 @@ def _enqueue(connection: Connection, new: NewJob, now: datetime) -> Job:
         # Locked, so that it cannot start before this transaction has ended: its run sees what the caller saw.
         same = select(jobs).where(jobs.c.dedupe_key == new.dedupe_key, jobs.c.status == JobStatus.QUEUED)
         if row := connection.execute(same.with_for_update()).first():
+            if new.key is not None:
+                idempotency.take(connection, new.key, row.id, now)
             return job_from(row)
     job = _queued(new, now)
     values = {name: getattr(job, name) for name in _PLAIN}
     stored = [[lock.resource, lock.capacity] for lock in job.locks]
     connection.execute(insert(jobs).values(**values, status=job.status, locks=stored))
+    if new.key is not None:
+        idempotency.take(connection, new.key, job.id, now)
+    tell(connection, job, EventKind.ACCEPTED, {"job_type": job.job_type}, now)
     return job
+
+
+def tell(connection: Connection, job: Job, kind: EventKind, data: Mapping[str, Any], now: datetime) -> None:
+    """Note what became of a job, in the transaction in which it does. Looks and the like have no history."""
+    if not job.ephemeral:
+        note(connection, job.id, kind, data, now)
 
 
 def _queued(new: NewJob, now: datetime) -> Job:
@@ -274,12 +300,18 @@ def _mark_committed(connection: Connection, job_id: UUID, revision: str, now: da
         raise Conflict(f"Job {job_id} is declared by commit {job.revision} already, not by {revision}.")
     if job.revision is None:
         connection.execute(update(jobs).where(jobs.c.id == job_id).values(revision=revision, updated_at=now))
+        tell(connection, job, EventKind.COMMITTED, {"revision": revision}, now)
 
 
 def _cancel(connection: Connection, job_id: UUID, now: datetime) -> Job:
     job = _locked(connection, job_id)
+    if job.status is JobStatus.CANCELLED or (job.status is JobStatus.RUNNING and job.cancel_requested):
+        return job
     if job.status is not JobStatus.RUNNING:
+        if job.declared and job.revision is None and job.status is JobStatus.QUEUED:
+            raise Conflict(f"Job {job_id} is just being committed to the store. Cancel it once it is.")
         return _end_queued(connection, job_id, JobStatus.CANCELLED, {}, now)
+    tell(connection, job, EventKind.CANCEL_REQUESTED, {}, now)
     query = update(jobs).where(jobs.c.id == job_id).values(cancel_requested=True, updated_at=now)
     return job_from(connection.execute(query.returning(jobs)).one())
 
@@ -292,7 +324,14 @@ def _end_queued(
         raise Conflict(f"Job {job_id} is {job.status}, so it can no longer be {status} from the queue.")
     query = update(jobs).where(jobs.c.id == job_id)
     query = query.values(status=status, finished_at=now, updated_at=now, **values)
-    return job_from(connection.execute(query.returning(jobs)).one())
+    ended = job_from(connection.execute(query.returning(jobs)).one())
+    tell(connection, ended, EventKind.FINISHED, ending_of(ended), now)
+    return ended
+
+
+def ending_of(job: Job) -> dict[str, Any]:
+    """How a job ended, as its last event says."""
+    return {"status": job.status.value, "error_code": job.error_code}
 
 
 def _locked(connection: Connection, job_id: UUID) -> Job:
@@ -318,15 +357,15 @@ def _filtered(query: Select[Any], wanted: JobFilter) -> Select[Any]:
 
 
 def _cursor(job: Job) -> str:
-    return base64.urlsafe_b64encode(f"{job.created_at.isoformat()} {job.id}".encode()).decode()
+    return base64.urlsafe_b64encode(json.dumps([job.created_at.isoformat(), str(job.id)]).encode()).decode()
 
 
 def _read_cursor(cursor: str) -> tuple[datetime, UUID]:
     try:
-        moment, job_id = base64.urlsafe_b64decode(cursor.encode()).decode().split(" ")
+        moment, job_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
         created_at = datetime.fromisoformat(moment)
         if created_at.tzinfo is None:
             raise ValueError("no time zone")
         return created_at, UUID(job_id)
-    except (ValueError, binascii.Error) as error:
+    except (ValueError, TypeError, AttributeError, binascii.Error) as error:
         raise Invalid("The cursor is not one that a page of jobs gave. Leave it out to begin anew.") from error

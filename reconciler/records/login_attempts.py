@@ -14,7 +14,7 @@ from math import ceil
 
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
-from reconciler.records.database import write
+from reconciler.records.database import reading, write
 from reconciler.records.tables import login_attempts
 
 EVERYBODY = "everybody"
@@ -67,6 +67,13 @@ class LoginAttempts:
     def begin(self, source: str, now: datetime) -> int:
         """Ask before looking at a password. 0: go on, the attempt is counted. Else: refuse, for that many seconds."""
         return write(self._engine, lambda connection: self._begin(connection, _grouped(source), now))
+
+    def wait(self, source: str, now: datetime) -> int:
+        """For how many seconds this source's own failures slow it; 0: not at all. Counts nothing."""
+        query = select(login_attempts.c.blocked_until).where(login_attempts.c.source == _grouped(source))
+        with reading(self._engine) as connection:
+            until: datetime | None = connection.execute(query).scalar()
+        return max(0, ceil((until - now).total_seconds())) if until else 0
 
     def succeeded(self, source: str, now: datetime) -> None:
         """The password was right: forget the source's failures, and the one that ``begin`` counted in total."""

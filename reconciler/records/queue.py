@@ -19,7 +19,8 @@ from reconciler.core.errors import LateFence
 from reconciler.core.jobs import RETRY_DELAYS, JobErrorCode, JobStatus
 from reconciler.records import outcomes
 from reconciler.records.database import reading, write
-from reconciler.records.jobs import Job, job_from, locks_from
+from reconciler.records.events import EventKind
+from reconciler.records.jobs import Job, ending_of, job_from, locks_from, tell
 from reconciler.records.locks import Lock, Waiting, fitting, free_slot
 from reconciler.records.outcomes import Outcome
 from reconciler.records.tables import fences, jobs, locks
@@ -143,7 +144,9 @@ class Queue:
                 updated_at=now,
             )
         )
-        return Claimed(job_from(connection.execute(query.returning(jobs)).one()), fence)
+        job = job_from(connection.execute(query.returning(jobs)).one())
+        tell(connection, job, EventKind.STARTED, {"attempt": job.attempt_count, "worker": worker}, now)
+        return Claimed(job, fence)
 
 
 def _waiting(
@@ -248,9 +251,20 @@ def _settle(connection: Connection, job: Job, values: dict[str, Any], now: datet
     elif _another_is_queued(connection, job):
         values["dedupe_key"] = None
     ended = job_from(connection.execute(update(jobs).where(jobs.c.id == job.id).values(**values).returning(jobs)).one())
+    tell(connection, ended, *_told(ended, failed="error_code" in values), now)
     if ended.ephemeral:
         _clear_away(connection, ended)
     return ended
+
+
+def _told(ended: Job, *, failed: bool) -> tuple[EventKind, dict[str, Any]]:
+    """What the end of an attempt is to whoever follows the job."""
+    if ended.status is not JobStatus.QUEUED:
+        return EventKind.FINISHED, ending_of(ended)
+    if not failed:
+        return EventKind.QUEUED_AGAIN, {"run_after": ended.run_after.isoformat()}
+    told = {"error_code": ended.error_code, "run_after": ended.run_after.isoformat()}
+    return EventKind.RETRY_SCHEDULED, told | {"attempt": ended.attempt_count, "max_attempts": ended.max_attempts}
 
 
 def _another_is_queued(connection: Connection, job: Job) -> bool:

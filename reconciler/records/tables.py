@@ -268,3 +268,40 @@ leases = Table(
     Column("holder", Prose, nullable=False),
     _moment("until", nullable=False),
 )
+
+job_events = Table(
+    "job_events",
+    metadata,
+    Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _moment("at", nullable=False),
+    Column("kind", String, nullable=False),
+    Column("data", _json(), nullable=False),
+)
+"""What happened to a job, numbered from 1; goes with it."""
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("owner", Prose, primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), index=True),
+    Column("answer", _json()),
+    _moment("created_at", nullable=False, index=True),
+)
+"""Requests that were accepted under a key; a job that is forgotten or refused takes its key along."""
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("token_sha256", String(64), nullable=False, unique=True),
+    Column("prefix", String(16), nullable=False),
+    Column("read_only", Boolean, nullable=False),
+    Column("created_by", Prose, nullable=False),
+    _moment("created_at", nullable=False),
+    _moment("expires_at"),
+    _moment("last_used_at"),
+    _moment("revoked_at"),
+)

@@ -28,6 +28,8 @@ class Snapshot:
     entries: Mapping[str, str]
     """Path to blob id; of what is no regular file: ``<mode>:<id>``."""
     documents: Mapping[str, Document | Stalled]
+    pending: frozenset[str] = frozenset()
+    """What those edits change, even where they change it back."""
 
     def changed_since(self, earlier: Snapshot | None) -> frozenset[str]:
         """The paths that were added, changed or removed after ``earlier``; all of them when it is None."""
@@ -45,6 +47,7 @@ class Snapshot:
             f"{self.revision.partition('+')[0]}+{next(_pending)}",
             {**entries, **{path: blob_id(content) for path, content in kept.items()}},
             {**found, **{path: documents.read(path, content) for path, content in kept.items()}},
+            self.pending | contents.keys(),
         )
 
 

@@ -191,7 +191,7 @@ class Writer:
                 return False
             for (waiting, commit, _), revision in zip(group.accepted, revisions, strict=True):
                 waiting.commit = Commit(revision, frozenset(commit.contents))
-            self._reader.remember(replace(group.snapshot, revision=revisions[-1]))
+            self._reader.remember(replace(group.snapshot, revision=revisions[-1], pending=frozenset()))
         for waiting, error in group.refused:
             waiting.error = error
         return True

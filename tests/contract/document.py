@@ -56,6 +56,10 @@ class Operation:
     def has_id(self) -> bool:
         return "{id}" in self.path
 
+    def takes(self, name: str) -> bool:
+        """Whether it has a parameter of that name."""
+        return any(parameter["name"] == name for parameter in self.parameters)
+
     @property
     def request_schema(self) -> dict[str, Any] | None:
         body = self.spec.get("requestBody")

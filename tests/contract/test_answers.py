@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,6 +14,8 @@ import pytest
 from httpx import Response
 from starlette.testclient import TestClient
 
+from reconciler.records.idempotency import Key
+from reconciler.records.jobs import NewJob
 from tests.api.control import EMAIL, PASSWORD, Control
 from tests.api.promotable import PLATFORM, promotable
 from tests.contract.document import Operation, built, resolve, validator
@@ -91,6 +94,8 @@ def world(control: Control) -> World:
 
 
 def bad_request(world: World, operation: Operation) -> Response:
+    if operation.takes("cursor"):
+        return world.ask(operation, params={"cursor": "made up"})
     if operation.has_id:
         return world.ask(operation, id="no-uuid")
     return world.ask(operation, json={"surprise": 1})
@@ -99,6 +104,26 @@ def bad_request(world: World, operation: Operation) -> Response:
 def no_session(world: World, operation: Operation) -> Response:
     given = {"json": {"email": EMAIL, "password": "wrong"}} if operation.path == "/login" else {}
     return world.ask(operation, client=world.control.client(), **given)
+
+
+def key_used_for_another(world: World, operation: Operation) -> Response:
+    key = {"Idempotency-Key": "one"}
+    assert world.client.post("/api/sites", json={"name": "Other", "slug": "other"}, headers=key).status_code == 202
+    return world.ask(operation, headers=key)
+
+
+def moved(world: World, operation: Operation) -> Response:
+    return world.ask(operation, headers={"If-Match": '"0-00000000"'})
+
+
+def unchanged(world: World, operation: Operation) -> Response:
+    return world.ask(operation, headers={"If-None-Match": world.ask(operation).headers["etag"]})
+
+
+def nothing_more(world: World, operation: Operation) -> Response:
+    world.client.post(f"/api/jobs/{world.job_id}/cancel")
+    seen = str(world.ask(operation).json()[-1]["number"])
+    return world.ask(operation, headers={"Accept": "text/event-stream", "Last-Event-ID": seen})
 
 
 def foreign_origin(world: World, operation: Operation) -> Response:
@@ -110,6 +135,11 @@ def unknown_id(world: World, operation: Operation) -> Response:
 
 
 def conflict(world: World, operation: Operation) -> Response:
+    if operation.path == "/uploads":
+        return key_in_use(world, operation)
+    if operation.path.endswith("/cancel"):
+        world.control.records.jobs.reject(world.job_id, "JOB_CONFLICT", "no", world.control.clock())
+        return world.ask(operation)
     if operation.path == "/sites":
         return world.ask(operation, json={"name": "Acme", "slug": "acme"})
     if operation.path.endswith("/promote"):
@@ -119,6 +149,15 @@ def conflict(world: World, operation: Operation) -> Response:
     else:
         world.control.push("sites/acme/environments/production.yaml", "spec:\n", "spec:\n  reconcile: {mode: paused}\n")
     return world.ask(operation)
+
+
+def key_in_use(world: World, operation: Operation) -> Response:
+    """The first request's job is not committed yet, and never will be."""
+    said = f"POST /api/uploads {sha256(ARCHIVE['content']).hexdigest()}"
+    key = Key(EMAIL, "one", sha256(said.encode()).hexdigest())
+    first = NewJob(id=uuid4(), job_type="deploy", declared=True, key=key)
+    world.control.records.jobs.enqueue(first, world.control.clock())
+    return world.ask(operation, headers={"Idempotency-Key": "one"})
 
 
 def accepted(world: World, operation: Operation) -> Response:
@@ -143,8 +182,11 @@ def too_large(world: World, operation: Operation) -> Response:
 
 
 def too_many(world: World, operation: Operation) -> Response:
-    wrong = {"email": EMAIL, "password": "wrong"}
-    return next(answer for _ in range(20) if (answer := world.ask(operation, json=wrong)).status_code == 429)
+    if operation.path == "/login":
+        given: dict[str, Any] = {"json": {"email": EMAIL, "password": "wrong"}}
+    else:
+        given = {"headers": {"Authorization": "Bearer trueup_wrong"}}
+    return next(answer for _ in range(20) if (answer := world.ask(operation, **given)).status_code == 429)
 
 
 def full_disk(world: World, operation: Operation) -> Response:
@@ -167,6 +209,10 @@ def broken_database(world: World, operation: Operation) -> Response:
 
 
 WAYS: dict[int, Callable[[World, Operation], Response]] = {
+    204: nothing_more,
+    304: unchanged,
+    412: moved,
+    422: key_used_for_another,
     200: lambda world, operation: world.ask(operation),
     201: lambda world, operation: world.ask(operation),
     202: accepted,
@@ -187,11 +233,14 @@ WAYS: dict[int, Callable[[World, Operation], Response]] = {
 def test_answer(world: World, operation: Operation, status: int) -> None:
     response = WAYS[status](world, operation)
     assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/json"
     assert response.headers["cache-control"] == "no-store"
-    schema = operation.response_schema(status)
-    validator(schema).validate(response.json())
-    assert surplus(response.json(), schema) == set()
+    if "content" in operation.responses[status]:
+        assert response.headers["content-type"] == "application/json"
+        schema = operation.response_schema(status)
+        validator(schema).validate(response.json())
+        assert surplus(response.json(), schema) == set()
+    else:
+        assert response.content == b""
     for name, header in operation.responses[status].get("headers", {}).items():
         if resolve(header).get("required"):
             validator(resolve(header)["schema"]).validate(typed(response.headers[name]))

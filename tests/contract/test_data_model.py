@@ -7,6 +7,7 @@ from enum import StrEnum
 import pytest
 
 from reconciler.core import jobs, manifests, status
+from reconciler.records.events import EventKind
 from tests.contract.document import DOCS, NOT_YET, ROOT, SCHEMAS, operations, table, words
 
 ENUMS = {row[0]: words(row[1]) for row in table("data-model.md", "## Enums")}
@@ -17,6 +18,7 @@ IN_CODE: dict[str, type[StrEnum]] = {
     "NodeStatus": status.NodeStatus,
     "JobStatus": jobs.JobStatus,
     "JobType": jobs.JobType,
+    "JobEventKind": EventKind,
     "PromotionPreset": manifests.PromotionPreset,
     "DriftStatus": status.DriftStatus,
 }

@@ -48,15 +48,35 @@ def test_every_error_that_applies_is_named(operation: Operation) -> None:
     expected = {
         401: not operation.is_open or operation.path == "/login",
         404: operation.has_id,
-        400: operation.has_id or writes,
+        400: operation.has_id or writes or operation.takes("cursor"),
         403: writes,
         413: writes,
-        409: writes and operation.path not in {"/login", "/logout", "/uploads"},
+        409: writes and operation.path not in {"/login", "/logout"},
+        412: operation.takes("If-Match"),
+        422: operation.takes("Idempotency-Key"),
+        429: operation.path == "/login" or {"bearer": []} in operation.spec.get("security", DOCUMENT["security"]),
         500: True,
     }
     named = {status: status in operation.responses for status in expected}
     assert named == expected
     assert has_body <= writes
+
+
+@by_key
+def test_changes_take_a_key_and_changes_of_what_has_a_version_a_precondition(operation: Operation) -> None:
+    writes = operation.method != "GET"
+    secret = operation.path.endswith(("/login", "/logout", "/magic-login"))
+    assert operation.takes("Idempotency-Key") == (writes and not secret)
+    versioned = operation.path.startswith(("/sites/{id}", "/environments/{id}"))
+    assert operation.takes("If-Match") == (writes and not secret and versioned)
+
+
+@by_key
+def test_lists_come_in_parts(operation: Operation) -> None:
+    answered = operation.responses[operation.success].get("content", {}).get("application/json", {}).get("schema", {})
+    is_list = answered.get("type") == "array" and operation.key not in {*NOT_YET, "GET /jobs/{id}/events"}
+    assert operation.takes("limit") == operation.takes("cursor") == is_list
+    assert ("Link" in operation.responses[operation.success].get("headers", {})) == is_list
 
 
 @by_key

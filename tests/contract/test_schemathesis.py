@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+from base64 import urlsafe_b64encode
 from collections import defaultdict
 from collections.abc import Iterator
 from copy import deepcopy
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -26,6 +29,9 @@ WITH_KNOWN_IDS = 15
 _PRINTABLE = st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"])
 
 schemathesis.openapi.format("display-name", st.text(_PRINTABLE, min_size=1, max_size=100).map(str.strip).filter(bool))
+schemathesis.openapi.format("entity-tag", st.sampled_from(["*", '"1"', '"2-0a1b2c3d", W/"3"', '"else"']))
+_MARKS = st.tuples(st.datetimes(timezones=st.just(UTC)).map(datetime.isoformat), st.uuids().map(str))
+schemathesis.openapi.format("cursor", _MARKS.map(lambda mark: urlsafe_b64encode(json.dumps(mark).encode()).decode()))
 schemathesis.openapi.media_type("application/octet-stream", st.binary(max_size=99).map(b"\x1f\x8b".__add__))
 
 
@@ -58,6 +64,8 @@ LISTENER = listen()
 CONTRACT = schemathesis.openapi.from_dict(_built_part())
 # The cookie is always a real one; without it and with a wrong one, the checks ask by themselves.
 CONTRACT.config.generation.update(with_security_parameters=False)
+# A precondition may not be met, and a key may have been used, by a request that is well-formed.
+CONTRACT.config.checks.positive_data_acceptance.expected_statuses += ["412", "422"]
 CONTRACT.config.update(base_url=f"http://127.0.0.1:{LISTENER.getsockname()[1]}/api")
 _checked = settings(deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
 
@@ -65,6 +73,8 @@ _checked = settings(deadline=None, suppress_health_check=list(HealthCheck), dera
 def send(case: schemathesis.Case, fleet: Control) -> None:
     """The request with a new session, as one of the operations ends it; its answer, and that without one, checked."""
     token = fleet.records.sessions.create(EMAIL, LOCAL, fleet.clock())
+    # The checks send wrong tokens, and want to hear 401; that too many are slowed is test_answers' to show.
+    fleet.records.login_attempts.succeeded(LOCAL, fleet.clock())
     case.call_and_validate(cookies={"session_token": token})
 
 

@@ -127,8 +127,14 @@ def test_cancel(jobs: Jobs, queue: Queue) -> None:
     waiting = jobs.enqueue(new_job(), NOON)
     assert jobs.cancel(waiting.id, NOON).status is JobStatus.CANCELLED
     assert queue.claim("w", NOON) is None
-    with pytest.raises(Conflict, match="is cancelled"):
-        jobs.cancel(waiting.id, NOON)
+    assert jobs.cancel(waiting.id, after(seconds=1)) == jobs.get(waiting.id), "again changes nothing"
+    ended = jobs.enqueue(new_job(), NOON)
+    jobs.reject(ended.id, "JOB_CONFLICT", "no", NOON)
+    with pytest.raises(Conflict, match="is failed"):
+        jobs.cancel(ended.id, NOON)
+    coming = jobs.enqueue(new_job(declared=True), NOON)
+    with pytest.raises(Conflict, match="being committed"):
+        jobs.cancel(coming.id, NOON)
     with pytest.raises(NotFound):
         jobs.cancel(uuid4(), NOON)
     running = jobs.enqueue(new_job(), NOON)

@@ -163,7 +163,10 @@ class JobStore(RuleBasedStateMachine):
         if not jobs:
             return
         job = data.draw(st.sampled_from(jobs))
-        if job.status in FINISHED:
+        if job.status is JobStatus.CANCELLED:
+            assert self.jobs.cancel(job.id, self.now) == job
+            return
+        if job.status in FINISHED or (job.declared and job.revision is None):
             with pytest.raises(Conflict):
                 self.jobs.cancel(job.id, self.now)
             return

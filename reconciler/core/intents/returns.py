@@ -8,13 +8,13 @@ from reconciler.core.entries import EnvironmentEntry
 from reconciler.core.intents.edits import Edit, plain
 from reconciler.core.manifests import EnvironmentSpec, Release
 
-FIELDS = ("release", "content", "wordpress", "versions")
+FIELDS = ("release", "content", "wordpress", "versions", "cache")
 
 
 def take_back(
     before: EnvironmentEntry, declared: EnvironmentEntry, now: EnvironmentEntry, why: str, *, subject: str | None = None
 ) -> Edit | None:
-    """The edit that puts back what ``declared`` had changed in code and content; None where nothing is left of it.
+    """The edit that puts back what ``declared`` had changed in ``FIELDS``; None where nothing is left of it.
 
     A field that somebody has changed again since then stays as it is.
     """

@@ -1,0 +1,185 @@
+"""Jobs that are cancelled while they run: within seconds nothing of them runs on the nodes, and nothing is left there."""
+
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.controlplane import until
+from tests.lab import Node
+from tests.lab.s3 import BUCKET, S3
+from tests.lab.web_server import web_server
+from tests.place import Place
+
+pytestmark = pytest.mark.lab
+
+ROWS = 150_000
+ROLE = "Make the environment what its variable says"
+SECONDS = 10.0
+"""How long a cancelled job may take to stop."""
+
+
+@pytest.fixture(scope="module")
+def heavy(place: Place) -> dict[str, Any]:
+    """A site whose database takes some twenty seconds to copy."""
+    environment = place.make_site("heavy")
+    place.sql(
+        environment,
+        "CREATE TABLE wp_bulk (id INT PRIMARY KEY, text TEXT) "
+        f"SELECT seq AS id, REPEAT(MD5(seq), 40) AS text FROM seq_1_to_{ROWS}",
+    )
+    return environment
+
+
+def _begun(place: Place, answer: httpx.Response, task: str) -> str:
+    """The id of the job, once this task of it runs."""
+    assert answer.status_code == 202, answer.text
+    job_id: str = answer.json()["job_id"]
+
+    def runs() -> bool:
+        events = place.plane.http.get(f"/api/jobs/{job_id}/events").json()
+        assert events[-1]["kind"] != "finished", events
+        return {"task": task, "status": "started"} in [event["data"] for event in events]
+
+    until(runs, f"{task!r} to begin", told=lambda: f"{place.plane.job(job_id)}\n{place.plane.log()}")
+    return job_id
+
+
+def _cancelled(place: Place, job_id: str) -> dict[str, Any]:
+    """The job, cancelled in time; nothing of it runs on any node."""
+    began = time.monotonic()
+    assert place.plane.http.post(f"/api/jobs/{job_id}/cancel").status_code == 202
+    job = place.plane.wait_job(job_id)
+    took = time.monotonic() - began
+    assert job["status"] == "cancelled", job
+    assert took < SECONDS
+    for node in place.nodes.values():
+        assert _running(node, job_id) == []
+    return job
+
+
+def _running(node: Node, job_id: str) -> list[str]:
+    """What runs for a job, or does the work of one."""
+    scopes = node.ssh(["systemctl", "list-units", "--plain", "--no-legend", f"trueup-{job_id}.scope"]).stdout
+    working = node.ssh("pgrep -a 'mariadb-dump|zstd|tar' || true").stdout
+    return [*scopes.splitlines(), *working.splitlines()]
+
+
+def _follow_up(place: Place, job: dict[str, Any], job_type: str) -> dict[str, Any]:
+    """The job that puts right what this one left."""
+    found: list[dict[str, Any]] = []
+
+    def there() -> bool:
+        query = {"site_id": job["site_id"], "limit": 1}
+        found[:] = place.plane.http.get("/api/jobs", params=query).json()
+        return bool(found) and found[0]["job_type"] == job_type
+
+    until(there, f"a {job_type}", told=place.plane.log)
+    return place.plane.wait_job(found[0]["id"])
+
+
+def _traces(place: Place, environment_id: str) -> str:
+    """All that any node has of an environment."""
+    short = environment_id.replace("-", "")[:12]
+    script = (
+        f"ls -d /var/www/sites/{environment_id} /etc/trueup/environments/{environment_id}.* "
+        f"/var/tmp/trueup-{environment_id} /var/lib/mysql/wp_{short}* 2>/dev/null; getent passwd wp-{short} || true"
+    )
+    return "".join(node.ssh(script, check=False).stdout for node in place.nodes.values())
+
+
+def _half_made(place: Place, environment: dict[str, Any]) -> str:
+    """What was got ready beside what is served."""
+    site, short = f"/var/www/sites/{environment['id']}", environment["id"].replace("-", "")[:12]
+    script = (
+        f"ls -d {site}/incoming {site}/importing {site}/releases/.new-* /var/tmp/trueup-{environment['id']} "
+        f"/var/lib/mysql/wp_{short}_* 2>/dev/null || true"
+    )
+    return place.node_of(environment).ssh(script).stdout
+
+
+def _copy(place: Place, source: dict[str, Any], slug: str, **more: str) -> httpx.Response:
+    body = {"name": slug, "slug": slug, "type": "clone", **more}
+    return place.plane.http.post(f"/api/sites/{source['site_id']}/environments", json=body)
+
+
+def test_a_clone_on_its_node_goes_with_all_that_it_made(place: Place, heavy: dict[str, Any]) -> None:
+    job_id = _begun(place, _copy(place, heavy, "near"), "Bring code and content beside what is served")
+    node = place.node_of(heavy)
+    until(lambda: "mariadb-dump" in node.ssh("pgrep -a mariadb-dump || true").stdout, "the copying to begin")
+    job = _cancelled(place, job_id)
+    environment = f"/api/environments/{job['environment_id']}"
+    assert _follow_up(place, job, "environment-remove")["status"] == "succeeded"
+    assert place.plane.http.get(environment).status_code == 404
+    assert _traces(place, job["environment_id"]) == ""
+    assert place.page(heavy).status_code == 200
+
+
+def test_a_clone_to_another_node_stops_both_ends_of_the_stream(place: Place, heavy: dict[str, Any]) -> None:
+    (other,) = {node["id"] for node in place.plane.http.get("/api/nodes").json()} - {heavy["node_id"]}
+    answer = _copy(place, heavy, "far", node_id=other)
+    assert answer.status_code == 202
+    node = place.node_of(heavy)
+    until(lambda: "mariadb-dump" in node.ssh("pgrep -a mariadb-dump || true").stdout, "the stream to begin")
+    job = _cancelled(place, answer.json()["job_id"])
+    assert _follow_up(place, job, "environment-remove")["status"] == "succeeded"
+    assert place.plane.http.get(f"/api/environments/{job['environment_id']}").status_code == 404
+    assert _traces(place, job["environment_id"]) == ""
+
+
+def test_a_backup_leaves_nothing_in_the_bucket(place: Place, heavy: dict[str, Any], storage: S3) -> None:
+    url = f"/api/environments/{heavy['id']}/backups"
+    answer = place.plane.http.post(url, json={"backup_scope": "full"})
+    _cancelled(place, _begun(place, answer, "Send database and files to storage"))
+    assert place.plane.http.get(url).json()[0]["status"] == "failed"
+    assert storage.client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []) == []
+    listed = storage.client.list_objects_v2(Bucket=BUCKET, Prefix=f"{heavy['id']}/")
+    assert listed.get("Contents", []) == []
+    assert place.plane.environment_of("heavy")["status"] == "active"
+
+
+def test_an_import_is_taken_back_and_the_site_is_what_it_was(place: Place, storage: S3) -> None:
+    environment = place.make_site("importing")
+    before = place.manifest(environment)["contents"]
+    with web_server(place.node_of(environment).network.gateway) as web:
+        allowed = f"  imports:\n    allowed_hosts: [{web.address}]\n"
+        place.plane.clone.push({"platform.yaml": storage.platform() + allowed})
+        body = {"archive_url": web.drip("/export.tar.gz")}
+        answer = place.plane.http.post(f"/api/sites/{environment['site_id']}/import", json=body)
+        job_id = _begun(place, answer, "Bring code and content beside what is served")
+        until(lambda: "/export.tar.gz" in web.asked, "the download to begin")
+        job = _cancelled(place, job_id)
+    assert _follow_up(place, job, "reconcile")["status"] == "succeeded"
+    now = place.plane.environment_of("importing")
+    assert (now["status"], now["current_release_id"]) == ("failed", environment["current_release_id"])
+    assert place.manifest(environment)["contents"] == before
+    assert _half_made(place, environment) == ""
+    assert place.page(environment).status_code == 200
+
+
+@pytest.mark.parametrize("task", ["Bring the backup beside what is served", ROLE])
+def test_a_restore_is_undone_wherever_it_was_stopped(place: Place, storage: S3, task: str) -> None:
+    environment = place.make_site(f"undone-{len(task)}")
+    url = f"/api/environments/{environment['id']}"
+    assert place.run(place.plane.http.post(f"{url}/backups", json={"backup_scope": "full"}))["status"] == "succeeded"
+    backup = place.plane.http.get(f"{url}/backups").json()[0]["id"]
+    place.sql(environment, "UPDATE wp_options SET option_value = 'Since then' WHERE option_name = 'blogname'")
+    before = place.manifest(environment)
+    job_id = _begun(place, place.plane.http.post(f"{url}/restore", json={"backup_id": backup}), task)
+    job = _cancelled(place, job_id)
+    assert _follow_up(place, job, "reconcile")["status"] == "succeeded"
+    after = place.manifest(environment)
+    assert (after["contents"], after["releases"]) == (before["contents"], before["releases"])
+    assert place.sql(environment, "SELECT option_value FROM wp_options WHERE option_name = 'blogname'") == "Since then"
+    assert _half_made(place, environment) == ""
+    assert "Since then" in place.page(environment).text
+
+
+def test_a_site_goes_with_its_documents(place: Place) -> None:
+    job_id = _begun(place, place.plane.http.post("/api/sites", json={"name": "Short", "slug": "short"}), ROLE)
+    job = _cancelled(place, job_id)
+    assert _follow_up(place, job, "site-remove")["status"] == "succeeded"
+    assert "short" not in [site["slug"] for site in place.plane.http.get("/api/sites").json()]
+    assert _traces(place, job["environment_id"]) == ""
+    assert place.make_site("short")["status"] == "active", "its slug is free again"
