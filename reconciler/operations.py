@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from reconciler.core.errors import Conflict, NotFound, StorageNotConfigured
+from reconciler.core.entries import EnvironmentEntry
+from reconciler.core.errors import Conflict, EnvironmentNotFailed, NotFound, StorageNotConfigured
 from reconciler.core.fleet import Fleet
 from reconciler.core.intents import (
     AddDomain,
@@ -34,6 +35,7 @@ from reconciler.core.intents import (
 from reconciler.core.intents.content import refuse_unpromotable
 from reconciler.core.jobs import JobType
 from reconciler.core.manifests import BackupScope, EnvironmentType, PromotionPreset, Release, UpdateScope
+from reconciler.core.status import EnvironmentStatus
 from reconciler.declaring import Actor, Declarations, Target, node_target, target_of
 from reconciler.dispatch import Dispatcher
 from reconciler.gates import refuse_unmet_gates
@@ -303,6 +305,33 @@ class Operations:
     def check_health(self, environment_id: UUID, actor: Actor) -> UUID:
         """Ask whether the environment serves; the job's id. Its result says so."""
         return self.declarations.enqueue(JobType.HEALTH_CHECK, target_of(self._state.fleet(), environment_id), actor)
+
+    def reset_environment(self, environment_id: UUID, actor: Actor) -> UUID:
+        """Make a failed environment active again if it is found healthy; the job's id.
+
+        Raises:
+            EnvironmentNotFailed: it isn't failed.
+        """
+        fleet = self._state.fleet()
+        return self._reset((fleet.environment(environment_id),), target_of(fleet, environment_id), actor)
+
+    def reset_site(self, site_id: UUID, actor: Actor) -> UUID:
+        """The same for all of the site's environments that are failed, by one job."""
+        fleet = self._state.fleet()
+        environments = fleet.environments_by_site.get(fleet.site(site_id).slug, ())
+        locks = dict.fromkeys(lock for one in environments for lock in target_of(fleet, one.id).locks)
+        return self._reset(environments, Target(site_id=site_id, locks=tuple(locks)), actor)
+
+    def _reset(self, environments: tuple[EnvironmentEntry, ...], target: Target, actor: Actor) -> UUID:
+        statuses = self.declarations.statuses()
+        failed = [one for one in environments if statuses.get(one.id) is EnvironmentStatus.FAILED]
+        if not failed:
+            names = ", ".join(one.key for one in environments) or "This site, which has no environment,"
+            raise EnvironmentNotFailed(f"{names} is not failed, so there is nothing to reset.")
+        ids = sorted(str(one.id) for one in failed)
+        return self.declarations.enqueue(
+            JobType.HEALTH_CHECK, target, actor, details={"reset": ids}, dedupe_key=f"reset:{','.join(ids)}"
+        )
 
     def apply(self, environment_id: UUID, actor: Actor) -> UUID:
         """Reconcile the environment because somebody said so; also what brings a failed one back. The job's id."""

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import structlog
 
-from reconciler import health, reconcile, removing
+from reconciler import health, reconcile, removing, resetting
 from reconciler.aftermath import is_deliberate, mark, wind_up
 from reconciler.core.errors import ArtifactError, JobError, LateFence, RecordsError
 from reconciler.core.jobs import JobErrorCode, JobType
@@ -130,6 +130,8 @@ class Worker:
                 return reconcile.back_up(environment_id, job.intent or {}, self._tools, run)
             case ((JobType.ENVIRONMENT_REMOVE | JobType.SITE_REMOVE), _, _):
                 return removing.remove(job, self._tools, run)
+            case JobType.HEALTH_CHECK, _, _ if (job.intent or {}).get("reset"):
+                return resetting.reset(job, self._tools, run)
             case JobType.HEALTH_CHECK, UUID() as environment_id, _:
                 return reconcile.check_health(environment_id, self._tools, run)
             case JobType.HEALTH_CHECK, None, UUID() as node_id:

@@ -91,3 +91,9 @@ def log_in_by_magic(id: UUID, who: Asking, deps: Deps) -> MagicLogin:
     """A one-time administrator login, at once."""
     login = MagicLogins(deps.settings, deps.state, deps.connections).create(id, who, deps.now())
     return MagicLogin(login_url=login.login_url, expires_at=login.expires_at)
+
+
+@router.post("/reset", status_code=202, dependencies=[Depends(no_body)])
+def reset_environment(id: UUID, who: Who, response: Response, deps: Deps) -> JobAccepted:
+    """A job that makes this failed environment active again if it is healthy."""
+    return accepted(response, deps.operations.reset_environment(id, who))

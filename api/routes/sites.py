@@ -93,3 +93,9 @@ def create_environment(
         node=node,
     )
     return accepted(response, job_id)
+
+
+@router.post("/{id}/reset", status_code=202, dependencies=[Depends(no_body)])
+def reset_site(id: UUID, who: Who, response: Response, deps: Deps) -> JobAccepted:
+    """A job that makes those of the site's failed environments active again that are healthy."""
+    return accepted(response, deps.operations.reset_site(id, who))

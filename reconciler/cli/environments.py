@@ -1,4 +1,4 @@
-"""``trueup clone``, ``cache``, ``purge``, ``health``, ``login``: what is done with one environment, by its name."""
+"""``trueup clone``, ``cache``, ``purge``, ``health``, ``reset``, ``login``: done with one environment, by its name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 from reconciler.cli.context import actor, environment_named, node_named, opened, refusing
 from reconciler.cli.jobs import finish
-from reconciler.core.errors import Invalid
+from reconciler.core.errors import Invalid, NotFound
 from reconciler.core.manifests import EnvironmentType, PromotionPreset
 from reconciler.home import clock
 
@@ -17,7 +17,7 @@ Wait = Annotated[bool, typer.Option(help="Wait until it is done.")]
 
 
 def register(app: typer.Typer) -> None:
-    for command in (clone, cache, purge, health, login):
+    for command in (clone, cache, purge, health, reset, login):
         app.command()(command)
 
 
@@ -79,6 +79,21 @@ def health(environment: Key) -> None:
         typer.echo(f"{environment} is {found['health']}. {found['reason'] or ''}".strip())
         if found["health"] != "healthy":
             raise typer.Exit(1)
+
+
+def reset(
+    target: Annotated[str, typer.Argument(help="SITE/ENVIRONMENT, or SITE for all of it.")], wait: Wait = True
+) -> None:
+    """Make active again what failed and is found healthy."""
+    with opened() as home:
+        fleet = home.state.fleet()
+        if "/" in target:
+            job_id = home.operations.reset_environment(environment_named(fleet, target).id, actor())
+        elif target in fleet.sites_by_slug:
+            job_id = home.operations.reset_site(fleet.sites_by_slug[target].id, actor())
+        else:
+            raise NotFound(f"No site is named {target}. `trueup site list` shows them.")
+        finish(home, job_id, wait=wait)
 
 
 def login(environment: Key) -> None:

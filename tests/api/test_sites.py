@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from uuid import UUID, uuid4
 
 import git
@@ -97,7 +98,8 @@ def test_state_version_grows_by_one_with_each_change(control: Control, client: T
     assert declared["state_version"] == before["state_version"] + 1
     assert failed["state_version"] == before["state_version"] + 2
     assert before["created_at"] == declared["created_at"]
-    assert before["updated_at"] <= declared["updated_at"] <= failed["updated_at"]
+    moments = [datetime.fromisoformat(seen["updated_at"]) for seen in (before, declared, failed)]
+    assert moments == sorted(moments)
     assert client.get(url).json() == failed
 
 

@@ -137,6 +137,8 @@ def unknown_id(world: World, operation: Operation) -> Response:
 def conflict(world: World, operation: Operation) -> Response:
     if operation.path == "/uploads":
         return key_in_use(world, operation)
+    if operation.path.endswith("/reset"):
+        return world.ask(operation)
     if operation.path.endswith("/cancel"):
         world.control.records.jobs.reject(world.job_id, "JOB_CONFLICT", "no", world.control.clock())
         return world.ask(operation)
@@ -161,7 +163,7 @@ def key_in_use(world: World, operation: Operation) -> Response:
 
 
 def accepted(world: World, operation: Operation) -> Response:
-    world.control.set_status(world.environment_id, "active")
+    world.control.set_status(world.environment_id, "failed" if operation.path.endswith("/reset") else "active")
     if operation.path.endswith("/promote"):
         staging = promotable(world.control, "acme", world.environment_id)
         return world.ask(operation, id=staging, json={"target_environment_id": str(world.environment_id)})

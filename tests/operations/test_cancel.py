@@ -1,4 +1,4 @@
-"""Jobs that are cancelled while they run: within seconds nothing of them runs on the nodes, and nothing is left there."""
+"""Jobs that are cancelled while they run: within seconds nothing of them runs on a node, and nothing is left there."""
 
 import time
 from typing import Any
