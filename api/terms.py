@@ -24,7 +24,15 @@ TAGS = r'^(?:\*|(?:W/)?"[!#-~]*"(?:, ?(?:W/)?"[!#-~]*")*)$'
 _TAG = re.compile(r'(W/)?"([!#-~]*)"')
 _OURS = re.compile(r"([0-9]{1,18})(?:-[0-9a-f]+)?")
 
-KeyHeader = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255, pattern=r"^[!-~]+$")]
+KeyHeader = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        max_length=255,
+        pattern=r"^[!-~]+$",
+        json_schema_extra={"format": "idempotency-key"},
+    ),
+]
 IfMatch = Annotated[str | None, Header(alias="If-Match", pattern=TAGS, json_schema_extra={"format": "entity-tag"})]
 IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match")]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -27,8 +28,9 @@ def download(
     timeout_s: float,
     form: Mapping[str, str] | None = None,
     agent: str = "Trueup",
+    cancel: threading.Event | None = None,
 ) -> None:
-    """Write what ``url`` answers to ``target``; a ``form`` is posted.
+    """Write what ``url`` answers to ``target``; a ``form`` is posted. ``cancel`` ends it as the end of the time does.
 
     Raises:
         SourceRefused: the address, or one that it redirects to, may not be asked, or the answer is too large.
@@ -50,7 +52,7 @@ def download(
                 continue
             if answer.status != 200:
                 raise SourceUnavailable(f"{_shown(url)} answers {answer.status}. Check the address.")
-            _write(answer, target, url, most_bytes, deadline)
+            _write(answer, target, url, most_bytes, deadline, cancel or threading.Event())
             return
         except (OSError, http.client.HTTPException) as error:
             raise SourceUnavailable(f"{_shown(url)} cannot be read: {error or type(error).__name__}.") from error
@@ -87,7 +89,9 @@ def _connect(url: str, allowed: Collection[str]) -> tuple[http.client.HTTPConnec
     return connection, f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
 
 
-def _write(answer: http.client.HTTPResponse, target: Path, url: str, most_bytes: int, deadline: float) -> None:
+def _write(
+    answer: http.client.HTTPResponse, target: Path, url: str, most_bytes: int, deadline: float, cancel: threading.Event
+) -> None:
     declared = answer.getheader("Content-Length", "")
     if declared.isdecimal() and int(declared) > most_bytes:
         raise _too_large(url, most_bytes)
@@ -97,7 +101,7 @@ def _write(answer: http.client.HTTPResponse, target: Path, url: str, most_bytes:
             left -= len(block)
             if left < 0:
                 raise _too_large(url, most_bytes)
-            if time.monotonic() > deadline:
+            if cancel.is_set() or time.monotonic() > deadline:
                 raise SourceUnavailable(f"{_shown(url)} did not arrive in time.")
             file.write(block)
     if declared.isdecimal() and most_bytes - left != int(declared):

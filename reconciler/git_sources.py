@@ -12,6 +12,8 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from reconciler.core.errors import SourceRefused, SourceUnavailable
 from reconciler.hosts import addresses_of
 
 PORTS = {"https": 443, "http": 80, "git": 9418, "ssh": 22}
+CANCEL_POLL_S = 0.3
 RESOLVE_S = 8.0
 FETCH_S = 600.0
 MOST_BYTES = 2 << 30
@@ -77,9 +80,10 @@ class GitSource:
 class Git:
     """Runs git for one control plane, whose ``home`` has its own key and the keys of the hosts that it has met."""
 
-    def __init__(self, home: Path, allowed_hosts: Collection[str]) -> None:
+    def __init__(self, home: Path, allowed_hosts: Collection[str], cancel: threading.Event | None = None) -> None:
         self._home = home
         self._allowed = allowed_hosts
+        self._cancel = cancel or threading.Event()
 
     def resolve(self, source: GitSource) -> str:
         """The commit that the reference is at now.
@@ -147,15 +151,25 @@ class Git:
             start_new_session=True,
         )
         try:
-            output, error = process.communicate(timeout=timeout_s)
+            output, error = self._said(process, time.monotonic() + timeout_s)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
             process.communicate()
-            raise SourceUnavailable(f"{source.url} did not answer within {timeout_s:.0f} seconds.") from None
+            why = "was asked no longer" if self._cancel.is_set() else f"did not answer within {timeout_s:.0f} seconds"
+            raise SourceUnavailable(f"{source.url} {why}.") from None
         if process.returncode != 0:
             said = error.decode("utf-8", "replace").strip().splitlines()
             raise SourceUnavailable(f"{source.url} cannot be read: {said[-1][:300] if said else process.returncode}")
         return output
+
+    def _said(self, process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bytes]:
+        """What it prints; TimeoutExpired at the deadline, or when nobody wants it any more."""
+        while True:
+            try:
+                return process.communicate(timeout=CANCEL_POLL_S)
+            except subprocess.TimeoutExpired:
+                if self._cancel.is_set() or time.monotonic() > deadline:
+                    raise
 
     def _environment(self) -> dict[str, str]:
         known, key = self._home / "ssh" / "git_known_hosts", self._home / "ssh" / "git_ed25519"

@@ -36,7 +36,7 @@ def prepare(action: Action, tools: Tools, fleet: Fleet, run: Run) -> Iterator[In
             promotions.refuse_late(action, tools, fleet, run)
             yield Inputs()
         case DeployRelease():
-            with release_archive(action, tools.settings, fleet) as archive:
+            with release_archive(action, tools.settings, fleet, run.cancel) as archive:
                 yield Inputs({"trueup_release_archive": archive})
         case RestoreBackup():
             yield inputs_of_restore(action, tools, fleet)

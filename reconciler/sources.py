@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,12 +32,19 @@ SourceType = Literal["git", "upload"]
 class Sources:
     """Git repositories, uploads, web servers and object storage, as one control plane may ask them."""
 
-    def __init__(self, settings: Settings, allowed_hosts: Collection[str], store: ObjectStore | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        allowed_hosts: Collection[str],
+        store: ObjectStore | None,
+        cancel: threading.Event | None = None,
+    ) -> None:
         self._allowed = allowed_hosts
         self._objects = Objects(store, Secrets(settings.secrets))
         self._cache = settings.home / "sources"
         self._most_bytes = settings.upload_max_mb << 20
-        self._git = Git(settings.home, allowed_hosts)
+        self._git = Git(settings.home, allowed_hosts, cancel)
+        self._cancel = cancel
         self._uploads = uploads_of(settings)
 
     def resolve(self, source_type: SourceType, source_ref: str) -> str | None:
@@ -82,16 +90,23 @@ class Sources:
         if source_ref.startswith(object_sources.PREFIX):
             self._objects.fetch(ObjectSource.parse(source_ref), revision, path, self._most_bytes)
         else:
-            download(source_ref, path, allowed=self._allowed, most_bytes=self._most_bytes, timeout_s=DOWNLOAD_S)
+            download(
+                source_ref,
+                path,
+                allowed=self._allowed,
+                most_bytes=self._most_bytes,
+                timeout_s=DOWNLOAD_S,
+                cancel=self._cancel,
+            )
 
 
 def uploads_of(settings: Settings) -> Uploads:
     return Uploads(settings.home / "uploads", settings.upload_max_mb << 20)
 
 
-def sources_of(settings: Settings, fleet: Fleet) -> Sources:
+def sources_of(settings: Settings, fleet: Fleet, cancel: threading.Event | None = None) -> Sources:
     declared = fleet.platform.spec
-    return Sources(settings, declared.imports.allowed_hosts, declared.sources.s3 or declared.backups)
+    return Sources(settings, declared.imports.allowed_hosts, declared.sources.s3 or declared.backups, cancel)
 
 
 def refuse_archive(url: str, fleet: Fleet) -> None:
@@ -109,8 +124,10 @@ def refuse_archive(url: str, fleet: Fleet) -> None:
 
 
 @contextmanager
-def release_archive(action: DeployRelease, settings: Settings, fleet: Fleet) -> Iterator[dict[str, str]]:
-    """What ``deploy.yml`` is given as ``trueup_release_archive``.
+def release_archive(
+    action: DeployRelease, settings: Settings, fleet: Fleet, cancel: threading.Event | None = None
+) -> Iterator[dict[str, str]]:
+    """What ``deploy.yml`` is given as ``trueup_release_archive``. ``cancel`` ends the fetching of it.
 
     Raises:
         JobError: the source may not be fetched, or cannot be had.
@@ -119,7 +136,7 @@ def release_archive(action: DeployRelease, settings: Settings, fleet: Fleet) -> 
     if release.source_type is None or release.source_ref is None:
         raise JobError(JobErrorCode.SOURCE_REFUSED, "spec.release has no source_ref. Add it.")
     try:
-        archive = sources_of(settings, fleet).archive(release.source_type, release.source_ref, release.revision)
+        archive = sources_of(settings, fleet, cancel).archive(release.source_type, release.source_ref, release.revision)
         with archive as (path, sha256):
             yield {"path": str(path), "sha256": sha256}
     except SourceRefused as error:

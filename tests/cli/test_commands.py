@@ -29,8 +29,10 @@ COMMANDS = [
     *((name,) for name in ("init", "serve", "fetch", "validate", "plan", "apply", "drift", "status")),
     *(("node", name) for name in ("list", "add", "provision")),
     *(("site", name) for name in ("list", "create", "import")),
-    *(("job", name) for name in ("list", "show", "follow")),
+    *(("job", name) for name in ("list", "show", "follow", "events", "cancel")),
+    ("reset",),
     ("admin", "set-password"),
+    *(("admin", "token", name) for name in ("create", "list", "revoke")),
     *((name,) for name in ("clone", "cache", "purge", "login", "promote", "deploy", "rollback", "remove")),
     *(("backup", name) for name in ("list", "create", "restore", "rebuild")),
     *(("secret", name) for name in ("set", "list", "remove")),
@@ -263,3 +265,30 @@ def test_a_node_is_added_by_its_fingerprint(plane: ControlPlane, bare_node: Any)
     accepted = plane.cli(*add, listed.stdout.split()[1])
     assert accepted.exit_code == 0, accepted.output
     assert bare_node.host_key in plane.git("show", "main:nodes/web-5.yaml")
+
+
+def test_tokens(plane: ControlPlane) -> None:
+    made = plane.command("admin", "token", "create", "deploy-ci", "--expires", "90d", "--read-only")
+    secret = made.stdout.strip()
+    assert secret.startswith("trueup_")
+    assert secret not in made.stderr
+    [token] = data(plane, "admin", "token", "list")
+    assert (token["name"], token["read_only"], token["revoked_at"]) == ("deploy-ci", True, None)
+    assert secret.startswith(token["prefix"])
+    assert secret not in plane.command("admin", "token", "list").stdout
+    plane.command("admin", "token", "revoke", "deploy-ci")
+    assert data(plane, "admin", "token", "list")[0]["revoked_at"]
+    assert "Choose another name" in error(plane, "admin", "token", "create", "deploy-ci")
+    assert "no time" in error(plane, "admin", "token", "create", "other", "--expires", "soon")
+    assert "Give a time to come" in error(plane, "admin", "token", "create", "other", "--expires", "2020-01-01")
+    assert "No token is named other" in error(plane, "admin", "token", "revoke", "other")
+
+
+def test_a_job_that_waits_is_cancelled_and_tells_its_story(plane: ControlPlane) -> None:
+    plane.command("site", "create", "short-lived", "--no-wait")
+    [job] = [one for one in data(plane, "job", "list") if one["job_type"] == "site-create"]
+    assert plane.command("job", "cancel", job["id"]).stdout == f"Job {job['id']} is cancelled.\n"
+    assert [event["kind"] for event in data(plane, "job", "events", job["id"])] == ["accepted", "committed", "finished"]
+    assert "short-lived" not in plane.command("site", "list").stdout
+    assert "is not failed" in error(plane, "reset", "acme/production")
+    assert "No site is named" in error(plane, "reset", "nowhere")

@@ -12,7 +12,7 @@ from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import schemathesis
@@ -29,6 +29,8 @@ WITH_KNOWN_IDS = 15
 _PRINTABLE = st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"])
 
 schemathesis.openapi.format("display-name", st.text(_PRINTABLE, min_size=1, max_size=100).map(str.strip).filter(bool))
+# Each its own: the one of another request would only ever be refused.
+schemathesis.openapi.format("idempotency-key", st.builds(uuid4).map(str))
 # Mostly one that is met, or nothing but refusals would be seen.
 schemathesis.openapi.format("entity-tag", st.sampled_from(["*", "*", "*", '"2-0a1b2c3d", W/"3"']))
 _MARKS = st.tuples(st.datetimes(timezones=st.just(UTC)).map(datetime.isoformat), st.uuids().map(str))
@@ -108,12 +110,9 @@ OUT_OF_REACH = frozenset(
         "/sites/{id}/import",
         "/environments/{id}/backups",
         "/environments/{id}/restore",
-<<<<<<< HEAD
         "/environments/{id}/updates",
-=======
         "/environments/{id}/reset",
         "/sites/{id}/reset",
->>>>>>> 9628c42 (Make active again what failed and is found healthy)
     )
 ) | {"DELETE /sites/{id}", "DELETE /environments/{id}"}
 """Nobody guesses the password or a promotion's target; there is no node to answer or to go back on, no storage,

@@ -48,6 +48,19 @@ def test_an_idle_process_ends_at_once(control_plane: MakeControlPlane) -> None:
     assert "Traceback" not in plane.log()
 
 
+def test_its_end_ends_the_streams_of_events(control_plane: MakeControlPlane) -> None:
+    """With clients that would listen for ever, the end takes no longer."""
+    plane = control_plane({"nodes/web-1.yaml": node_document(port=closed_port())}, TRUEUP_WORKERS="0")
+    job_id = plane.create_site("acme")["id"]
+    with plane.http.stream("GET", f"/api/jobs/{job_id}/events", headers={"Accept": "text/event-stream"}) as response:
+        lines = response.iter_lines()
+        until(lambda: next(lines).startswith("id: 2"), "the events so far")
+        began = time.monotonic()
+        assert plane.terminate() == 0
+        assert time.monotonic() - began < 5
+        assert [line for line in lines if line.startswith("id: ")] == []
+
+
 def test_of_two_on_one_database_one_ticks(control_plane: MakeControlPlane) -> None:
     documents = {"nodes/web-1.yaml": node_document(port=closed_port()), **site_documents("acme")}
     one = control_plane(documents, TRUEUP_STORE_POLL_S="0.2")
