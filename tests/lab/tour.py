@@ -68,6 +68,7 @@ class Tour:
             ("drift check, promote", self.promote),
             ("import of an export", self.import_site),
             ("magic login", self.log_in),
+            ("job control", self.job_control),
             ("removal", self.remove),
         ]
         for name, step in steps:
@@ -247,6 +248,38 @@ class Tour:
         holds("front v1" in page.text, "the export's code is not served")
         holds(self.production["preview_url"] not in page.text, "the imported site names its old address")
         return "title and code of the export, at an address of its own"
+
+    def job_control(self) -> str:
+        http, path = self.place.plane.http, f"/api/sites/{self.production['site_id']}/environments"
+        body = {"name": "Stopped", "slug": "stopped", "type": "clone"}
+        answers = [http.post(path, json=body, headers={"Idempotency-Key": "tour"}) for _ in range(2)]
+        holds(answers[0].status_code == 202 and answers[0].json() == answers[1].json(), "one key made two jobs")
+        job_id = answers[0].json()["job_id"]
+        kinds: list[str] = []
+        with http.stream("GET", f"/api/jobs/{job_id}/events", headers={"Accept": "text/event-stream"}) as stream:
+            for line in stream.iter_lines():
+                kinds += [line.removeprefix("event: ")] if line.startswith("event: ") else []
+                if line == "event: task" and "cancel-requested" not in kinds:
+                    began = time.monotonic()
+                    http.post(f"/api/jobs/{job_id}/cancel")
+        took = time.monotonic() - began
+        holds(self.place.plane.job(job_id)["status"] == "cancelled" and took < 10, f"it took {took:.1f} s to stop")
+        scope = f"trueup-{job_id}.scope"
+        running = [
+            node.ssh(["systemctl", "is-active", scope], check=False).stdout for node in self.place.nodes.values()
+        ]
+        holds("active\n" not in running, f"{scope} still runs")
+
+        def gone() -> bool:
+            return "stopped" not in [one["slug"] for one in http.get(path).json()]
+
+        until(gone, "what was cancelled to be undeclared", 60, self.place.plane.log)
+        before = http.get(f"/api{self.on('')}")
+        holds(http.post(f"/api{self.on('/reset')}").json()["code"] == "environment_not_failed", "active was reset")
+        stale = http.post(f"/api{self.on('/cache/purge')}", headers={"If-Match": '"0"'})
+        known = http.get(f"/api{self.on('')}", headers={"If-None-Match": before.headers["etag"]})
+        holds((stale.status_code, known.status_code) == (412, 304), "preconditions do not hold")
+        return f"a copy stopped {took:.1f} s after its cancelling, {len(kinds)} events streamed, nothing of it left"
 
     def remove(self) -> str:
         far = next(one for one in self.get(f"/sites/{self.production['site_id']}/environments") if one["slug"] == "far")
