@@ -36,9 +36,10 @@ class Clock:
     """The control plane's time, which tests move."""
 
     ahead: timedelta = timedelta()
+    stopped_at: datetime | None = None
 
     def __call__(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
+        return (self.stopped_at or datetime.now(UTC)) + self.ahead
 
 
 def node_document(address: str = "192.0.2.1") -> bytes:

@@ -76,10 +76,12 @@ def test_no_origin_is_asked_for_because_no_page_can_send_one(control: Control) -
 
 def test_guessing_is_slowed_per_source_and_a_restart_forgets_nothing(control: Control) -> None:
     secret = make(control)
+    control.clock.stopped_at = moment = control.clock()
     guesses = [bearer(control, f"trueup_{n}").get("/api/sites").status_code for n in range(8)]
     assert guesses[:5] == [401] * 5
     assert set(guesses[5:]) == {429}
     with control_at(control.home) as restarted:
+        restarted.clock.stopped_at = moment
         response = bearer(restarted, secret).get("/api/sites")
         assert_error(response, 429, "too_many_attempts")
         restarted.clock.ahead = timedelta(seconds=int(response.headers["retry-after"]) + 1)
