@@ -128,12 +128,14 @@ def _put_right(job: Job, state: State, now: datetime) -> None:
 def _follow_up(job: Job, state: State) -> NewJob | None:
     job_type, cancelled = JobType(job.job_type), job.status is JobStatus.CANCELLED
     cut_off = cancelled or (job.status is JobStatus.FAILED and job.error_code in _CUT_OFF)
+    if not cut_off:
+        return None
     declared = job.environment_id in state.fleet().environments
     if job_type in CREATIONS and cancelled and declared and _is_last(job, state):
         removal = _removal(job, state)
         kind = JobType.SITE_REMOVE if isinstance(removal, RemoveSite) else JobType.ENVIRONMENT_REMOVE
         return _next(job, kind, {"removal": removal.model_dump(mode="json"), "unmade": str(job.id)})
-    if job_type in MOVES and cut_off and declared and _is_last(job, state):
+    if job_type in MOVES and declared and _is_last(job, state):
         return _next(job, JobType.RECONCILE, {"deliberate": False, "after": str(job.id)})
     if job_type in REMOVALS and cancelled and (committed := removed_by(job, state)):
         return _next(job, job_type, {"removal": (job.intent or {})["removal"], "committed": committed})

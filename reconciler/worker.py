@@ -12,7 +12,7 @@ import structlog
 
 from reconciler import health, reconcile, removing, resetting
 from reconciler.aftermath import is_deliberate, mark, wind_up
-from reconciler.core.errors import ArtifactError, JobError, LateFence, RecordsError
+from reconciler.core.errors import ArtifactError, JobError, LateFence, RecordsError, StoreError
 from reconciler.core.jobs import JobErrorCode, JobType
 from reconciler.core.observed import Unreachable
 from reconciler.dispatch import Dispatcher
@@ -93,7 +93,11 @@ class Worker:
             run = Run(job.id, claimed.fence, self._job_timeout_s, cancel, is_deliberate(job))
             outcome = self._attempt(claimed, run)
         finished = self._end(claimed, outcome)
-        wind_up(finished, self._tools.state, self._clock())
+        try:
+            wind_up(finished, self._tools.state, self._clock())
+        except StoreError as error:
+            # The job has ended all the same; a tick finishes what follows from it once the store is back.
+            log.error("aftermath waits for the store", job=str(job.id), error=error.message)
         say("job ended", job=str(job.id), job_type=job.job_type, status=finished.status, error=finished.error_code)
         self._dispatcher.wake_here()
 
