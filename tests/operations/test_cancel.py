@@ -158,9 +158,43 @@ def test_an_import_is_taken_back_and_the_site_is_what_it_was(place: Place, stora
     assert place.page(environment).status_code == 200
 
 
-@pytest.mark.parametrize("task", ["Bring the backup beside what is served", ROLE])
-def test_a_restore_is_undone_wherever_it_was_stopped(place: Place, storage: S3, task: str) -> None:
-    environment = place.make_site(f"undone-{len(task)}")
+def _content(place: Place, environment: dict[str, Any]) -> str:
+    """The mark of the content that is served; none on what was installed here."""
+    short = environment["id"].replace("-", "")[:12]
+    there = f"test -e /var/lib/mysql/wp_{short}/trueup_content.frm"
+    asked = f"mariadb -N wp_{short} -e 'SELECT id FROM trueup_content'"
+    return place.node_of(environment).ssh(f"{there} && {asked} || true").stdout.strip()
+
+
+def test_a_restore_that_had_swapped_its_content_in_is_swapped_out(place: Place, storage: S3) -> None:
+    """What it brings is slow to answer: it is stopped between the swap and the health check's end."""
+    environment = place.make_site("swapped")
+    url, node = f"/api/environments/{environment['id']}", place.node_of(environment)
+    slow = f"/var/www/sites/{environment['id']}/current/wp-content/mu-plugins/slow.php"
+    node.ssh(["tee", slow], input="<?php sleep( 6 );")
+    assert place.run(place.plane.http.post(f"{url}/backups", json={"backup_scope": "full"}))["status"] == "succeeded"
+    backup = place.plane.http.get(f"{url}/backups").json()[0]["id"]
+    node.ssh(["rm", slow])
+    place.sql(environment, "UPDATE wp_options SET option_value = 'Since then' WHERE option_name = 'blogname'")
+    before, mark = place.manifest(environment), _content(place, environment)
+    answer = place.plane.http.post(f"{url}/restore", json={"backup_id": backup})
+    until(lambda: _content(place, environment) != mark, "the swap", told=place.plane.log)
+    job = _cancelled(place, answer.json()["job_id"])
+    assert _follow_up(place, job, "reconcile")["status"] == "succeeded"
+    assert _content(place, environment) == mark
+    assert place.sql(environment, "SELECT option_value FROM wp_options WHERE option_name = 'blogname'") == "Since then"
+    after = place.manifest(environment)
+    assert (after["contents"], after["releases"]) == (before["contents"], before["releases"])
+    assert _half_made(place, environment) == ""
+    releases = node.ssh(f"ls /var/www/sites/{environment['id']}/releases | grep -v '[.]'").stdout.split()
+    assert releases == before["releases"]
+    assert place.run(place.plane.http.post(f"{url}/reset"))["status"] == "succeeded"
+    assert place.plane.http.get(url).json()["status"] == "active"
+
+
+def test_a_restore_is_undone_before_the_swap(place: Place, storage: S3) -> None:
+    task = "Bring the backup beside what is served"
+    environment = place.make_site("undone")
     url = f"/api/environments/{environment['id']}"
     assert place.run(place.plane.http.post(f"{url}/backups", json={"backup_scope": "full"}))["status"] == "succeeded"
     backup = place.plane.http.get(f"{url}/backups").json()[0]["id"]
