@@ -151,6 +151,9 @@ class Environment:
         switched = self.switch()
         if (swap or switched) and not self.run.check_mode:
             self.upgrade(database, configuration.password)
+        if switched and self.snapshot:
+            # What WordPress kept of the former versions, and of which ones there are.
+            self.forget_objects()
         self.address(database, configuration.password)
         place.hosts(self.run, self.layout.id, self.variables["hostnames"])
         units.ensure_server_block(self.run, self.layout, self.texts[names.NGINX])

@@ -41,7 +41,6 @@ unmanaged: {description: Plugins and themes that were carried over., type: list,
 notes: {description: What a person should know., type: list, returned: always}
 """
 
-import hashlib
 import os
 import shutil
 
@@ -52,7 +51,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.trueup_environment_layout import Layout
 from ansible.module_utils.trueup_environment_run import Beside, Failure
 from ansible.module_utils.trueup_fence import Fence, Refused
-from ansible.module_utils.trueup_unpack import unpack
+from ansible.module_utils.trueup_unpack import refuse_unless_as_sent, unpack
 
 COMPOSER = ("install", "--no-dev", "--no-interaction", "--no-progress", "--prefer-dist", "--optimize-autoloader")
 
@@ -74,7 +73,7 @@ class Release:
             return {"wanted": False, "unmanaged": []}
         if not self.archive:
             return {"wanted": True, "unmanaged": []}
-        refuse_unless_as_sent(self.archive)
+        refuse_unless_as_sent("The archive", self.archive)
         user = account.ensure_user(self.run, self.layout)
         account.ensure_directories(self.run, self.layout, user)
         try:
@@ -121,17 +120,6 @@ class Release:
                 environment={"HOME": self.layout.tmp, "COMPOSER_HOME": f"{self.layout.tmp}/composer"},
                 hint="composer install failed",
             )
-
-
-def refuse_unless_as_sent(archive):
-    digest = hashlib.sha256()
-    with open(archive["path"], "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() != archive["sha256"]:
-        raise Failure(
-            f"The archive arrived with sha256 {digest.hexdigest()} instead of {archive['sha256']}. Run again."
-        )
 
 
 def main():

@@ -102,7 +102,7 @@ class Removal:
         users = self.root(f"SELECT User FROM mysql.global_priv WHERE User = '{name}' AND Host = 'localhost';").split()
         if (found or users) and self.run.change(f"database {name}", "\n".join([*found, *users]), ""):
             drops = "".join(f"DROP DATABASE IF EXISTS `{database}`;" for database in found)
-            self.root(f"{drops}DROP USER IF EXISTS {name}@localhost;")
+            self.root(f"{drops}DROP USER IF EXISTS {name}@localhost; DROP USER IF EXISTS {name}_rehearsal@localhost;")
 
     def root(self, statements):
         return self.run.command(CLIENT, text=statements, hint="MariaDB refused")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import time
 
@@ -28,7 +29,7 @@ PAGES = (("/", "/index.php"), ("/", "/index.php"), ("/wp-login.php", "/wp-login.
 """Twice the home page: what an update does at its first request is seen by the second."""
 IN_COPY = r"/var/www/sites/[0-9a-f-]{36}/rehearsal/tree/"
 AJAX = "/wp-admin/admin-ajax.php"
-"""Runs what plugins do in the administration, without anybody logged in: 400 when all is well."""
+"""With an action that nobody knows: what plugins do in the administration runs without a login, the answer is 400."""
 
 
 class Rehearsal:
@@ -40,6 +41,7 @@ class Rehearsal:
         self.directory = f"{layout.site}/rehearsal"
         self.tree = f"{self.directory}/tree"
         self.database = f"{layout.database}_rehearsal"
+        self.password = secrets.token_hex(24)
         self.unit = f"trueup-rehearsal-{layout.short}.service"
         self.sockets = f"trueup-rehearsal-{layout.short}"
         self.socket = f"/run/{self.sockets}/fpm.sock"
@@ -62,13 +64,9 @@ class Rehearsal:
             os.unlink(unit)
             self.run.command(["systemctl", "daemon-reload"])
         shutil.rmtree(self.directory, ignore_errors=True)
-        name, rights = self.layout.database, pattern(self.database)
-        # REVOKE fails where the right is gone already, and this must not.
         root(
             self.run,
-            f"DROP DATABASE IF EXISTS `{self.database}`;"
-            f"GRANT ALL PRIVILEGES ON `{rights}`.* TO {name}@localhost;"
-            f"REVOKE ALL PRIVILEGES ON `{rights}`.* FROM {name}@localhost;",
+            f"DROP DATABASE IF EXISTS `{self.database}`; DROP USER IF EXISTS {self.database}@localhost;",
         )
 
     # The copy
@@ -85,7 +83,10 @@ class Rehearsal:
         self.run.command(["cp", "-al", *core, self.tree], hint="The rehearsal's files were not copied")
         self.run.command(["cp", "-a", f"{release}/wp-content", self.tree], hint="The rehearsal's files were not copied")
         values = {
+            # A user of its own: the copy cannot reach the tables that visitors use.
             "DB_NAME": self.database,
+            "DB_USER": self.database,
+            "DB_PASSWORD": self.password,
             "WP_ENVIRONMENT_TYPE": "staging",
             "WP_TEMP_DIR": f"{self.directory}/tmp",
             "WP_CACHE_KEY_SALT": f"{self.layout.id}-rehearsal:",
@@ -97,9 +98,11 @@ class Rehearsal:
 
     def _copy_database(self):
         copy_database(self.run, self.layout.database, self.database)
+        name = self.database
         root(
             self.run,
-            f"GRANT ALL PRIVILEGES ON `{pattern(self.database)}`.* TO {self.layout.database}@localhost;",
+            f"CREATE USER {name}@localhost IDENTIFIED BY '{self.password}';"
+            f"GRANT ALL PRIVILEGES ON `{pattern(name)}`.* TO {name}@localhost;",
         )
 
     # Its PHP
@@ -144,7 +147,7 @@ class Rehearsal:
             answer = self._ask(uri, script)
             if why := health.flaw(answer):
                 raise _unhealthy(f"{uri} on {host} {why}")
-        answer = self._ask(AJAX, AJAX)
+        answer = self._ask(f"{AJAX}?action=trueup_rehearsal", AJAX)
         fatal = health.FATAL.search(answer.errors)
         if fatal or answer.status >= 500:
             said = f"ends in a fatal error: {fatal.group(1)}" if fatal else f"answers {answer.status}"

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import shutil
 import stat
@@ -21,6 +22,16 @@ MOST_BYTES = 4 << 30
 MOST_MEMBERS = 250_000
 DEEPEST = 64
 BLOCK = 1 << 20
+
+
+def refuse_unless_as_sent(what, archive):
+    """Raise Failure unless the file at ``path`` has the ``sha256`` that the controller saw."""
+    digest = hashlib.sha256()
+    with open(archive["path"], "rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    if digest.hexdigest() != archive["sha256"]:
+        raise Failure(f"{what} arrived with sha256 {digest.hexdigest()} instead of {archive['sha256']}. Run again.")
 
 
 def unpack(archive, target, *, most_bytes=MOST_BYTES, most_members=MOST_MEMBERS):

@@ -7,7 +7,6 @@ What was rehearsed is noted beside the release (``<release id>.update``): whoeve
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -17,7 +16,7 @@ from ansible.module_utils import trueup_environment_core as core
 from ansible.module_utils import trueup_release as releases
 from ansible.module_utils.trueup_environment_run import Failure, write_durably
 from ansible.module_utils.trueup_source_tree import extras_of
-from ansible.module_utils.trueup_unpack import unpack
+from ansible.module_utils.trueup_unpack import refuse_unless_as_sent, unpack
 
 MOST_BYTES = 1 << 30
 MOST_MEMBERS = 50_000
@@ -61,7 +60,7 @@ def _put_in(package, content, unpacked):
     kind, directory = package["kind"], package["directory"]
     if kind not in ("plugins", "themes") or not NAME.fullmatch(directory):
         raise Failure(f"{kind}/{directory} is no plugin or theme that can be updated.")
-    _refuse_unless_as_sent(package)
+    refuse_unless_as_sent(f"The package of {directory}", package)
     unpack(package["path"], unpacked, most_bytes=MOST_BYTES, most_members=MOST_MEMBERS)
     if os.listdir(unpacked) != [directory]:
         raise _unlike(package, f"does not hold the one directory {directory}/")
@@ -90,12 +89,3 @@ def _unlike(package, what):
         "look at the mirror.",
         trueup_code="UPDATE_UNTRUSTED",
     )
-
-
-def _refuse_unless_as_sent(package):
-    digest = hashlib.sha256()
-    with open(package["path"], "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() != package["sha256"]:
-        raise Failure(f"{package['key']} arrived with sha256 {digest.hexdigest()}, not {package['sha256']}. Run again.")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
 import typer
@@ -62,7 +62,21 @@ def update(
     """Update WordPress, plugins or themes: rehearsed on a copy first, then backed up, then made."""
     with opened() as home:
         target = environment_named(home.state.fleet(), environment)
-        finish(home, home.operations.update(target.id, scope.value, actor()), wait=wait)
+        job_id = home.operations.update(target.id, scope.value, actor())
+        finish(home, job_id, wait=wait)
+        updated = (home.records.jobs.get(job_id).result or {}).get("updated") if wait else None
+    for line in _told(updated) if updated else ():
+        typer.echo(line)
+
+
+def _told(updated: Mapping[str, Any]) -> Iterator[str]:
+    core = updated["wordpress"]
+    if core:
+        yield f"WordPress {core['from']} → {core['to']}"
+    yield from updated["packages"]
+    if not core and not updated["packages"]:
+        yield "Nothing to update."
+    yield from updated["notes"]
 
 
 def rollback(

@@ -7,6 +7,7 @@ from uuid import UUID, uuid5
 
 import pytest
 
+from reconciler.core import views
 from reconciler.core.entries import Document, EnvironmentEntry, parse
 from reconciler.core.errors import Conflict, NotFound
 from reconciler.core.fleet import Fleet
@@ -24,12 +25,14 @@ from reconciler.core.intents import (
     Rollback,
     Update,
     evaluate,
+    stay,
     take_back,
 )
 from reconciler.core.manifests import Release
+from reconciler.core.plan import decide
 from reconciler.core.status import EnvironmentStatus
 from tests.core import documents as d
-from tests.core.fake_node import NOW
+from tests.core.fake_node import NOW, ROLES, configured, provisioned
 
 NEW, OTHER = UUID("3f2a9c1e-4b7d-4a11-8c55-0123456789ab"), UUID("3f2a9c1e-4b7d-4a11-8c55-0123456789ac")
 PATH = "sites/acme/environments/production.yaml"
@@ -171,6 +174,40 @@ def test_versions_are_recorded_only_for_the_release_that_they_are_of() -> None:
     edit = evaluate(recorded, after, {}, NOW)
     assert edit.assign[PATH][("spec", "versions")] == {"plugins": {"sample": "2.0"}, "themes": {}}
     assert evaluate(recorded, _fleet(), {}, NOW).assign == {}
+
+
+def test_an_update_whose_versions_are_recorded_is_not_taken_back() -> None:
+    before = _fleet()
+    declared = _applied(evaluate(_intents()["update"], before, {}, NOW))
+    versions = RecordVersions(
+        environment_id=_id(), release_id=NEW, wordpress_version="7.1.1", plugins={"sample": "2.0"}, themes={}
+    )
+    now = _applied(evaluate(versions, declared, {}, NOW), _as_documents(declared))
+    entries = [fleet.environments[_id()] for fleet in (before, declared, now)]
+    assert take_back(*entries, "its worker was lost") is None
+
+
+def test_with_nothing_to_update_the_former_release_is_declared_again() -> None:
+    declared = _applied(evaluate(_intents()["update"], _fleet(), {}, NOW))
+    edit = stay(declared.environments[_id()], Release(id=OTHER, source_type="git", source_ref="https://g.example/a#v1"))
+    assert declared.environments[_id()].key in edit.message
+    assert edit.assign[PATH][("spec", "release")] == {
+        "id": str(OTHER),
+        "source_type": "git",
+        "source_ref": "https://g.example/a#v1",
+    }
+
+
+def test_the_plan_says_what_an_update_will_do() -> None:
+    fleet = _applied(evaluate(_intents()["update"], _fleet(), {}, NOW))
+    node, before = fleet.nodes_by_slug["web-1"], _fleet().environment_variables(_id())
+    there = provisioned(fleet.node_variables(node.id)).model_copy(
+        update={"environments": {before.id: configured(before)}}
+    )
+    plan = decide(fleet, {"web-1": there}, ROLES, NOW).only(frozenset({"acme/production"}))
+    for told in (views.text(plan), views.markdown(plan)):
+        assert "Brings WordPress itself, plugins and themes to what the mirror offers" in told
+        assert "rehearsed on a copy" in told
 
 
 def test_domains_come_and_go() -> None:

@@ -27,9 +27,12 @@ from tests.lab.fixtures import unique_name
 from tests.lab.git_server import GitServer, git_daemon
 from tests.lab.image import ensure_image
 from tests.lab.lab import Lab
+from tests.lab.mirror import Mirror, update_mirror
 from tests.lab.s3 import BUCKET, S3, s3_server
 from tests.lab.web_server import WebServer, web_server
+from tests.load import visitors
 from tests.place import Place
+from tests.updatable import Updatable, speaking
 
 FRONT = "wp-content/mu-plugins/front.php"
 
@@ -49,10 +52,12 @@ class Tour:
     storage: S3
     code: GitServer
     web: WebServer
+    mirror: Mirror
     rows: list[tuple[str, float, str]] = field(default_factory=list)
     production: dict[str, Any] = field(default_factory=dict)
     staging: dict[str, Any] = field(default_factory=dict)
     backup: dict[str, Any] = field(default_factory=dict)
+    older: Updatable = field(init=False)
 
     def walk(self) -> None:
         steps: list[tuple[str, Callable[[], str]]] = [
@@ -61,6 +66,8 @@ class Tour:
             ("deploy", self.deploy),
             ("deploy of a broken release", self.broken),
             ("rollback", self.roll_back),
+            ("update of everything", self.update),
+            ("update with a broken plugin", self.broken_update),
             ("clone, same node", self.clone_here),
             ("clone, other node", self.clone_there),
             ("backup", self.back_up),
@@ -151,6 +158,33 @@ class Tour:
         self.post(self.on("/rollback"))
         holds("front v1" in self.page(self.production).text, "v1 is not served again")
         return "v2, then v1 again"
+
+    def update(self) -> str:
+        self.older = Updatable.make(self.place, self.mirror)
+        before = self.older.db_version()
+        self.mirror.publish_core("7.1.1", {})
+        self.mirror.publish_plugin("greeting", "1.1", speaking("greeting 1.1"))
+        with visitors(self.older.node.address, self.older.host) as visits:
+            job = self.older.update("all")
+        holds(job["status"] == "succeeded", f"{job['error_code']}: {job['error_message']}")
+        holds(not visits.failures, f"visitors saw {visits.failures[:3]}")
+        holds("greeting 1.1" in self.older.page(), "the plugin was not updated")
+        holds(self.older.db_version() > before, "the tables were not upgraded")
+        holds('version: "7.1.1"' in self.older.document(), "Git does not say which version resulted")
+        holds(self.older.backups() == 1, "there is no backup from before the update")
+        return f"WordPress 6.5.5 to 7.1.1 and a plugin; {visits.total} requests meanwhile, 0 failed; versions in Git"
+
+    def broken_update(self) -> str:
+        self.mirror.publish_plugin("greeting", "1.2", "add_action('wp_head', 'a_function_that_is_not_there');")
+        before, declared = self.older.fingerprint(), self.older.declared()
+        with visitors(self.older.node.address, self.older.host, wanted="greeting 1.1") as visits:
+            job = self.older.update("plugins")
+        holds(job["status"] == "failed", "a plugin with a PHP fatal was brought")
+        holds(not visits.failures, f"visitors saw {visits.failures[:3]}")
+        holds(self.older.fingerprint() == before, "code or database are not what they were")
+        holds(self.older.declared() == declared, "Git names the broken update")
+        self.older.ready()
+        return f"{job['error_code']} on the copy; {visits.total} requests meanwhile, 0 failed; nothing changed"
 
     def clone_here(self) -> str:
         self.place.sql(
@@ -357,13 +391,15 @@ def _prepared(top: Path, stack: ExitStack) -> Tour:
     plane.start().login()
     documents = {f"nodes/{name}.yaml": document_of(node) for name, node in nodes.items()}
     platform = storage.platform() + f"  imports:\n    allowed_hosts: [127.0.0.1, {nodes['web-1'].network.gateway}]\n"
+    mirror = stack.enter_context(update_mirror(nodes["web-1"].network.gateway))
+    platform += mirror.platform()
     plane.clone.push({**documents, "platform.yaml": platform}, "Add two nodes and the storage")
 
     def ready() -> bool:
         return {node["status"] for node in plane.http.get("/api/nodes").json()} == {"active"}
 
     until(ready, "both nodes to be provisioned", 180, plane.log)
-    return Tour(Place(plane, nodes), storage, code, web)
+    return Tour(Place(plane, nodes), storage, code, web, mirror)
 
 
 def _tell(tour: Tour) -> None:

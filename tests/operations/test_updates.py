@@ -3,28 +3,24 @@
 The tests build on each other: the site begins on an older WordPress and ends on the one that is pinned.
 """
 
-import json
+import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
-import httpx
 import pytest
 
-from reconciler.learned import learn
-from tests.controlplane import run_git, site_documents, until
-from tests.lab.mirror import Mirror, plugin, theme, update_mirror, zipped
+from tests.controlplane import until
+from tests.lab.mirror import Mirror, plugin, update_mirror, zipped
 from tests.lab.older_wordpress import VERSION as OLDER
 from tests.lab.older_wordpress import older_wordpress
 from tests.lab.s3 import S3
 from tests.load import visitors
 from tests.place import Place
+from tests.updatable import Updatable, speaking
 
 pytestmark = pytest.mark.lab
-DOCUMENT = "sites/updated/environments/production.yaml"
 BETWEEN, PINNED = "6.5.6", "7.1.1"
-ACTIVE = 'a:2:{i:0;s:21:"greeting/greeting.php";i:1;s:17:"bought/bought.php";}'
 BROKEN = """
 file_put_contents(WP_CONTENT_DIR . '/uploads/touched', 'x');
 add_action('init', function () {{ update_option('broken', '1'); wp_remote_get('{url}/from-the-copy'); }});
@@ -32,60 +28,7 @@ add_action('{hook}', function () {{ missing_function(); }});
 """
 
 
-def speaking(word: str) -> str:
-    return f"add_action('wp_footer', function () {{ echo '<i>{word}</i>'; }});"
-
-
-class Shop:
-    """A site with a plugin and a theme of ours that the mirror knows, and a plugin that it does not know."""
-
-    def __init__(self, place: Place, mirror: Mirror, environment: dict[str, Any]) -> None:
-        self.place = place
-        self.mirror = mirror
-        self.environment = environment
-        self.node = place.node_of(environment)
-        self.root = f"/var/www/sites/{environment['id']}"
-        self.database = "wp_" + environment["id"].replace("-", "")[:12]
-        self.host = environment["preview_url"].partition("://")[2]
-
-    def bring(self) -> None:
-        content = f"{self.root}/current/wp-content"
-        for slug in ("greeting", "bought"):
-            self.put(f"{content}/plugins/{slug}", f"{slug}.php", plugin(slug, "1.0", speaking(f"{slug} 1.0")))
-        for name, text in theme("plain", "1.0", {}).items():
-            self.put(f"{content}/themes/plain", name, text)
-        self.sql(f"UPDATE wp_options SET option_value = '{ACTIVE}' WHERE option_name = 'active_plugins'")
-        self.sql("UPDATE wp_options SET option_value = 'plain' WHERE option_name IN ('template', 'stylesheet')")
-        # WordPress keeps options in Redis.
-        self.node.ssh(f"redis-cli --scan --pattern '{self.environment['id']}:*' | xargs -r redis-cli unlink")
-        assert "bought 1.0" in self.page()
-
-    def put(self, directory: str, name: str, text: str) -> None:
-        self.node.ssh(["mkdir", "-p", directory])
-        self.node.ssh(["tee", f"{directory}/{name}"], input=text)
-
-    def sql(self, query: str) -> str:
-        return self.place.sql(self.environment, query)
-
-    def page(self) -> str:
-        answer = self.node.fetch("/", host=self.host, headers={"Cookie": "wordpress_no_cache=1"})
-        assert answer.status_code == 200, answer.text
-        return answer.text
-
-    def now(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.place.plane.http.get(f"/api/environments/{self.environment['id']}").json()
-        return found
-
-    def begin(self, scope: str) -> str:
-        answer = self.place.plane.http.post(
-            f"/api/environments/{self.environment['id']}/updates", json={"scope": scope}
-        )
-        assert answer.status_code == 202, answer.text
-        return str(answer.json()["job_id"])
-
-    def update(self, scope: str) -> dict[str, Any]:
-        return self.place.plane.wait_job(self.begin(scope), 240)
-
+class Shop(Updatable):
     def result(self, job: dict[str, Any]) -> dict[str, Any]:
         with self.place.plane.opened() as home:
             found = home.records.jobs.get(UUID(job["id"])).result
@@ -94,36 +37,16 @@ class Shop:
 
     def refused(self, scope: str, code: str) -> dict[str, Any]:
         """An update that fails with this code and leaves code, database, uploads, services and Git as they were."""
-        before, document, backups = self.fingerprint(), self.document(), self.backups()
+        before, declared, backups = self.fingerprint(), self.declared(), self.backups()
         released = self.now()["current_release_id"]
         job = self.update(scope)
         assert (job["status"], job["error_code"], job["attempt_count"]) == ("failed", code, 1), job
         assert self.fingerprint() == before
-        assert (self.document(), self.backups()) == (document, backups)
+        assert (self.declared(), self.backups()) == (declared, backups)
         assert self.now()["current_release_id"] == released
         assert self.now()["status"] == "failed"
-        self.place.plane.command("apply", "--yes", "updated/production")
-        assert self.now()["status"] == "active"
+        self.ready()
         return job
-
-    def document(self) -> str:
-        run_git(self.place.plane.clone.path, "pull", "-q", "--rebase", "origin", "main")
-        return (self.place.plane.clone.path / DOCUMENT).read_text(encoding="utf-8")
-
-    def backups(self) -> int:
-        return len(self.place.plane.http.get(f"/api/environments/{self.environment['id']}/backups").json())
-
-    def fingerprint(self) -> str:
-        script = (
-            f"mariadb-dump --hex-blob --skip-dump-date --order-by-primary --ignore-table={self.database}.wp_options "
-            f'{self.database} | sha256sum; mariadb -N {self.database} -e "SELECT option_name, option_value FROM '
-            "wp_options WHERE option_name NOT LIKE '%transient%' AND option_name <> 'cron' ORDER BY option_name\" | "
-            f"sha256sum; readlink {self.root}/current; ls -A {self.root} {self.root}/releases; "
-            f"find {self.root}/shared {self.root}/releases -type f -exec sha256sum {{}} + | sort | sha256sum; "
-            f"mariadb -N -e \"SHOW DATABASES LIKE '{self.database}%'; SHOW GRANTS FOR {self.database}@localhost\"; "
-            "systemctl list-units --no-legend 'trueup-rehearsal*'"
-        )
-        return self.node.ssh(script).stdout
 
 
 @pytest.fixture(scope="module")
@@ -134,42 +57,19 @@ def mirror(place: Place, storage: S3) -> Iterator[Mirror]:
 
 
 @pytest.fixture(scope="module")
-def older() -> dict[str, bytes]:
-    return older_wordpress()
-
-
-@pytest.fixture(scope="module")
-def shop(place: Place, mirror: Mirror, older: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    mirror.publish_core(OLDER, older)
-    package = tmp_path_factory.mktemp("core") / "core.zip"
-    package.write_bytes(mirror.core[OLDER])
-    checksums = json.loads(mirror.get("/core/checksums/1.0/", {"version": [OLDER]}) or b"")["checksums"]
-    learn(OLDER, package, lambda: checksums, place.plane.home / "artifacts")
-    documents = site_documents("updated")
-    documents[DOCUMENT] += f"  wordpress:\n    version: {OLDER}\n"
-    place.plane.clone.push(documents, "Add a site on an older WordPress")
-    until(lambda: any(s["slug"] == "updated" for s in place.plane.http.get("/api/sites").json()), "the site")
-    environment = place.plane.environment_of("updated")
-    until(lambda: _answers(place, environment), "the site to answer", 90, place.plane.log)
-    shop = Shop(place, mirror, environment)
-    until(lambda: shop.now()["status"] == "active", "the site to be made")
-    shop.bring()
-    return shop
-
-
-def _answers(place: Place, environment: dict[str, Any]) -> bool:
-    with suppress(httpx.TransportError):
-        return place.page(environment).status_code == 200
-    return False
+def shop(place: Place, mirror: Mirror) -> Shop:
+    found = Shop.make(place, mirror)
+    assert isinstance(found, Shop)
+    return found
 
 
 def test_nothing_to_update_changes_nothing(shop: Shop) -> None:
-    before, document = shop.fingerprint(), shop.document()
+    before, declared = shop.fingerprint(), shop.declared()
     job = shop.update("all")
     assert job["status"] == "succeeded", job
     assert shop.result(job)["updated"]["packages"] == []
     assert "hello.php stays at" in str(shop.result(job)["updated"]["notes"])
-    assert (shop.fingerprint(), shop.document(), shop.backups()) == (before, document, 0)
+    assert (shop.fingerprint(), shop.declared(), shop.backups()) == (before, declared, 0)
     assert shop.now()["status"] == "active"
 
 
@@ -187,7 +87,7 @@ def test_a_mirror_that_talks_nonsense(shop: Shop, says: bytes) -> None:
 
 def test_a_mirror_that_does_not_answer(shop: Shop) -> None:
     platform = shop.place.plane.clone.read("platform.yaml")
-    gone = platform.replace(str(shop.mirror.port).encode(), b"9")
+    gone = platform.replace(str(shop.mirror.port), "9")
     shop.place.plane.clone.push({"platform.yaml": gone}, "Name a mirror that is not there")
     try:
         assert "cannot be reached" in shop.refused("themes", "UPDATE_UNAVAILABLE")["error_message"]
@@ -212,9 +112,9 @@ def test_packages_that_are_not_what_they_say(shop: Shop, package: Callable[[], b
         del shop.mirror.plugins["greeting"]
 
 
-def test_a_core_that_no_pin_knows(shop: Shop, older: dict[str, bytes]) -> None:
+def test_a_core_that_no_pin_knows(shop: Shop) -> None:
     """Refused where it is not what its checksums say; else brought, and learned."""
-    name = "wp-includes/version.php"
+    name, older = "wp-includes/version.php", older_wordpress()
     shop.mirror.publish_core(BETWEEN, {**older, name: older[name].replace(OLDER.encode(), BETWEEN.encode())})
     shop.mirror.lies = {"wp-login.php": "0" * 32}
     assert "wp-login.php" in shop.refused("core", "UPDATE_UNTRUSTED")["error_message"]
@@ -222,7 +122,7 @@ def test_a_core_that_no_pin_knows(shop: Shop, older: dict[str, bytes]) -> None:
     job = shop.update("core")
     assert job["status"] == "succeeded", job
     assert shop.result(job)["updated"]["wordpress"] == {"from": OLDER, "to": BETWEEN}
-    assert f"version: {BETWEEN}" in shop.document()
+    assert f'version: "{BETWEEN}"' in shop.document()
     assert BETWEEN in (shop.place.plane.home / "artifacts" / "learned.json").read_text()
     assert f"WordPress {BETWEEN}" in shop.page()
     assert shop.backups() == 1
@@ -246,13 +146,13 @@ def test_core_plugins_and_themes_at_once(shop: Shop) -> None:
     shop.mirror.publish_theme("plain", "2.0", {"index.php": "<html><body>two<?php wp_footer(); ?></body></html>"})
     shop.sql("INSERT INTO wp_posts (post_title, post_content, post_excerpt, to_ping, pinged, post_content_filtered) "
              "VALUES ('kept', 'x', '', '', '', '')")  # fmt: skip
-    before = int(shop.sql("SELECT option_value FROM wp_options WHERE option_name = 'db_version'"))
+    before = shop.db_version()
     with visitors(shop.node.address, shop.host) as visits:
         job = shop.update("all")
     assert job["status"] == "succeeded", job
     assert (visits.failures, visits.total > 20) == ([], True)
     assert "two<i>greeting 1.2</i><i>bought 1.0</i>" in shop.page()
-    assert int(shop.sql("SELECT option_value FROM wp_options WHERE option_name = 'db_version'")) > before
+    assert shop.db_version() > before
     assert shop.sql("SELECT COUNT(*) FROM wp_posts WHERE post_title = 'kept'") == "1"
     updated = shop.result(job)["updated"]
     assert updated["wordpress"] == {"from": BETWEEN, "to": PINNED}
@@ -285,4 +185,14 @@ def test_a_worker_killed_during_the_rehearsal(shop: Shop) -> None:
 def test_the_command_line_says_how_it_went(shop: Shop) -> None:
     said = shop.place.plane.command("update", "updated/production", "--scope", "themes")
     assert "succeeded" in said.stdout
+    assert "Nothing to update." in said.stdout
     assert shop.place.plane.command("update", "updated/production", "--scope", "none", check=False).returncode == 2
+
+
+def test_an_update_declared_by_a_push_with_nothing_to_update(shop: Shop) -> None:
+    document, released = shop.document(), shop.now()["current_release_id"]
+    release = f"  release:\n    id: {uuid4()}\n    origin: update\n    scope: themes\n"
+    wanted = re.sub(r"  release:\n(?:    .*\n)+", release, document)
+    shop.place.plane.clone.push({shop.document_path: wanted}, "Update the themes")
+    until(lambda: f"id: {released}" in shop.document(), "the store to say what is there", 60, shop.place.plane.log)
+    assert shop.now()["current_release_id"] == released
