@@ -128,7 +128,8 @@ class Updatable:
     def fingerprint(self) -> str:
         """Of all that the site is on its node: database but for what WordPress itself changes, files, rights, units."""
         script = (
-            f"mariadb-dump --single-transaction --hex-blob --skip-dump-date --order-by-primary --ignore-table={self.database}.wp_options "
+            "mariadb-dump --single-transaction --hex-blob --skip-dump-date --order-by-primary "
+            f"--ignore-table={self.database}.wp_options "
             f'{self.database} | sha256sum; mariadb -N {self.database} -e "SELECT option_name, option_value FROM '
             "wp_options WHERE option_name NOT LIKE '%transient%' AND option_name <> 'cron' ORDER BY option_name\" | "
             f"sha256sum; readlink {self.root}/current; ls -A {self.root} {self.root}/releases; "

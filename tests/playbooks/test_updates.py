@@ -100,7 +100,8 @@ class Site:
     def fingerprint(self) -> str:
         database, root = f"wp_{self.hosting.short(KEY)}", self.hosting.path(KEY)
         return self.hosting.node.ssh(
-            f"mariadb-dump --single-transaction --hex-blob --skip-dump-date --order-by-primary --ignore-table={database}.wp_options "
+            "mariadb-dump --single-transaction --hex-blob --skip-dump-date --order-by-primary "
+            f"--ignore-table={database}.wp_options "
             f'{database} | sha256sum; mariadb -N {database} -e "SELECT option_name, option_value FROM wp_options '
             "WHERE option_name NOT LIKE '%transient%' AND option_name <> 'cron' ORDER BY option_name\" | sha256sum; "
             f"readlink {root}/current; ls -A {root} {root}/releases; "
