@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,11 +39,12 @@ LOCALE = "en_US"
 
 
 class Mirror:
-    def __init__(self, platform: Platform, most_bytes: int) -> None:
+    def __init__(self, platform: Platform, most_bytes: int, cancel: threading.Event | None = None) -> None:
         self.url = platform.spec.updates.mirror
         self.own_hosts = _named(platform)
         self._allowed = frozenset(platform.spec.imports.allowed_hosts) | self.own_hosts
         self._most_bytes = most_bytes
+        self._cancel = cancel
 
     def core(self, installed: Installed, php: str) -> CoreAnswer:
         """What it offers in place of this core.
@@ -82,7 +84,14 @@ class Mirror:
         """
         if urlsplit(self.url).scheme == "https" and urlsplit(url).scheme != "https":
             raise SourceRefused(f"The mirror's package {url} is not https, though the mirror is. Nothing was fetched.")
-        download(url, target, allowed=self._allowed, most_bytes=self._most_bytes, timeout_s=PACKAGE_S)
+        download(
+            url,
+            target,
+            allowed=self._allowed,
+            most_bytes=self._most_bytes,
+            timeout_s=PACKAGE_S,
+            cancel=self._cancel,
+        )
 
     def _understood(self, shape: type[_A], path: str, installed: Installed, form: Mapping[str, str] | None) -> _A:
         with tempfile.TemporaryDirectory(prefix="trueup-mirror-") as work:

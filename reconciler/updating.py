@@ -86,11 +86,12 @@ def update(
     there = look(action, tools, fleet)
     selection = None
     if there.prepared is None:
-        selection = _selected(action, there, answer, tools, fleet)
+        mirror = Mirror(fleet.platform, tools.settings.upload_max_mb << 20, run.cancel)
+        selection = _selected(action, there, answer, mirror)
         if selection.is_empty:
             _stay(action, there, tools, run)
             return Updated(None, (), selection.notes, nothing=True)
-        with _packages(action, selection, there, tools, fleet) as given:
+        with _packages(selection, there, mirror, tools) as given:
             result = tools.apply(_rehearsal(action, selection.wordpress_version), fleet, run, _inputs(given))
         if failed := failure(result):
             return failed
@@ -151,9 +152,9 @@ def _ask(environment_id: UUID, release: str | None, following: str | None, tools
         ) from error
 
 
-def _selected(action: UpdateWordPress, there: Installed, answer: ObservedNode, tools: Tools, fleet: Fleet) -> Selection:
+def _selected(action: UpdateWordPress, there: Installed, answer: ObservedNode, mirror: Mirror) -> Selection:
     scope: UpdateScope = action.variables.release.scope or "all"
-    mirror, php = _mirror(tools, fleet), answer.versions.get("php", "")
+    php = answer.versions.get("php", "")
     try:
         core = choose_core(there, mirror.core(there, php), php) if "core" in PARTS[scope] else None
         kinds: list[Kind] = [part for part in PARTS[scope] if part != "core"]
@@ -163,20 +164,13 @@ def _selected(action: UpdateWordPress, there: Installed, answer: ObservedNode, t
     return select(there, core, offers, php)
 
 
-def _mirror(tools: Tools, fleet: Fleet) -> Mirror:
-    return Mirror(fleet.platform, tools.settings.upload_max_mb << 20)
-
-
 @contextmanager
-def _packages(
-    action: UpdateWordPress, selection: Selection, there: Installed, tools: Tools, fleet: Fleet
-) -> Iterator[dict[str, Any]]:
+def _packages(selection: Selection, there: Installed, mirror: Mirror, tools: Tools) -> Iterator[dict[str, Any]]:
     """What ``rehearsal.yml`` is given: every package as a file of this host with its sha256, gone afterwards.
 
     Raises:
         JobError: one cannot be had, or core is not what it has to be.
     """
-    mirror = _mirror(tools, fleet)
     with tempfile.TemporaryDirectory(prefix="update-", dir=tools.settings.run_directory) as work:
         try:
             _have_core(selection, there, mirror, Path(work, "core"), tools)
