@@ -1,13 +1,13 @@
-"""Runs the measurements and prints one table: ``python -m tests.bench [store] [nodes]``, left out: both."""
+"""Runs the measurements and prints one table: ``python -m tests.bench [store] [nodes] [operations]``, left out: all."""
 
 from __future__ import annotations
 
 import sys
 import time
 
-from tests.bench import measure, nodes, store
+from tests.bench import measure, nodes, operations, store
 
-PARTS = {"store": store.run, "nodes": nodes.run}
+PARTS = {"store": store.run, "nodes": nodes.run, "operations": operations.run}
 
 
 def main() -> int:

@@ -6,64 +6,44 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from reconciler.artifacts import host_variables
-from reconciler.home import Home, clock, create
+from reconciler.home import Home, clock
 from reconciler.inventory import inventory_of
 from reconciler.nodes.connection import Connections
 from reconciler.settings import Settings
 from reconciler.tools import Tools
 from tests.bench.measure import Line, seconds
-from tests.controlplane import AUTHOR, EMAIL, PASSWORD, ControlPlane
-from tests.lab.lab import Lab
+from tests.bench.place import put, served
+from tests.controlplane import ControlPlane
 from tests.lab.node import Node
 
 ENVIRONMENTS = 50
 SAMPLES = 5
 LOOKS = 10
+DEEP_LOOKS = 3
+EVERY_FILE = "find /var/www/sites/*/releases /var/www/sites/*/shared -type f -exec sha256sum {} + | sha256sum"
 SCRIPT = Path(__file__).with_name("create.sh")
 
 
 def run(say: Callable[[str], None]) -> Iterator[Line]:
-    with tempfile.TemporaryDirectory(prefix="tb-") as directory:
-        home, lab = Path(directory) / "h", Lab()
-        create(Settings(home=home), AUTHOR)
-        with Home.open(Settings(home=home)) as opened:
-            opened.records.admins.set_password(EMAIL, PASSWORD, clock())
-        plane = ControlPlane(home, TRUEUP_OBSERVE_INTERVAL_S="3600")
-        node = lab.up(f"bench-{os.getpid()}", (home / "ssh" / "id_ed25519.pub").read_text().strip())
-        try:
-            plane.command("fetch")
-            plane.start().login()
-            say("Provisioning a node")
-            plane.command(
-                "node", "add", "web-1", "--address", node.address, "--fingerprint", _fingerprint(node), "--wait"
-            )
-            say("Making sites, and the same by a shell script")
-            yield _creation(plane, node)
-            say(f"Making sites until there are {ENVIRONMENTS}")
-            _fill(plane)
-            plane.terminate()
-            say("Looking at them")
-            yield from _looks(plane)
-        finally:
-            plane.close()
-            node.down()
-
-
-def _fingerprint(node: Node) -> str:
-    argv = ["ssh-keygen", "-lf", "-"]
-    return subprocess.run(argv, input=node.host_key, capture_output=True, text=True, check=True).stdout.split()[1]
+    with served(say) as (plane, node):
+        say("Making sites, and the same by a shell script")
+        yield _creation(plane, node)
+        say(f"Making sites until there are {ENVIRONMENTS}")
+        _fill(plane)
+        plane.terminate()
+        say("Looking at them")
+        yield from _looks(plane, node)
 
 
 def _creation(plane: ControlPlane, node: Node) -> Line:
     """One after the other in turn, so that neither gets the warmer machine. The first of each warms up."""
     archive = plane.home / "artifacts" / "wordpress-7.1.1.tar.gz"
-    _put(node, archive, "/var/tmp/wordpress.tar.gz")
-    _put(node, SCRIPT, "/var/tmp/create.sh")
+    put(node, archive, "/var/tmp/wordpress.tar.gz")
+    put(node, SCRIPT, "/var/tmp/create.sh")
     version = "php -r 'echo PHP_MAJOR_VERSION . \".\" . PHP_MINOR_VERSION;'"
     node.ssh(f"systemctl unmask php$({version})-fpm")
     ours, plain = [], []
@@ -73,11 +53,6 @@ def _creation(plane: ControlPlane, node: Node) -> Line:
     ours, plain = sorted(ours[1:]), sorted(plain[1:])
     what = "POST /api/sites to the first HTTP 200, median"
     return Line(what, ours[SAMPLES // 2], "s", "≤ 6 s, ≤ 3×", plain[SAMPLES // 2], "a shell script on the node")
-
-
-def _put(node: Node, source: Path, target: str) -> None:
-    with source.open("rb") as file:
-        subprocess.run([*node.ssh_command(), f"cat > {target}"], stdin=file, check=True)
 
 
 def _create(plane: ControlPlane, node: Node, slug: str) -> None:
@@ -98,23 +73,28 @@ def _fill(plane: ControlPlane) -> None:
         assert plane.wait_job(job, patience_s=600)["status"] == "succeeded"
 
 
-def _looks(plane: ControlPlane) -> Iterator[Line]:
+def _looks(plane: ControlPlane, node: Node) -> Iterator[Line]:
     settings = Settings(home=plane.home)
     with Home.open(settings) as home:
         tools = Tools(settings, home.state, Connections(), clock)
         try:
             _cycle(tools)
             cycle = seconds(lambda: _cycle(tools), LOOKS)
+            _cycle(tools, deep=True)
+            deep = seconds(lambda: _cycle(tools, deep=True), DEEP_LOOKS)
         finally:
             tools.close()
         plain = seconds(lambda: _by_playbook(home, Path(plane.home)))
     what = f"no-op cycle over a node with {ENVIRONMENTS} environments"
     yield Line(what, cycle, "s", "≤ 1 s, one round trip", plain, "one playbook with wp-cli")
+    hashed = seconds(lambda: node.ssh(EVERY_FILE), DEEP_LOOKS)
+    what = f"drift check of {ENVIRONMENTS} environments, files included"
+    yield Line(what, deep, "s", "", hashed, "find and sha256sum on the node")
 
 
-def _cycle(tools: Tools) -> None:
+def _cycle(tools: Tools, *, deep: bool = False) -> None:
     fleet = tools.state.fleet()
-    answers = tools.observe(fleet.nodes.values())
+    answers = tools.observe(fleet.nodes.values(), deep=deep)
     plan = tools.decide(fleet, answers)
     assert len(fleet.environments) == ENVIRONMENTS
     assert plan.is_empty, plan.steps[:2]
