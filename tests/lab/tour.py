@@ -66,6 +66,7 @@ class Tour:
             ("deploy", self.deploy),
             ("deploy of a broken release", self.broken),
             ("rollback", self.roll_back),
+            ("health, going back", self.health),
             ("update of everything", self.update),
             ("update with a broken plugin", self.broken_update),
             ("clone, same node", self.clone_here),
@@ -148,7 +149,7 @@ class Tour:
         statuses = self._visited(deploy)
         holds(jobs[0]["status"] == "failed", "a release with a PHP fatal was deployed")
         holds(set(statuses) == {200}, f"visitors saw {sorted(set(statuses))}")
-        holds(self.get(self.on(""))["current_release_id"] == before, "Git names the broken release")
+        until(lambda: self.get(self.on(""))["current_release_id"] == before, "Git to be put back", 20)
         self.active()
         return f"{jobs[0]['error_code']}; {len(statuses)} requests meanwhile, 0 failed; Git put back"
 
@@ -158,6 +159,19 @@ class Tour:
         self.post(self.on("/rollback"))
         holds("front v1" in self.page(self.production).text, "v1 is not served again")
         return "v2, then v1 again"
+
+    def health(self) -> str:
+        self.post(self.on("/health-check"))
+        before, node = self.get(self.on(""))["current_release_id"], self.place.node_of(self.production)
+        self.deployed("fragile")
+        until(lambda: self.get(self.on(""))["current_release_health"] == "healthy", "the clock to find it healthy", 60)
+        broken = f"/var/www/sites/{self.production['id']}/shared/uploads/break"
+        node.ssh(["touch", broken])
+        took = until(lambda: self.get(self.on(""))["current_release_id"] == before, "Trueup to go back", 120)
+        node.ssh(["rm", broken])
+        until(lambda: "front v1" in self.page(self.production).text, "v1 to be served again", 60)
+        until(lambda: self.get(self.on(""))["status"] == "active", "the job to end", 60)
+        return f"a release that became unhealthy was left for the one before it within {took:.0f} s"
 
     def update(self) -> str:
         self.older = Updatable.make(self.place, self.mirror)
@@ -387,12 +401,18 @@ def _prepared(top: Path, stack: ExitStack) -> Tour:
         word = f"<?php add_action( 'wp_footer', function () {{ echo '<i>front {tag}</i>'; }} );"
         shop = "<?php /* Plugin Name: Shop */"
         code.commit("shop", {FRONT: word, "wp-content/plugins/shop/shop.php": shop}, tag=tag)
+    flag = "WP_CONTENT_DIR . '/uploads/break'"
+    fragile = (
+        f"<?php add_action( 'wp_footer', function () {{ if (file_exists({flag})) a_function_that_is_not_there(); }} );"
+    )
+    code.commit("shop", {FRONT: fragile}, tag="fragile")
     code.commit("shop", {FRONT: "<?php a_function_that_is_not_there();"}, tag="fatal")
     plane.start().login()
     documents = {f"nodes/{name}.yaml": document_of(node) for name, node in nodes.items()}
     platform = storage.platform() + f"  imports:\n    allowed_hosts: [127.0.0.1, {nodes['web-1'].network.gateway}]\n"
     mirror = stack.enter_context(update_mirror(nodes["web-1"].network.gateway))
     platform += mirror.platform()
+    platform += "  health:\n    interval_s: 10\n"
     plane.clone.push({**documents, "platform.yaml": platform}, "Add two nodes and the storage")
 
     def ready() -> bool:
