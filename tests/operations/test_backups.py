@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import random
+import shlex
 import subprocess
 from dataclasses import replace
 from typing import Any
@@ -27,6 +29,8 @@ from tests.place import Place
 pytestmark = pytest.mark.lab
 
 MUTATIONS = 200
+WEIGHT_MB = int(os.environ.get("TRUEUP_TEST_WEIGHT_MB", "300"))
+"""Of an upload that is backed up; 5000 takes some minutes and as many megabytes of disk, twice."""
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +217,54 @@ def _mutated(originals: dict[str, bytes], name: str, chance: random.Random) -> b
             start = chance.randrange(len(data) - 16)
             data[start : start + 16] = bytes(16) if data[start : start + 16] != bytes(16) else b"x" * 16
     return bytes(data)
+
+
+WEIGHT = """
+import glob, json, os, select, sys
+name, places, most = "trueup-" + sys.argv[1], sys.argv[2:], {"memory": 0, "disk": 0}
+def size(top):
+    walk = (os.path.join(at, one) for at, _, names in os.walk(top) for one in names)
+    return sum(os.lstat(one).st_blocks * 512 for one in walk if os.path.lexists(one))
+def memory():
+    total = 0
+    for path in glob.glob("/proc/[0-9]*/cgroup"):
+        try:
+            if name in open(path).read():
+                status = open(path[:-6] + "status").read()
+                total += int(status.partition("RssAnon:")[2].split()[0]) * 1024
+        except (OSError, IndexError):
+            pass
+    return total
+before = sum(map(size, places))
+print("begun", flush=True)
+while not select.select([sys.stdin], [], [], 0.05)[0]:
+    most["memory"] = max(most["memory"], memory())
+    most["disk"] = max(most["disk"], sum(map(size, places)) - before)
+print(json.dumps(most))
+"""
+
+
+def test_however_much_there_is_the_node_needs_little_memory_and_no_disk(
+    place: Place, environment: dict[str, Any], storage: S3
+) -> None:
+    node, root = place.node_of(environment), f"/var/www/sites/{environment['id']}"
+    node.ssh(f"head -c {WEIGHT_MB}M /dev/urandom > {root}/shared/uploads/2026/film.bin", timeout=60 + WEIGHT_MB / 5)
+    url = f"/api/environments/{environment['id']}/backups"
+    answer = place.plane.http.post(url, json={"backup_scope": "full"})
+    assert answer.status_code == 202, answer.text
+    job_id = answer.json()["job_id"]
+    argv = [*node.ssh_command(), shlex.join(["python3", "-c", WEIGHT, job_id, "/var/tmp", "/tmp", root])]
+    watch = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    job = place.plane.wait_job(job_id, 300 + WEIGHT_MB / 5)
+    told, _ = watch.communicate("stop\n", timeout=30)
+    node.ssh(["rm", f"{root}/shared/uploads/2026/film.bin"])
+    most = {name: value >> 20 for name, value in json.loads(told.splitlines()[-1]).items()}
+    print(f"{WEIGHT_MB} MB: {most['memory']} MB of memory on the node, {most['disk']} MB of its disk")
+    assert job["status"] == "succeeded", job
+    newest = place.plane.http.get(url).json()[0]
+    assert newest["size_bytes"] > WEIGHT_MB << 20
+    assert 10 < most["memory"] < 160
+    assert most["disk"] < 8
 
 
 @pytest.mark.parametrize("name", ["database.sql.zst", "files.tar.zst", "manifest.json"])

@@ -1,15 +1,30 @@
 """Copies of environments, on their node and on another one, made through the API."""
 
 import hashlib
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from tests.place import Place
+from tests.playbooks.test_rewrite import php
 
 pytestmark = pytest.mark.lab
 
 PLUGIN = "<?php /* Plugin Name: Ours */ add_action('wp_footer', function () { echo '<i>plugin speaks</i>'; });"
+
+
+def nested(url: str) -> Mapping[str, bytes]:
+    """Where plugins put addresses, by option and by the key of a post's meta: values within values within values."""
+    script = json.dumps({"href": f"{url}/ä", "list": [url, {"src": f"{url}/b.png"}]}).replace("/", "\\/")
+    inner = php({"json": script, "html": f'<a href="{url}/é">{url}</a>', "count": 3, "none": None})
+    return {
+        "widget_custom": php({2: {"title": "Ünser", "data": inner}, "_multiwidget": 1}),
+        "theme_mods_ours": php({"nav": {"home": url}, "raw": php({"again": inner, "json": script})}),
+        "_builder_data": json.dumps([{"elements": json.dumps({"url": f"{url}/deep"})}]).encode(),
+        "_plain_json": script.encode(),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +38,10 @@ def source(place: Place) -> dict[str, Any]:
     widget = f'<img src="{url}/a.png">'
     value = f'a:1:{{i:2;a:1:{{s:4:"text";s:{len(widget)}:"{widget}";}}}}'
     place.sql(environment, f"INSERT INTO wp_options (option_name, option_value) VALUES ('widget_ours', '{value}')")
+    for key, data in nested(url).items():
+        text = f"CONVERT(0x{data.hex()} USING utf8mb4)"
+        place.sql(environment, f"INSERT INTO wp_options (option_name, option_value) VALUES ('{key}', {text})")
+        place.sql(environment, f"INSERT INTO wp_postmeta (post_id, meta_key, meta_value) VALUES (1, '{key}', {text})")
     place.sql(
         environment,
         "UPDATE wp_options SET option_value = 'a:1:{i:0;s:13:\"ours/ours.php\";}' WHERE option_name = 'active_plugins'",
@@ -66,6 +85,10 @@ def _assert_is_a_copy(place: Place, source: dict[str, Any], copy: dict[str, Any]
     assert place.sql(copy, "SELECT option_value FROM wp_options WHERE option_name = 'widget_ours'") == (
         f'a:1:{{i:2;a:1:{{s:4:"text";s:{len(widget)}:"{widget}";}}}}'
     )
+    for key, data in nested(copy["preview_url"]).items():
+        for table, name, value in (("options", "option_name", "option_value"), ("postmeta", "meta_key", "meta_value")):
+            found = place.sql(copy, f"SELECT HEX({value}) FROM wp_{table} WHERE {name} = '{key}'")
+            assert bytes.fromhex(found) == data, (table, key)
     assert place.sql(copy, "SELECT name, HEX(note) FROM wp_orders") == f"{copy['preview_url']}/order/1\t00FF0A09"
     assert place.sql(copy, f"SELECT COUNT(*) FROM wp_posts WHERE post_content LIKE '%{source['id'][:8]}%'") == "0"
 

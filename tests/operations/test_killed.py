@@ -1,0 +1,103 @@
+"""The control plane is killed while an operation is at work on a node: started again, it does it once, and whole."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from reconciler.nodes import processes
+from tests.controlplane import until
+from tests.lab.git_server import GitServer, git_daemon
+from tests.lab.s3 import BUCKET, S3
+from tests.place import Place
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module")
+def server(place: Place, storage: S3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitServer]:
+    gateway = place.nodes["web-1"].network.gateway
+    with git_daemon(tmp_path_factory.mktemp("git"), gateway) as server:
+        yaml = storage.platform() + f"  imports: {{allowed_hosts: ['{gateway}']}}\n"
+        place.plane.clone.push({"platform.yaml": yaml}, "Allow the Git server")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def site(place: Place, server: GitServer) -> dict[str, Any]:
+    environment = place.make_site("enduring")
+    place.sql(environment, "CREATE TABLE wp_orders (id INT AUTO_INCREMENT PRIMARY KEY, note VARCHAR(200))")
+    place.sql(environment, "INSERT INTO wp_orders (note) SELECT REPEAT('x', 200) FROM seq_1_to_20000")
+    return environment
+
+
+def killed_in_the_middle(place: Place, path: str, **body: Any) -> dict[str, Any]:
+    """The job of a request, whose control plane died as soon as it was at work on the node, finished."""
+    answer = place.plane.http.post(f"/api{path}", json=body)
+    assert answer.status_code == 202, answer.text
+    job_id = answer.json()["job_id"]
+    scope = ["systemctl", "list-units", "--plain", "--no-legend", f"trueup-{job_id}.scope"]
+    until(lambda: any(node.ssh(scope).stdout for node in place.nodes.values()), "the node to work", 60, place.plane.log)
+    place.plane.kill()
+    place.plane.restart()
+    job = place.plane.wait_job(job_id, 120)
+    assert (job["status"], job["error_code"]) == ("succeeded", None), job
+    assert job["attempt_count"] == 2, "it was killed in the middle"
+    assert processes.marked({processes.JOB_MARK: job_id}) == []
+    assert len(place.plane.declaring_commits().get(job_id, [])) <= 1
+    assert [node.ssh(scope).stdout for node in place.nodes.values()] == ["", ""]
+    return job
+
+
+def orders(place: Place, environment: dict[str, Any]) -> str:
+    return place.sql(environment, "SELECT CONCAT(COUNT(*), ' ', SUM(LENGTH(note))) FROM wp_orders")
+
+
+def deploy(place: Place, site: dict[str, Any], server: GitServer, storage: S3) -> None:
+    word = "<?php add_action('wp_footer', function () { echo '<i>endured</i>'; });"
+    commit = server.commit("enduring", {"wp-content/mu-plugins/ours.php": word})
+    before = place.manifest(site)["releases"]
+    path = f"/environments/{site['id']}"
+    killed_in_the_middle(place, f"{path}/deploy", source_type="git", source_ref=server.url("enduring"))
+    released = place.plane.http.get(f"/api{path}").json()["current_release_id"]
+    manifest = place.manifest(site)
+    assert manifest["releases"] == [*before, released]
+    assert manifest["release_details"][released]["revision"] == commit
+    host = site["preview_url"].partition("://")[2]
+    cookie = {"Cookie": "wordpress_no_cache=1"}
+    assert "<i>endured</i>" in place.node_of(site).fetch("/", host=host, headers=cookie).text
+    there = place.node_of(site).ssh(["ls", "-A", f"/var/www/sites/{site['id']}/releases"]).stdout.split()
+    assert {name for name in there if not name.endswith((".sha256", ".unmanaged"))} == set(manifest["releases"])
+
+
+def clone(place: Place, site: dict[str, Any], server: GitServer, storage: S3) -> None:
+    before = orders(place, site)
+    body = {"name": "Copy", "slug": "copy", "type": "staging"}
+    job = killed_in_the_middle(place, f"/sites/{site['site_id']}/environments", **body)
+    copy = place.plane.http.get(f"/api/environments/{job['environment_id']}").json()
+    assert (copy["status"], place.page(copy).status_code) == ("active", 200)
+    assert orders(place, copy) == orders(place, site) == before
+    assert len(place.manifest(copy)["contents"]) == 1
+    short = copy["id"].replace("-", "")[:12]
+    databases = place.node_of(copy).ssh(["mariadb", "-N", "-e", f"SHOW DATABASES LIKE 'wp\\_{short}%'"]).stdout.split()
+    assert databases == [f"wp_{short}"]
+
+
+def backup_and_restore(place: Place, site: dict[str, Any], server: GitServer, storage: S3) -> None:
+    before, path = orders(place, site), f"/environments/{site['id']}"
+    killed_in_the_middle(place, f"{path}/backups", backup_scope="full")
+    (backup,) = place.plane.http.get(f"/api{path}/backups").json()
+    assert backup["status"] == "completed"
+    kept = storage.client.list_objects_v2(Bucket=BUCKET, Prefix=backup["storage_path"])["Contents"]
+    assert len(kept) == 3
+    place.sql(site, "DELETE FROM wp_orders WHERE id % 2")
+    killed_in_the_middle(place, f"{path}/restore", backup_id=backup["id"])
+    assert orders(place, site) == before
+    assert place.page(site).status_code == 200
+
+
+@pytest.mark.parametrize("operation", [deploy, clone, backup_and_restore], ids=lambda one: str(one.__name__))
+def test_killed_in_the_middle(
+    place: Place, site: dict[str, Any], server: GitServer, storage: S3, operation: Callable[..., None]
+) -> None:
+    operation(place, site, server, storage)
