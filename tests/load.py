@@ -1,5 +1,6 @@
 """Visitors of a site while something is done to it: every request counted, every failed one kept."""
 
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -42,7 +43,8 @@ def visitors(address: str, host: str, path: str = "/", wanted: str = "</html>") 
                 if answer.status_code == 200 and wanted in answer.text:
                     visits.statuses[200] += 1
                 else:
-                    visits.failures.append(f"{answer.status_code} {answer.text[:300]}")
+                    words = re.sub(r"<style.*?</style>|<[^>]+>|\s+", " ", answer.text, flags=re.DOTALL)
+                    visits.failures.append(f"{answer.status_code} {words[:300]}")
 
     past = {"Cookie": "wordpress_no_cache=1"}
     threads = [threading.Thread(target=visit, args=(past if n % 2 else {},)) for n in range(VISITORS)]
