@@ -14,7 +14,8 @@ from starlette.types import Message, Scope, Send
 
 from api.dependencies import Dependencies
 from api.errors import NotReady
-from api.views import EPOCH, environment_views, node_views, site_views
+from api.views import environment_views, node_views, site_views
+from reconciler.state import EPOCH
 
 _LEAST_FREE = 64 * 2**20
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})

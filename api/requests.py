@@ -10,10 +10,12 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 
 from reconciler.core.errors import Invalid
 from reconciler.core.manifests import (
+    HOSTNAME_PATTERN,
     SLUG_PATTERN,
     BackupScope,
     DisplayName,
     EnvironmentType,
+    Hostname,
     PromotionPreset,
     Slug,
     UpdateScope,
@@ -26,6 +28,7 @@ ARCHIVE_URL = r"^https?://[A-Za-z0-9\[][A-Za-z0-9.:\[\]-]*(?:[/?#][!-~]*)?$"
 """No users and passwords in it: the store would keep them for ever."""
 FORMS = {
     EMAIL: "must be an e-mail address",
+    HOSTNAME_PATTERN: "must be a host name in lower case, such as shop.example.com",
     SLUG_PATTERN: "must be lower-case letters, digits and inner hyphens, at most 63",
     SOURCE_REF: "must be a repository as URL#ref, or an archive as s3://bucket/key, an https URL or upload:ID",
     ARCHIVE_URL: "must be an http or https address without a user or password",
@@ -90,6 +93,10 @@ class RestoreRequest(_Lenient):
 
 class ImportRequest(_Body):
     archive_url: Annotated[str, StringConstraints(pattern=ARCHIVE_URL, max_length=2048)]
+
+
+class DomainRequest(_Body):
+    hostname: Hostname
 
 
 class CacheRequest(_Body):

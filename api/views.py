@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal, TypedDict, TypeVar
 from uuid import UUID
 
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from reconciler.core.certificates import TlsStatus
 from reconciler.core.entries import EnvironmentEntry, NodeEntry, SiteEntry
 from reconciler.core.jobs import JobStatus, JobType
 from reconciler.core.manifests import BackupScope, EnvironmentType, Metadata, PromotionPreset, id_of
 from reconciler.core.status import DriftStatus, EnvironmentStatus, NodeStatus
+from reconciler.domains import DeclaredDomain
 from reconciler.records.backups import Backup as BackupRow
 from reconciler.records.events import Event as EventRow
 from reconciler.records.events import EventKind
 from reconciler.records.jobs import Job as JobRow
-from reconciler.state import CurrentState
+from reconciler.state import EPOCH, CurrentState
 from reconciler.uploads import Upload as KeptUpload
 
 T = TypeVar("T")
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class _View(BaseModel):
@@ -98,6 +99,16 @@ class Backup(_View):
     size_bytes: int | None
     created_at: datetime
     completed_at: datetime | None
+
+
+class Domain(_View):
+    id: UUID
+    environment_id: UUID
+    hostname: str
+    tls_status: TlsStatus
+    tls_issuer: str | None
+    created_at: datetime
+    updated_at: datetime
 
 
 class Job(_View):
@@ -179,7 +190,7 @@ def environment_view(current: CurrentState, environment: EnvironmentEntry) -> En
         source_environment_id=spec.source_environment,
         promotion_preset=spec.promotion_preset,
         preview_url=fleet.preview_url(environment),
-        primary_domain_id=None,
+        primary_domain_id=fleet.domain_id(environment, spec.domains[0]) if spec.domains else None,
         current_release_id=fleet.release_id(environment),
         drift_status=drift.status,
         drift_checked_at=drift.checked_at,
@@ -255,6 +266,10 @@ def node_view(current: CurrentState, node: NodeEntry) -> Node:
         disk_free_bytes=seen.disk_free_bytes if seen else None,
         disk_size_bytes=seen.disk_size_bytes if seen else None,
     )
+
+
+def domain_view(domain: DeclaredDomain) -> Domain:
+    return Domain.model_validate(domain, from_attributes=True)
 
 
 def backup_view(backup: BackupRow) -> Backup:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from reconciler.core.actions import ProvisionNode
 from reconciler.core.fleet import Fleet
-from reconciler.core.jobs import JobErrorCode, JobStatus, JobType
+from reconciler.core.jobs import CERTIFYING, JobErrorCode, JobStatus, JobType
 from reconciler.core.plan import Plan, Step
 from reconciler.core.status import EnvironmentStatus
 from reconciler.declaring import node_target, target_of
@@ -108,10 +108,15 @@ _RECONCILING = frozenset(JobType) - {
 
 
 def _failed_at_this(other: Job, job: NewJob) -> bool:
-    """Whether trying again would most likely fail again: same desired state, and no hold that is gone by now."""
-    held = other.error_code == JobErrorCode.NODE_ON_HOLD
+    """Whether trying again would most likely fail again: same desired state, and no cause that the plan tells of."""
+    if other.error_code in _SAID_BY_THE_PLAN:
+        return False
     ended_badly = other.status in {JobStatus.FAILED, JobStatus.CANCELLED}
-    return ended_badly and other.revision == job.revision and not held
+    return ended_badly and other.revision == job.revision
+
+
+_SAID_BY_THE_PLAN = frozenset({JobErrorCode.NODE_ON_HOLD, *CERTIFYING})
+"""A hold that is gone by now, and names without a certificate: when one is asked for again, the plan knows."""
 
 
 def _environment_id(step: Step) -> UUID | None:

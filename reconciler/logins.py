@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 from uuid import UUID
 
 import structlog
@@ -90,6 +90,6 @@ class MagicLogins:
 
 def _is_ours(home: str, environment: EnvironmentEntry, fleet: Fleet) -> bool:
     """Whether an address that the site gave for its own is one that we declared: a token goes nowhere else."""
-    names = {domain.hostname for domain in environment.manifest.spec.domains}
-    parts = urlsplit(home)
-    return home == fleet.preview_url(environment) or (parts.scheme == "https" and parts.netloc in names)
+    domains = environment.manifest.spec.domains
+    own = {f"{'https' if domain.tls else 'http'}://{domain.hostname}" for domain in domains}
+    return home == fleet.preview_url(environment) or home in own

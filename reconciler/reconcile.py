@@ -13,9 +13,11 @@ from reconciler.core.actions import (
     Action,
     CheckHealth,
     ConfigureEnvironment,
+    Desired,
     PurgeCache,
     UpdateWordPress,
 )
+from reconciler.core.certificates import concerns_certificates_alone, failing, to_certify
 from reconciler.core.changes import Cause
 from reconciler.core.entries import EnvironmentEntry, NodeEntry
 from reconciler.core.fleet import Fleet
@@ -31,7 +33,7 @@ from reconciler.promotions import compare_content
 from reconciler.records.drift import DriftCheck
 from reconciler.records.outcomes import Failed, Outcome, Stopped, Succeeded
 from reconciler.results import failure
-from reconciler.tools import Run, Tools
+from reconciler.tools import Inputs, Run, Tools
 from reconciler.updating import Updated, is_unrecorded, record, update
 
 ROUNDS = 2
@@ -41,6 +43,7 @@ ROUNDS = 2
 def reconcile_environment(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
     """Bring one environment, and before it its node if that was never provisioned, to the desired state."""
     done: list[Step] = []
+    asked: tuple[str, ...] = ()
     for _ in range(ROUNDS):
         fleet = tools.state.fleet()
         environment, node = _placed_environment(fleet, environment_id)
@@ -55,17 +58,22 @@ def reconcile_environment(environment_id: UUID, tools: Tools, run: Run) -> Outco
         if refused := _refusal(node, answer, steps):
             return refused
         todo = [step for step in steps if step.verdict is Verdict.APPLY]
-        if not todo:
+        if not todo and not asked:
             return _summary(done, plan.for_environment(environment_id))
+        # Certificates are asked for once a job.
+        if not todo or (asked and concerns_certificates_alone(todo[0].changes)):
+            break
         if isinstance(todo[0].action, UpdateWordPress) and isinstance(answer, ObservedNode):
             updated = update(todo[0].action, answer, tools, fleet, run)
             return _updated(updated, todo[0], environment_id, tools) if isinstance(updated, Updated) else updated
         if isinstance(todo[0].action, BACKED_UP) and _is_there(answer, environment_id):
             backups.take(environment_id, uuid5(run.job_id, str(run.fence)), BackupScope.FULL, tools, fleet, run)
-        if failed := failure(_apply(todo[0].action, tools, fleet, run)):
+        names = () if asked else _names_to_certify(todo[0].action, answer, tools, run)
+        if failed := failure(_apply(todo[0].action, tools, fleet, run, names)):
             return failed
+        asked = asked or names
         done.append(todo[0])
-    return _confirmed(environment_id, fleet, tools, done)
+    return _confirmed(environment_id, fleet, tools, run, done, asked)
 
 
 def put_right(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
@@ -78,7 +86,7 @@ def put_right(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
     if refused := _refusal(node, answer, []):
         return refused
     action = ConfigureEnvironment(node.slug, node.id, environment_id, fleet.environment_variables(environment_id))
-    return failure(_apply(action, tools, fleet, run)) or _confirmed(environment_id, fleet, tools, [])
+    return failure(_apply(action, tools, fleet, run)) or _confirmed(environment_id, fleet, tools, run, [], ())
 
 
 def reconcile_node(node_id: UUID, tools: Tools, run: Run) -> Outcome:
@@ -170,9 +178,17 @@ def _is_there(answer: Answer, environment_id: UUID) -> bool:
     return seen is not None and seen.applied is not None
 
 
-def _apply(action: Action, tools: Tools, fleet: Fleet, run: Run) -> RunResult:
+def _apply(action: Action, tools: Tools, fleet: Fleet, run: Run, names: tuple[str, ...] = ()) -> RunResult:
     with prepare(action, tools, fleet, run) as inputs:
-        return tools.apply(action, fleet, run, inputs)
+        more = {"trueup_certify": list(names)} if isinstance(action, Desired) else {}
+        return tools.apply(action, fleet, run, Inputs({**inputs.extra_vars, **more}, inputs.secrets))
+
+
+def _names_to_certify(action: Action, answer: Answer, tools: Tools, run: Run) -> tuple[str, ...]:
+    if not isinstance(action, Desired) or not isinstance(answer, ObservedNode):
+        return ()
+    seen = answer.environments.get(str(action.environment_id))
+    return to_certify(action.variables, seen, tools.clock(), deliberate=run.deliberate)
 
 
 def _placed_environment(fleet: Fleet, environment_id: UUID) -> tuple[EnvironmentEntry | None, NodeEntry | None]:
@@ -211,7 +227,9 @@ def _refusal(node: NodeEntry, answer: Answer, steps: list[Step]) -> Failed | Non
     return None
 
 
-def _confirmed(environment_id: UUID, fleet: Fleet, tools: Tools, done: list[Step]) -> Outcome:
+def _confirmed(
+    environment_id: UUID, fleet: Fleet, tools: Tools, run: Run, done: list[Step], asked: tuple[str, ...]
+) -> Outcome:
     """Look again: what the node answers now decides, not what Ansible said.
 
     Against the revision that was applied: what was committed meanwhile is another job's.
@@ -219,7 +237,19 @@ def _confirmed(environment_id: UUID, fleet: Fleet, tools: Tools, done: list[Step
     _, node = _placed_environment(fleet, environment_id)
     answers = tools.observe([node] if node else [])
     after = tools.decide(fleet, answers, frozenset({environment_id})).for_environment(environment_id)
-    return _unconverged(after) or _summary(done, after)
+    decisive = [name for name in asked if run.decisive is None or name in run.decisive]
+    uncertified = _uncertified(environment_id, answers, decisive, tools)
+    return _unconverged(after) or uncertified or _summary(done, after)
+
+
+def _uncertified(environment_id: UUID, answers: Mapping[str, Answer], names: list[str], tools: Tools) -> Failed | None:
+    """Why one of these names has no certificate, although one was asked for."""
+    seen = [one.environments.get(str(environment_id)) for one in answers.values() if isinstance(one, ObservedNode)]
+    found = failing(seen[0] if seen else None, names, tools.clock())
+    failures = [one.failure for one in found.values() if one.failure]
+    if not failures:
+        return None
+    return Failed(failures[0].code, " ".join(failure.message for failure in failures))
 
 
 def _updated(updated: Updated, step: Step, environment_id: UUID, tools: Tools) -> Succeeded:
@@ -232,12 +262,14 @@ def _updated(updated: Updated, step: Step, environment_id: UUID, tools: Tools) -
 
 def _unconverged(step: Step | None) -> Failed | None:
     # Another role digest means that Trueup was upgraded under a running process; the restarted one sees to it.
+    # A name without a certificate says itself why, and how the job ends because of it.
+    told = {Cause.UPGRADED, Cause.REFUSED, Cause.EXPIRING}
     changes = step.changes if step and step.verdict is Verdict.APPLY else ()
-    left = [change for change in changes if change.heals and change.cause is not Cause.UPGRADED]
+    left = [change for change in changes if change.heals and change.cause not in told]
     if not left:
         return None
-    told = "; ".join(f"{c.field}: desired {c.desired}, observed {c.observed}" for c in left[:10])
-    return Failed(JobErrorCode.NOT_CONVERGED, f"Applied, and still different: {told}. Look at the node.")
+    fields = "; ".join(f"{c.field}: desired {c.desired}, observed {c.observed}" for c in left[:10])
+    return Failed(JobErrorCode.NOT_CONVERGED, f"Applied, and still different: {fields}. Look at the node.")
 
 
 def _summary(done: list[Step], left: Step | None) -> Succeeded:

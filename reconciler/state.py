@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from uuid import UUID
 
@@ -55,6 +55,9 @@ class Records:
         self.tokens = Tokens(engine)
 
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 @dataclass(frozen=True)
 class Drift:
     """What the last drift check of an environment said."""
@@ -67,9 +70,10 @@ class Drift:
 class CurrentState:
     """The fleet at one revision with the records of this moment, each read when first asked for."""
 
-    def __init__(self, fleet: Fleet, history: Mapping[str, PathHistory], records: Records) -> None:
+    def __init__(self, fleet: Fleet, repository: Repository, records: Records) -> None:
         self.fleet = fleet
-        self._history = history
+        self._repository = repository
+        self._history = repository.history(fleet.revision)
         self._records = records
 
     @cached_property
@@ -116,6 +120,12 @@ class CurrentState:
     def history(self, path: str) -> PathHistory | None:
         """How often and when the document at ``path`` was committed."""
         return self._history.get(path)
+
+    def named_since(self, path: str, word: str) -> datetime:
+        """Since when the document at ``path`` names ``word``."""
+        since = self._repository.named_since(path, word, self.fleet.revision)
+        history = self.history(path)
+        return since or (history.updated_at if history else EPOCH)
 
     def drift(self, environment_id: UUID) -> Drift:
         if "drift_checks" in self.__dict__:
@@ -168,7 +178,7 @@ class State:
 
     def current(self) -> CurrentState:
         fleet = self.fleet()
-        return CurrentState(fleet, self.repository.history(fleet.revision), self.records)
+        return CurrentState(fleet, self.repository, self.records)
 
     def fleet_of(self, revision: str, documents: Mapping[str, Document | Stalled]) -> Fleet:
         """The fleet of documents that are not, or not yet, the head's."""

@@ -39,6 +39,8 @@ class Run:
     cancel: threading.Event
     deliberate: bool = True
     """Somebody asked for it; mode ``report`` doesn't hold it back."""
+    decisive: frozenset[str] | None = frozenset()
+    """The names whose certificates decide how the job ends; None: each that it asks for one."""
 
 
 @dataclass(frozen=True)
@@ -161,4 +163,6 @@ def _extra_vars(action: Action, run: Run) -> dict[str, Any]:
     job = {"trueup_job": {"id": str(run.job_id), "fence": run.fence}}
     if isinstance(action, ProvisionNode):
         return {"node": action.node, **job}
-    return {"environment": action.target, **job}
+    # Nobody asks for certificates unless told for which names.
+    certify: dict[str, Any] = {"trueup_certify": []} if isinstance(action, Desired) else {}
+    return {"environment": action.target, **certify, **job}

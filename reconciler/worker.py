@@ -90,7 +90,7 @@ class Worker:
         say = log.debug if job.ephemeral else log.info
         say("job started", job=str(job.id), job_type=job.job_type, attempt=job.attempt_count)
         with self._heartbeat(claimed) as cancel:
-            run = Run(job.id, claimed.fence, self._job_timeout_s, cancel, is_deliberate(job))
+            run = Run(job.id, claimed.fence, self._job_timeout_s, cancel, is_deliberate(job), _decisive(job))
             outcome = self._attempt(claimed, run)
         finished = self._end(claimed, outcome)
         try:
@@ -193,6 +193,13 @@ class Worker:
                 return
             except RecordsError as error:
                 log.error("heartbeat failed", job=str(claimed.job.id), error=error.message)
+
+
+def _decisive(job: Job) -> frozenset[str] | None:
+    """The names whose certificates decide how the job ends: a deploy is none the worse for a domain that has none."""
+    if job.job_type == JobType.DOMAIN_ADD:
+        return frozenset({str((job.intent or {}).get("hostname"))})
+    return None if job.job_type == JobType.RECONCILE else frozenset()
 
 
 def clean_up(lost: list[Lost], tools: Tools) -> None:

@@ -56,12 +56,16 @@ class ActionModule(ActionBase):
         digests = _shared("trueup_digest")
         arguments = {
             "variables": variables,
+            "certify": self._task.args.get("certify"),
             "files": self._files(variables),
             "role_digest": digests.role_digest(digests.role_paths("environment")),
         }
         result = self._execute_module("trueup_environment", module_args=arguments, task_vars=task_vars)
         if not result.get("failed") and result.get("wanted"):
             arguments["archive"] = self._send(result["wanted"])
+            result = self._execute_module("trueup_environment", module_args=arguments, task_vars=task_vars)
+        if not result.get("failed") and result.get("uncertified"):
+            arguments["looked_up"] = self._look_up(result["uncertified"], variables, task_vars)
             result = self._execute_module("trueup_environment", module_args=arguments, task_vars=task_vars)
         if not self._task.diff:
             result.pop("diff", None)
@@ -87,6 +91,13 @@ class ActionModule(ActionBase):
     def _text(self, name):
         return to_text(self._loader.get_text_file_contents(self._find_needle("files", name)))
 
+    def _look_up(self, names, variables, task_vars):
+        """Which of these names do not lead to the node, and why: for them no certificate is asked for."""
+        address = task_vars.get("trueup_node", {}).get("address")
+        if not address:
+            raise AnsibleActionFail("trueup_node.address is needed to tell whether a domain leads to the node.")
+        return _shared("trueup_resolution").refused(names, address, (variables.get("tls") or {}).get("resolvers") or ())
+
     def _send(self, version):
         """Where the node has the archive of ``version`` now, and what it must be."""
         try:
@@ -101,6 +112,7 @@ class ActionModule(ActionBase):
 def TEMPLATES(layout):
     return {
         layout.NGINX: "nginx.conf.j2",
+        layout.SERVER: "nginx-server.conf.j2",
         layout.POOL: "php-fpm.conf.j2",
         layout.PHP_UNIT: "php.service.j2",
         layout.CRON_UNIT: "cron.service.j2",

@@ -48,6 +48,7 @@ from ansible.module_utils import trueup_environment_account as account
 from ansible.module_utils import trueup_release as releases
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.trueup_content import DUMP, OURS, Staging, root, tables
+from ansible.module_utils.trueup_domains import address_of
 from ansible.module_utils.trueup_environment_database import CLIENT
 from ansible.module_utils.trueup_environment_layout import Layout
 from ansible.module_utils.trueup_environment_run import Beside, Failure
@@ -61,6 +62,7 @@ class Copy:
         self.variables = variables
         self.source = Layout(source["id"])
         self.urls = source["urls"]
+        self.url = address_of(variables)
         self.bundle = source.get("bundle")
         self.layout = Layout(variables["id"], variables["release"]["id"])
         self.staging = Staging(run, self.layout, variables["content"]["id"])
@@ -80,7 +82,7 @@ class Copy:
         self.staging.open()
         self.uploads()
         self.database()
-        counts = self.staging.rewrite([(url, self.variables["url"]) for url in self.addresses()])
+        counts = self.staging.rewrite([(url, self.url) for url in self.addresses()])
         self.baseline()
         self.staging.seal(user)
         return counts
@@ -114,7 +116,7 @@ class Copy:
 
     def baseline(self):
         """What both have in common as of now: the drift of their contents is measured from it."""
-        normal, host = address_taken_out(self.variables["url"])
+        normal, host = address_taken_out(self.url)
         rows = baselines.database(self.run, self.staging.database, normal, host)
         baselines.save(self.layout, self.staging.content_id, rows, baselines.files(f"{self.layout.release}/wp-content"))
 
@@ -126,7 +128,7 @@ class Copy:
             database=self.staging.database,
         )
         found = [row.rstrip("/") for row in rows.splitlines() if "://" in row]
-        return sorted({*self.urls, *found} - {self.variables["url"]})
+        return sorted({*self.urls, *found} - {self.url})
 
     def _untar(self, name, target):
         argv = [

@@ -31,6 +31,15 @@ options:
   archive:
     description: Set by the action plugin when the module wanted it. C(path) on the node and C(sha256).
     type: dict
+  certify:
+    description: The names for which a certificate may be asked now; left out, all that lack one.
+    type: list
+    elements: str
+  looked_up:
+    description:
+      - Set by the action plugin when certificates are lacking. The names that DNS refuses, each with C(code) and
+        C(message); no certificate is asked for them.
+    type: dict
 author: Trueup
 """
 
@@ -43,6 +52,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 wanted: {description: The WordPress version whose archive has to be sent first., type: str, returned: when missing}
+uncertified: {description: Names that have to be looked up in DNS first., type: list, returned: when there are any}
 unit: {description: The systemd scope in which the run worked., type: str, returned: always}
 busy: {description: Another run holds the environment., type: bool, returned: on failure}
 stale: {description: A later job was here already., type: bool, returned: on failure}
@@ -65,7 +75,9 @@ from ansible.module_utils import trueup_environment_wordpress as wordpress
 from ansible.module_utils import trueup_leftovers as leftovers
 from ansible.module_utils import trueup_release as releases
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.trueup_certificates import Certificates
 from ansible.module_utils.trueup_content import Swap
+from ansible.module_utils.trueup_environment_address import Address
 from ansible.module_utils.trueup_environment_database import Database
 from ansible.module_utils.trueup_environment_layout import Layout
 from ansible.module_utils.trueup_environment_ledger import Ledger, added
@@ -74,7 +86,6 @@ from ansible.module_utils.trueup_fence import Fence, Refused
 from ansible.module_utils.trueup_rehearsal import leave_nothing
 from ansible.module_utils.trueup_snapshot import FRESH_S, Snapshot
 
-IPV6 = "/proc/net/if_inet6"
 PLAYBOOKS = {
     "clone": "clone.yml",
     "import": "import.yml",
@@ -94,8 +105,17 @@ class Environment:
         self.role_digest = params["role_digest"]
         self.layout = Layout(self.variables["id"], self.variables["release"]["id"])
         self.ledger = Ledger(self.layout.manifest)
-        node = {**units.php_binaries(), "@LISTEN_IPV6@": "listen [::]:80;" if os.path.exists(IPV6) else ""}
-        self.texts = {name: units.filled(text, node) for name, text in params["files"].items()}
+        self.texts = {name: units.filled(text, units.php_binaries()) for name, text in params["files"].items()}
+        self.address = Address(
+            run,
+            self.layout,
+            self.variables,
+            self.ledger,
+            self.texts,
+            certify=params["certify"],
+            refused=params["looked_up"],
+            forget_objects=self.forget_objects,
+        )
         self.user = None
 
     def converge(self):
@@ -120,7 +140,7 @@ class Environment:
         self.forget_objects()
         caches.empty(self.layout.cache)
         try:
-            health.page(self.variables["url"])
+            health.page(self.address.url)
         except Failure as error:
             return f"Code and content were put back as they were, but: {error}"
         self.run.end()
@@ -137,7 +157,7 @@ class Environment:
         if taken_out and not self.run.check_mode:
             self.forget_objects()
         self.code()
-        configuration = wordpress.Configuration(self.layout, self.texts[names.WP_CONFIG])
+        configuration = self.address.configuration()
         database = Database(self.run, self.layout)
         database.ensure(configuration.password)
         configuration.ensure(self.run, self.user)
@@ -154,23 +174,24 @@ class Environment:
         if switched and self.snapshot:
             # What WordPress kept of the former versions, and of which ones there are.
             self.forget_objects()
-        self.address(database, configuration.password)
         place.hosts(self.run, self.layout.id, self.variables["hostnames"])
-        units.ensure_server_block(self.run, self.layout, self.texts[names.NGINX])
-        self.pages(switched or swap or taken_out)
+        self.address.settle(database, configuration.password, self.user, self.undo)
+        self.pages(switched or swap or self.address.moved or taken_out)
         if self.run.check_mode:
             return
+        self.address.certificates.served()
         health.check(
             self.run,
             self.layout,
             database,
             configuration.password,
-            self.variables,
+            self.address.url,
             self.user,
             thorough=self.run.changed,
         )
         self.undo = []
         leftovers.unserved(self.run, self.layout, self.ledger)
+        self.address.keep()
         self.write_down(swap)
 
     # Code
@@ -217,7 +238,7 @@ class Environment:
         if former and former != f"releases/{self.layout.release_id}" and not self.run.check_mode:
             if self.layout.release_id not in self.ledger.releases:
                 self.undo.append(lambda: releases.discard(self.layout))
-            health.private(self.layout, self.layout.release, self.variables["url"], self.ledger.url)
+            health.private(self.layout, self.layout.release, self.address.url, self.ledger.url)
         if not core.switch(self.run, self.layout):
             return False
         if former and not self.run.check_mode:
@@ -285,10 +306,6 @@ class Environment:
         installation.begin(self.user)
         return installation
 
-    def address(self, database, password):
-        if wordpress.move_address(self.run, database, password, self.ledger.url, self.variables["url"]):
-            self.forget_objects()
-
     def pages(self, switched):
         """Pages that nginx kept of another release, or from before it was told to keep none."""
         kept = caches.count(self.layout.cache)
@@ -320,12 +337,14 @@ class Environment:
         files = [layout.server_block, layout.pool, layout.wp_config, layout.mu_plugin, layout.hosts_section]
         files += [layout.unit_file(u) for u in (layout.php_service, layout.cron_service, layout.cron_timer)]
         files += [layout.drop_in] if self.variables["redis_cache"] else []
+        files += self.address.files
         links = [layout.current, f"{layout.release}/wp-config.php", f"{layout.content}/uploads"]
         applied = added(self.ledger.releases, layout.release_id)
         self.ledger.write(
             self.run,
             self.variables,
             self.role_digest,
+            self.address.url,
             files=sorted(files),
             links=links,
             services=[layout.php_service, layout.cron_timer],
@@ -342,11 +361,15 @@ class Environment:
 
 def apply(module, run):
     """Whether the archive has to be sent first is asked before anything is touched."""
-    version = module.params["variables"]["wordpress_version"]
+    variables = module.params["variables"]
+    version = variables["wordpress_version"]
     if not core.has(version) and not module.check_mode:
         if not module.params["archive"]:
             return {"wanted": version}
         core.unpack(run, version, module.params["archive"])
+    uncertified = Certificates(run, Layout(variables["id"]), variables, module.params["certify"]).lacking()
+    if uncertified and module.params["looked_up"] is None and not module.check_mode:
+        return {"uncertified": uncertified}
     Environment(run, module.params).converge()
     return {}
 
@@ -358,6 +381,8 @@ def main():
         "files": {"type": "dict", "required": True},
         "role_digest": {"type": "str", "required": True},
         "archive": {"type": "dict"},
+        "certify": {"type": "list", "elements": "str"},
+        "looked_up": {"type": "dict"},
     }
     module = AnsibleModule(options, supports_check_mode=True)
     os.umask(0o022)

@@ -49,6 +49,7 @@ from ansible.module_utils import trueup_import_fetch as fetching
 from ansible.module_utils import trueup_release as releases
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.trueup_content import Staging
+from ansible.module_utils.trueup_domains import address_of
 from ansible.module_utils.trueup_environment_layout import Layout
 from ansible.module_utils.trueup_environment_run import Beside, Failure
 from ansible.module_utils.trueup_fence import Fence, Refused
@@ -110,7 +111,7 @@ class Import:
         return fetching.Limits(most_bytes=int(most) << 20) if most else fetching.Limits()
 
     def _rewrite(self, export):
-        url = self.variables["url"]
+        url = address_of(self.variables)
         found = [export.source_url] if export.source_url else []
         found += databases.addresses(self.run, self.staging.database)
         counts = self.staging.rewrite([(one, url) for one in dict.fromkeys(found) if one != url])

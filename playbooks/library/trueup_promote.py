@@ -45,6 +45,7 @@ from ansible.module_utils import trueup_environment_account as account
 from ansible.module_utils import trueup_release as releases
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.trueup_content import Staging, root
+from ansible.module_utils.trueup_domains import address_of
 from ansible.module_utils.trueup_environment_layout import Layout
 from ansible.module_utils.trueup_environment_run import Beside, Failure
 from ansible.module_utils.trueup_fence import Fence, Refused
@@ -58,6 +59,7 @@ class Promotion:
         self.variables = variables
         self.layout = Layout(variables["id"], variables["release"]["id"])
         self.staging = Staging(run, self.layout, variables["content"]["id"])
+        self.url = address_of(variables)
 
     def sides(self):
         content = self.variables["content"]
@@ -80,7 +82,7 @@ class Promotion:
             user,
             database=False,
             uploads=False,
-            merge={"url": self.variables["url"], "preset": sides.preset, "baseline": self._known(sides)},
+            merge={"url": self.url, "preset": sides.preset, "baseline": self._known(sides)},
         )
         return self._told(sides, written, code)
 
@@ -109,7 +111,7 @@ class Promotion:
                 f"SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO';"
                 f"INSERT INTO `{self.staging.database}`.`{table}` SELECT * FROM `{source}`.`{table}`;",
             )
-        self.staging.rewrite([(sides.source.url, self.variables["url"])])
+        self.staging.rewrite([(sides.source.url, self.url)])
 
     def settle(self):
         """What was promoted is what both sides have in common now."""

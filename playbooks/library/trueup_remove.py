@@ -11,7 +11,8 @@ DOCUMENTATION = r"""
 module: trueup_remove
 short_description: Remove one environment from this node
 description:
-  - Server block, units, databases with their user, caches, files, Linux user, section of C(/etc/hosts) and manifest.
+  - Server block, units, databases with their user, caches, files, Linux user, certificates, section of C(/etc/hosts)
+    and manifest.
   - What serves it goes first and its manifest last, so that it can be killed anywhere and run again.
   - Its fence stays, so that a job that is late cannot bring it back.
   - It takes no backup. Take one first; playbook C(backup.yml).
@@ -51,8 +52,11 @@ from ansible.module_utils import trueup_environment_place as place
 from ansible.module_utils import trueup_environment_units as units
 from ansible.module_utils import trueup_leftovers as leftovers
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.trueup_certificates import Certificates
+from ansible.module_utils.trueup_domains import Names
 from ansible.module_utils.trueup_environment_database import CLIENT, literal
 from ansible.module_utils.trueup_environment_layout import Layout
+from ansible.module_utils.trueup_environment_ledger import Ledger
 from ansible.module_utils.trueup_environment_run import Failure, Run
 from ansible.module_utils.trueup_fence import Fence, Refused
 
@@ -60,9 +64,11 @@ from ansible.module_utils.trueup_fence import Fence, Refused
 class Removal:
     """The steps, what is seen from outside first; each takes only what is still there."""
 
-    def __init__(self, run, layout):
+    def __init__(self, run, variables):
         self.run = run
-        self.layout = layout
+        self.layout = Layout(variables["id"])
+        self.certified = Names(variables).certified
+        self.certificates = Certificates(run, self.layout, {**variables, "domains": []}, ())
 
     def carry_out(self):
         units.remove_server_block(self.run, self.layout)
@@ -74,6 +80,8 @@ class Removal:
             self.tree(path)
         self.user()
         place.hosts(self.run, self.layout.id, ())
+        self.certificates.forget([*Ledger(self.layout.manifest).certified, *self.certified])
+        place.absent(self.run, self.layout.undo)
         place.absent(self.run, self.layout.manifest)
         if not self.run.check_mode:
             self.run.end()
@@ -144,7 +152,7 @@ def main():
         with contextlib.nullcontext() if module.check_mode else Fence(layout.id, job) as fence:
             run = Run(module.check_mode, layout.pending, job)
             run.inherited = (fence.handle,) if fence else ()
-            Removal(run, layout).carry_out()
+            Removal(run, variables).carry_out()
     except (Failure, Refused) as error:
         module.fail_json(msg=str(error), **error.facts)
     except (OSError, ValueError) as error:

@@ -42,7 +42,8 @@ import shutil
 from ansible.module_utils import trueup_environment_account as account
 from ansible.module_utils import trueup_release as releases
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.trueup_content import Staging
+from ansible.module_utils.trueup_content import Staging, root
+from ansible.module_utils.trueup_domains import address_of
 from ansible.module_utils.trueup_environment_database import CLIENT
 from ansible.module_utils.trueup_environment_layout import Layout
 from ansible.module_utils.trueup_environment_run import Beside, Failure
@@ -98,8 +99,14 @@ class Restore:
     def database(self):
         reader = self.run.start(["zstd", "-dcq", f"{self.place}/{DATABASE}"])
         self.run.pipe(reader, [*CLIENT, self.staging.database], hint="The database was not loaded")
-        former, now = self.manifest["url"], self.variables["url"]
-        return self.staging.rewrite([(former, now)]) if former != now else {}
+        rows = root(
+            self.run,
+            "SELECT option_value FROM wp_options WHERE option_name IN ('siteurl', 'home');",
+            database=self.staging.database,
+        )
+        now = address_of(self.variables)
+        former = {self.manifest["url"], *(row.rstrip("/") for row in rows.splitlines() if "://" in row)} - {now}
+        return self.staging.rewrite([(one, now) for one in sorted(former)])
 
 
 def main():

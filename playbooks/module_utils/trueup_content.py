@@ -18,7 +18,7 @@ from ansible.module_utils import trueup_environment_core as core
 from ansible.module_utils.trueup_environment_database import CLIENT, literal
 from ansible.module_utils.trueup_environment_run import Failure, write_durably
 from ansible.module_utils.trueup_merge import Merge
-from ansible.module_utils.trueup_rewrite import rewrite_database
+from ansible.module_utils.trueup_rewrite_tables import rewrite_database
 
 MARK_TABLE = "trueup_content"
 DUMP = ("mariadb-dump", "--single-transaction", "--quick", "--hex-blob", "--default-character-set=utf8mb4")

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import http.client
 import re
+import ssl
 import time
 
+from ansible.module_utils import trueup_domains as domains
 from ansible.module_utils import trueup_environment_wordpress as wordpress
 from ansible.module_utils import trueup_fastcgi as fastcgi
 from ansible.module_utils.trueup_environment_run import Failure
@@ -23,14 +25,14 @@ UNHEALTHY = "RELEASE_UNHEALTHY"
 FATAL = re.compile(r"PHP (?:Fatal|Parse) error: +([^\n]{1,400})")
 
 
-def check(run, layout, database, password, variables, user, *, thorough):
+def check(run, layout, database, password, url, user, *, thorough):
     """Raise Failure unless the environment is healthy. ``thorough`` asks WordPress's own tool as well."""
     tool = None
     if thorough:
         argv = wordpress.command(layout, "core", "is-installed")
         tool = run.start(argv, user=user, environment=wordpress.environment(layout))
     try:
-        page(variables["url"])
+        page(url)
     finally:
         if tool:
             run.wait(tool, hint="`wp core is-installed` says no")
@@ -40,10 +42,9 @@ def check(run, layout, database, password, variables, user, *, thorough):
 
 def page(url):
     """Raise Failure unless the home page answers 200."""
-    host = url.partition("://")[2]
     deadline = time.monotonic() + RELOAD_SECONDS
     while True:
-        said = _status(host)
+        said = answer(url)
         if said == 200:
             return
         if time.monotonic() > deadline:
@@ -51,10 +52,14 @@ def page(url):
         time.sleep(0.02 if isinstance(said, str) else 0.5)
 
 
-def _status(host):
-    """The status of the home page, or in words why there is none."""
-    connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=TIMEOUT)
+def answer(url):
+    """What the home page at ``url`` answers on this node: its status, or in words why there is none."""
+    host, secure = domains.host_of(url), domains.is_secure(url)
+    connection = http.client.HTTPConnection("127.0.0.1", 443 if secure else 80, timeout=TIMEOUT)
     try:
+        connection.connect()
+        if secure:
+            connection.sock = _context().wrap_socket(connection.sock, server_hostname=host)
         connection.request("GET", "/", headers={"Host": host, "User-Agent": "Trueup", **PAST_THE_CACHE})
         answer = connection.getresponse()
         body = answer.read()
@@ -66,6 +71,14 @@ def _status(host):
         return f"nothing ({error or type(error).__name__})"
     finally:
         connection.close()
+
+
+def _context():
+    """That the right certificate is shown is looked at elsewhere; who issued it is not this node's to judge."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def private(layout, release, url, former_url=None):
@@ -138,8 +151,3 @@ def _parameters(release, url, uri, script):
         "REDIRECT_STATUS": "200",
         **secure,
     }
-
-
-def answer(url):
-    """What the home page at ``url`` answers on this node: its status, or in words why there is none."""
-    return _status(url.partition("://")[2])

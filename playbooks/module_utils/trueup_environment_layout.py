@@ -9,6 +9,7 @@ import re
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 NGINX = "nginx"
+SERVER = "server"
 POOL = "pool"
 PHP_UNIT = "php_unit"
 CRON_UNIT = "cron_unit"
@@ -49,6 +50,8 @@ class Layout:
         self.cron_timer = f"trueup-cron@{environment_id}.timer"
         self.manifest = f"/etc/trueup/environments/{environment_id}.json"
         self.pending = f"/etc/trueup/environments/{environment_id}.pending"
+        self.undo = f"/var/lib/trueup/undo-{environment_id}.sql"
+        self.attempts = f"/etc/trueup/certificates/{environment_id}.json"
         self.hosts_section = f"/etc/hosts#{environment_id}"
 
     @property

@@ -34,19 +34,27 @@ class Ledger:
 
     @property
     def url(self):
-        return self.former.get("variables", {}).get("url")
+        """WordPress's address as it was applied; before there were domains, it was the document's."""
+        return self.former.get("url") or self.former.get("variables", {}).get("url")
+
+    @property
+    def certified(self):
+        """The names that were to have a certificate."""
+        domains = self.former.get("variables", {}).get("domains") or ()
+        return [domain["hostname"] for domain in domains if domain.get("tls", True)]
 
     @property
     def release_details(self):
         return self.former.get("release_details", {})
 
-    def write(self, run, variables, role_digest, files, links, services, releases, contents, unmanaged):
+    def write(self, run, variables, role_digest, url, files, links, services, releases, contents, unmanaged):
         """Write it unless it says the same already."""
         variables = {key: value for key, value in variables.items() if key != "job"}
         manifest = {
             "format": 1,
             "variables": variables,
             "digest": variables_digest(variables),
+            "url": url,
             "role_digest": role_digest,
             "files": {path: place.digest_of(path) for path in files},
             "links": {path: os.readlink(path) for path in links if os.path.islink(path)},

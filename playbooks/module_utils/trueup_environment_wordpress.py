@@ -10,6 +10,7 @@ import secrets
 from ansible.module_utils import trueup_environment_place as place
 from ansible.module_utils.trueup_environment_database import literal
 from ansible.module_utils.trueup_environment_run import Failure, read
+from ansible.module_utils.trueup_rewrite_tables import rewrite_in_use
 
 SALTS = ("AUTH_KEY", "SECURE_AUTH_KEY", "LOGGED_IN_KEY", "NONCE_KEY")
 SALTS += ("AUTH_SALT", "SECURE_AUTH_SALT", "LOGGED_IN_SALT", "NONCE_SALT")
@@ -135,12 +136,13 @@ def refuse_foreign_tables(database, password):
         raise Failure(f"Table wp_options of {database.name} names no site address. Repair it, and run again.")
 
 
-def move_address(run, database, password, before, after):
-    """The document's address changed: WordPress's own two follow, unless somebody had set them otherwise."""
-    if before in (None, after):
-        return False
+def move_address(run, database, password, before, after, undo):
+    """Another address: content follows while it is in use, WordPress's own two last; whether anything had to change."""
     stale = f"{URLS} AND option_value = {literal(before)}"
     rows = database.ask(password, f"SELECT option_name FROM wp_options WHERE {stale};")
-    if rows and run.change(f"address of {database.name}", before, after):
+    if rows and not run.change(f"address of {database.name}", before, after):
+        return True
+    counts = {} if run.check_mode else rewrite_in_use(run, database.name, [(before, after)], undo)
+    if rows:
         database.ask(password, f"UPDATE wp_options SET option_value = {literal(after)} WHERE {stale};")
-    return bool(rows)
+    return bool(rows or counts)

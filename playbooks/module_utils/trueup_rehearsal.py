@@ -17,6 +17,7 @@ import time
 from ansible.module_utils import trueup_environment_health as health
 from ansible.module_utils import trueup_environment_wordpress as wordpress
 from ansible.module_utils.trueup_content import root
+from ansible.module_utils.trueup_domains import address_of
 from ansible.module_utils.trueup_environment_database import pattern
 from ansible.module_utils.trueup_environment_run import Failure, read, write_durably
 from ansible.module_utils.trueup_snapshot import copy_database
@@ -142,7 +143,7 @@ class Rehearsal:
 
     def _try(self):
         self._upgrade()
-        host = self.variables["url"]
+        host = address_of(self.variables)
         for uri, script in PAGES:
             answer = self._ask(uri, script)
             if why := health.flaw(answer):
@@ -172,7 +173,7 @@ class Rehearsal:
     def _ask(self, uri, script, timeout_s=health.TIMEOUT):
         deadline = time.monotonic() + timeout_s
         try:
-            return health.ask(self.socket, self.tree, self.variables["url"], uri, script, timeout_s)
+            return health.ask(self.socket, self.tree, address_of(self.variables), uri, script, timeout_s)
         except (OSError, ValueError) as error:
             late = f" within {timeout_s} s" if time.monotonic() >= deadline else ""
             raise _unhealthy(f"{uri} gives no answer{late} ({error})") from error

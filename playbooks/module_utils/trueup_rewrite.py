@@ -11,16 +11,10 @@ from __future__ import annotations
 
 import re
 
-from ansible.module_utils.trueup_environment_database import CLIENT, literal
 from ansible.module_utils.trueup_environment_run import Failure
 
-TEXT_TYPES = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "json")
-TEXT_TYPES += ("tinyblob", "blob", "mediumblob", "longblob", "binary", "varbinary")
-NUMBERS = ("tinyint", "smallint", "mediumint", "int", "bigint")
-KEPT_COLUMNS = frozenset({"guid"})
 _SLASH = rb"(?:\\*/|%2[Ff])"
 _SERIALIZED = re.compile(rb"^(?:a:\d+:\{|O:\d+:\"|s:\d+:\"|C:\d+:\"|E:\d+:\")")
-_BATCH = 200
 
 
 class Rewriter:
@@ -164,94 +158,3 @@ class _Serialized:
         self.at += length
         self._expect(b"}")
         self.out.append(self.data[start : self.at])
-
-
-# Tables
-
-
-def rewrite_database(run, database, names, replacements):
-    """Rewrite every text column of these tables; how many cells changed, by table."""
-    rewriter = Rewriter(replacements)
-    if not rewriter.rules:
-        return {}
-    counts = {}
-    for name in names:
-        columns, key = _columns(run, database, name)
-        if columns and (count := _rewrite_table(run, database, name, columns, key, rewriter)):
-            counts[name] = count
-    return counts
-
-
-def _columns(run, database, table):
-    """Names of the text columns; and of the primary key's columns, each with whether it is a number."""
-    rows = run.command(
-        CLIENT,
-        text="SELECT column_name, data_type, column_key, extra FROM information_schema.columns "
-        f"WHERE table_schema = {literal(database)} AND table_name = {literal(table)} ORDER BY ordinal_position;",
-        hint="MariaDB refused",
-    )
-    found = [row.split("\t") for row in rows.splitlines()]
-    key = [(name, kind in NUMBERS) for name, kind, role, _ in found if role == "PRI"]
-    keys = {name for name, _ in key}
-    texts = [
-        name
-        for name, kind, _, extra in found
-        if kind in TEXT_TYPES and name not in keys and name not in KEPT_COLUMNS and "GENERATED" not in extra.upper()
-    ]
-    return texts, key
-
-
-def _rewrite_table(run, database, table, columns, key, rewriter):
-    hosts = [f"0x{host.hex()}" for host in rewriter.hosts]
-    tests = [f"LOCATE({host}, CAST(`{column}` AS BINARY))" for column in columns for host in hosts]
-    chosen = [f"`{name}`" if number else f"HEX(`{name}`)" for name, number in key]
-    chosen += [f"HEX(`{column}`)" for column in columns]
-    query = f"SELECT {', '.join(chosen)} FROM `{database}`.`{table}` WHERE {' OR '.join(tests)};"
-    changed, waiting = 0, []
-    reader = run.start([*CLIENT, "--quick", "--default-character-set=binary", "--execute", query])
-    try:
-        for line in reader.stdout:
-            cells = line.rstrip(b"\n").split(b"\t")
-            update, count = _update(database, table, columns, key, cells, rewriter)
-            changed += count
-            waiting += [update] if update else []
-            if len(waiting) >= _BATCH:
-                _write(run, waiting)
-                waiting = []
-    finally:
-        reader.stdout.close()
-        errors = reader.stderr.read()
-        reader.stdin.close()
-        reader.stderr.close()
-        status = reader.wait()
-    if status != 0:
-        raise Failure(f"Table {table} could not be read: {errors.decode('utf-8', 'replace').strip()[-500:]}")
-    _write(run, waiting)
-    return changed
-
-
-def _update(database, table, columns, key, cells, rewriter):
-    places, values = cells[: len(key)], cells[len(key) :]
-    sets, olds = [], []
-    for column, cell in zip(columns, values):  # noqa: B905 - not in Python 3.9
-        if cell == b"NULL":
-            continue
-        old = bytes.fromhex(cell.decode())
-        new = rewriter(old)
-        if new != old:
-            sets.append(f"`{column}` = 0x{new.hex()}" if new else f"`{column}` = ''")
-            olds.append(f"CAST(`{column}` AS BINARY) = 0x{old.hex()}")
-    if not sets:
-        return None, 0
-    where = [
-        f"`{name}` = {cell.decode()}" if number else f"CAST(`{name}` AS BINARY) = 0x{cell.decode()}"
-        for (name, number), cell in zip(key, places)  # noqa: B905
-    ]
-    return f"UPDATE `{database}`.`{table}` SET {', '.join(sets)} WHERE {' AND '.join(where or olds)};", len(sets)
-
-
-def _write(run, statements):
-    if statements:
-        # Or "on update" columns would say that every row was changed now, by somebody.
-        text = "SET SESSION sql_mode = ''; SET NAMES binary; BEGIN;" + "".join(statements) + "COMMIT;"
-        run.command([*CLIENT, "--default-character-set=binary"], text=text, hint="Addresses were not replaced")

@@ -13,6 +13,7 @@ from reconciler.cli import (
     admin,
     backups,
     control,
+    domains,
     environments,
     jobs,
     nodes,
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.add_typer(nodes.app, name="node")
 app.add_typer(sites.app, name="site")
+app.add_typer(domains.app, name="domain")
 app.add_typer(jobs.app, name="job")
 app.add_typer(admin.app, name="admin")
 app.add_typer(backups.app, name="backup")

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import typer
 
-from reconciler.cli import nodes, sites
+from reconciler.cli import domains, nodes, sites
 from reconciler.cli.context import actor, environment_named, node_named, opened, tools_of
 from reconciler.cli.jobs import finish
 from reconciler.cli.output import Format, Output, data, fail, show
@@ -219,12 +219,14 @@ def status(output: Output = Format.TABLE) -> None:
             }
             for environment in _environments(current.fleet, None)
         ]
+        certificates = [row for one in _environments(current.fleet, None) for row in domains.troubled(home, one)]
         report: dict[str, Any] = {
             "revision": current.fleet.revision,
             "jobs": {status.value: count for status, count in counts.items()},
             "nodes": nodes.rows(home),
             "sites": sites.rows(home),
             "environments": environments,
+            "certificates": certificates,
             "stalled": [vars(stalled) for stalled in current.fleet.stalled],
         }
     if output is not Format.TABLE:
@@ -234,6 +236,8 @@ def status(output: Output = Format.TABLE) -> None:
     show(report["nodes"], ("name", "address", "status", "environments", "observed_at", "hold"), output)
     typer.echo()
     show(environments, ("environment", "status", "drift", "health", "mode", "node", "url"), output)
+    for row in certificates:
+        typer.echo(f"certificate of {row['hostname']} ({row['environment']}): {row['trouble']}")
     for stalled in current.fleet.stalled:
         typer.echo(f"stalled {stalled}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,6 +21,8 @@ class Cause(StrEnum):
     SERVICE_STOPPED = "service not running"
     UNFINISHED = "an apply has not finished"
     UPGRADED = "Trueup was upgraded"
+    REFUSED = "no certificate was given"
+    EXPIRING = "the certificate ends soon"
 
 
 @dataclass(frozen=True, order=True)
@@ -81,14 +84,16 @@ def _moved(desired: EnvironmentVariables | NodeVariables, applied: Applied) -> I
         return
     wanted = dict(_leaves(desired.model_dump(mode="json", exclude={"job"})))
     there = dict(_leaves(applied.variables))
-    for field in sorted(wanted.keys() | there.keys()):
-        if wanted.get(field) != there.get(field):
-            yield Change(
-                _FIELDS.get(field, f"spec.{field}"),
-                _word(wanted.get(field)),
-                _word(there.get(field)),
-                Cause.DESIRED_MOVED,
-            )
+    moved = {field for field in wanted.keys() | there.keys() if wanted.get(field) != there.get(field)}
+    # What follows from the domains need not be told beside them.
+    follows = {field for field in moved if "domains" in moved and field.startswith(("hostnames", "tls"))}
+    for field in sorted(moved - follows):
+        yield Change(
+            _FIELDS.get(field, f"spec.{field}"),
+            _word(wanted.get(field)),
+            _word(there.get(field)),
+            Cause.DESIRED_MOVED,
+        )
 
 
 def _touched(
@@ -145,6 +150,10 @@ def _word(value: Any) -> str:
             return "nothing"
         case bool():
             return "true" if value else "false"
+        case {"hostname": str(name), **more}:
+            return name if more.get("tls", True) else f"{name} (without TLS)"
+        case str() if value.startswith("-----BEGIN"):
+            return hashlib.sha256(value.encode()).hexdigest()[:12]
         case list() | tuple():
             return ", ".join(_word(item) for item in value) or "nothing"
     return str(value)

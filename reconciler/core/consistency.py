@@ -17,7 +17,8 @@ def problems_of(entries: list[Any], fleet: Fleet) -> dict[str, Stalled]:
     problems: dict[str, Stalled] = {}
     for problem in (*_shared_ids(entries), *_shared_addresses(entries), *_dangling(entries, fleet)):
         problems.setdefault(problem.path, problem)
-    for problem in (*_second_productions(entries, problems), *_shared_urls(entries, fleet, problems)):
+    later = (_second_productions, _shared_urls, _shared_domains)
+    for problem in (one for find in later for one in find(entries, fleet, problems)):
         problems.setdefault(problem.path, problem)
     return problems
 
@@ -73,7 +74,7 @@ def _dangling(entries: list[Any], fleet: Fleet) -> Iterable[Stalled]:
             )
 
 
-def _second_productions(entries: list[Any], problems: Mapping[str, Stalled]) -> Iterable[Stalled]:
+def _second_productions(entries: list[Any], fleet: Fleet, problems: Mapping[str, Stalled]) -> Iterable[Stalled]:
     productions = [
         entry
         for entry in entries
@@ -102,6 +103,24 @@ def _shared_urls(entries: list[Any], fleet: Fleet, problems: Mapping[str, Stalle
                 entry.line_of(("spec", "preview_url")),
                 f"{fleet.preview_url(entry)} is also the preview URL of {other}. Change spec.preview_url.",
             )
+
+
+def _shared_domains(entries: list[Any], fleet: Fleet, problems: Mapping[str, Stalled]) -> Iterable[Stalled]:
+    """Names that two environments have, as their own or as a preview address."""
+    environments = [entry for entry in entries if isinstance(entry, EnvironmentEntry) and entry.path not in problems]
+    names: list[tuple[EnvironmentEntry, str, int | None]] = [
+        (one, fleet.preview_url(one).partition("://")[2], None) for one in environments
+    ]
+    names += [(one, d.hostname, at) for one in environments for at, d in enumerate(one.manifest.spec.domains)]
+    for same in _groups(names, lambda name: name[1]):
+        for entry, hostname, at in same:
+            other = next((one.path for one, _, place in same if (one.path, place) != (entry.path, at)), entry.path)
+            if at is not None:
+                yield Stalled(
+                    entry.path,
+                    entry.line_of(("spec", "domains", at, "hostname")),
+                    f"{hostname} is also a name of {other}. A name leads to one environment: remove it from one.",
+                )
 
 
 def _groups(entries: Iterable[Any], key: Callable[[Any], Any]) -> Iterable[list[Any]]:

@@ -130,7 +130,7 @@ class Fleet:
             slug=environment.slug,
             type=spec.type.value,
             url=url,
-            hostnames=(url.partition("://")[2],),
+            hostnames=(url.partition("://")[2], *(domain.hostname for domain in spec.domains)),
             wordpress_version=(spec.wordpress or self.platform.spec.wordpress).version,
             release=self._release_variables(environment),
             content=self._content_variables(environment),
@@ -139,9 +139,21 @@ class Fleet:
             php=variables.PhpVariables.model_validate(spec.php.model_dump()),
             files=spec.files,
             domains=tuple(
-                variables.DomainVariables(id=str(self.domain_id(environment, domain)), hostname=domain.hostname)
+                variables.DomainVariables(
+                    id=str(self.domain_id(environment, domain)), hostname=domain.hostname, tls=domain.tls
+                )
                 for domain in spec.domains
             ),
+            tls=self._tls_variables() if any(domain.tls for domain in spec.domains) else None,
+        )
+
+    def _tls_variables(self) -> variables.TlsVariables:
+        tls = self.platform.spec.tls
+        return variables.TlsVariables(
+            directory=tls.directory,
+            email=tls.email,
+            ca_bundle=tls.ca_bundle,
+            resolvers=tls.resolvers,
         )
 
     def _release_variables(self, environment: EnvironmentEntry) -> variables.ReleaseVariables:

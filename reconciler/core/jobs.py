@@ -83,6 +83,9 @@ class JobErrorCode(StrEnum):
     UPDATE_UNAVAILABLE = "UPDATE_UNAVAILABLE"
     UPDATE_UNTRUSTED = "UPDATE_UNTRUSTED"
     UPDATE_UNHEALTHY = "UPDATE_UNHEALTHY"
+    DNS_ELSEWHERE = "DNS_ELSEWHERE"
+    DNS_UNAVAILABLE = "DNS_UNAVAILABLE"
+    CERTIFICATE_FAILED = "CERTIFICATE_FAILED"
 
 
 RETRIED = frozenset(
@@ -94,6 +97,9 @@ RETRIED = frozenset(
     }
 )
 """Error codes that another attempt may mend; any other failure is final."""
+
+CERTIFYING = frozenset({JobErrorCode.DNS_ELSEWHERE, JobErrorCode.DNS_UNAVAILABLE, JobErrorCode.CERTIFICATE_FAILED})
+"""A name got no certificate. All else was applied, and when one is asked for again is decided for each name."""
 
 RETRY_DELAYS = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15))
 """How long to wait after the first, second, third failed attempt; the last also after any later one."""

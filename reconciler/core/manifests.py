@@ -177,6 +177,38 @@ class OwnHealthChecks(Strict):
     interval_s: int | None = Field(default=None, ge=5, le=86_400)
 
 
+def _resolver(text: str) -> str:
+    found = re.fullmatch(r"(?:\[([0-9a-f:]+)\]|([0-9.]+)|([0-9a-f:]+))(?::(\d{1,5}))?", text)
+    if not found:
+        raise ValueError("must be an address with or without a port: 192.0.2.53, 192.0.2.53:5353, [2001:db8::53]:5353")
+    ip_address(next(part for part in found.groups()[:3] if part))
+    return text
+
+
+def _pem(text: str) -> str:
+    if not re.fullmatch(r"(?:-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+-----END CERTIFICATE-----\n*)+", text):
+        raise ValueError("must be certificates in PEM, and nothing else")
+    return text
+
+
+Resolver = Annotated[str, AfterValidator(_resolver)]
+
+
+class Tls(Strict):
+    """Where certificates come from (ACME, HTTP-01), and how a name is looked up before one is asked for."""
+
+    directory: HttpUrl = Field(
+        default="https://acme-v02.api.letsencrypt.org/directory", description="The ACME server's directory."
+    )
+    email: EmailStr | None = Field(default=None, description="Of the ACME account; left out: it has none.")
+    ca_bundle: Annotated[str, StringConstraints(max_length=65536), AfterValidator(_pem)] | None = Field(
+        default=None, description="Certificates that an ACME server of one's own is trusted by; PEM."
+    )
+    resolvers: tuple[Resolver, ...] = Field(
+        default=(), description="Asked whether a name leads to its node; left out: those of the control plane's host."
+    )
+
+
 class PlatformSpec(Strict):
     preview_domain: Hostname | None = None
     wordpress: WordPressDefaults = WordPressDefaults()
@@ -185,6 +217,7 @@ class PlatformSpec(Strict):
     sources: CodeSources = CodeSources()
     updates: Updates = Updates()
     health: HealthChecks = HealthChecks()
+    tls: Tls = Tls()
 
 
 class Platform(Strict):
@@ -295,6 +328,9 @@ class Domain(Strict):
 
     id: UUID | None = Field(default=None, description="Left out: the UUIDv5 of the environment's id and the hostname.")
     hostname: Hostname
+    tls: StrictBool = Field(
+        default=True, description="False: no certificate, plain http; what stands in front may speak https."
+    )
 
 
 class Backups(Strict):
@@ -351,6 +387,13 @@ class EnvironmentSpec(Strict):
     def _production_stays(self) -> EnvironmentSpec:
         if self.expires_at and self.type is EnvironmentType.PRODUCTION:
             raise ValueError("a production environment goes with its site alone; remove expires_at")
+        return self
+
+    @model_validator(mode="after")
+    def _each_name_once(self) -> EnvironmentSpec:
+        names = [domain.hostname for domain in self.domains]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"{twice[0]} is named twice in domains; remove one")
         return self
 
 

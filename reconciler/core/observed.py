@@ -37,6 +37,8 @@ class Applied(_Observed):
     """What each of them was made of: ``spec.release`` without its id, ``wordpress_version``, ``unmanaged``."""
     contents: tuple[str, ...] = ()
     """Content ids that were applied, oldest first."""
+    url: str | None = None
+    """The address that WordPress was given: the first ready domain's, else the preview URL."""
 
 
 class Service(_Observed):
@@ -54,6 +56,33 @@ class FileDifference(_Observed):
     area: Literal["core", "release", "uploads"]
 
 
+class Served(_Observed):
+    """The certificate that nginx gives for a name: shaken hands with, not read from a file."""
+
+    issuer: str
+    not_before: AwareDatetime
+    not_after: AwareDatetime
+    names_match: bool
+    """It is for this name."""
+    is_kept: bool = True
+    """It is the one that lies on the node's disk."""
+
+
+class CertificateFailure(_Observed):
+    """The last attempt to get a certificate, if none succeeded since."""
+
+    code: str
+    message: str
+    at: AwareDatetime
+    count: int
+    """How many in a row."""
+
+
+class ObservedDomain(_Observed):
+    served: Served | None = None
+    failure: CertificateFailure | None = None
+
+
 class ObservedEnvironment(_Observed):
     applied: Applied | None
     pending: bool = False
@@ -66,6 +95,8 @@ class ObservedEnvironment(_Observed):
     wordpress_version: str | None = None
     differences: tuple[FileDifference, ...] | None = None
     """None unless the observation was deep."""
+    domains: dict[str, ObservedDomain] = {}
+    """By hostname, those that were applied with a certificate."""
 
 
 class OnPrivateAddress(_Observed):

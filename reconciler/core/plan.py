@@ -19,6 +19,7 @@ from reconciler.core.actions import (
     ProvisionNode,
     UpdateWordPress,
 )
+from reconciler.core.certificates import changes_of
 from reconciler.core.changes import Change, diff_environment, diff_node
 from reconciler.core.entries import EnvironmentEntry, NodeEntry, Stalled
 from reconciler.core.fleet import Fleet
@@ -201,6 +202,8 @@ def _environment_steps(
     variables = fleet.environment_variables(environment.id)
     there = answer.environments.get(str(environment.id))
     changes = diff_environment(variables, roles.environment, there)
+    if there is not None and there.applied is not None:
+        changes += tuple(changes_of(variables, there, now, deliberate=environment.id in deliberate))
     if not changes:
         return
     verdict, reason = _verdict(
@@ -241,8 +244,8 @@ def _harm(  # noqa: PLR0911 (one a reason)
         return f"{environment.key} is on node {elsewhere}. Set spec.node back to {elsewhere}."
     if answer.applied is None:
         return f"Node {node.slug} is not provisioned yet."
-    if beyond := _beyond(variables) or _no_update(variables, there):
-        return beyond
+    if impossible := _no_update(variables, there):
+        return impossible
     if there is None or there.applied is None:
         return None
     contents = there.applied.contents
@@ -253,13 +256,6 @@ def _harm(  # noqa: PLR0911 (one a reason)
     # A release is immutable: another version of WordPress is another release.
     if same_release and applied.get("wordpress_version") != variables.wordpress_version:
         return "Another WordPress version is another release: give spec.release.id a new id."
-    return None
-
-
-def _beyond(variables: EnvironmentVariables) -> str | None:
-    """What a document may say already and this version cannot carry out."""
-    if variables.domains:
-        return "This version of Trueup serves the preview address alone. Remove spec.domains."
     return None
 
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from reconciler.core.changes import Cause
 from reconciler.core.errors import BackupGateUnmet, DriftGateUnmet
 from reconciler.core.jobs import JobType
 
 BACKUP_AGE = timedelta(minutes=60)
 NAMED = 20
 """Differences of a kind that a check names; the rest is counted."""
+_TOLD = frozenset({Cause.REFUSED, Cause.EXPIRING})
 UNCHANGING = frozenset(
     {
         JobType.DRIFT_CHECK,
@@ -110,5 +112,10 @@ def checked(at: datetime, found: Sequence[Mapping[str, Any]]) -> Checked:
 
 
 def is_drift(difference: Mapping[str, Any]) -> bool:
-    """Whether a difference makes an environment drifted: what only one side changed is what a copy is for."""
+    """Whether a difference makes an environment drifted: what only one side changed is what a copy is for.
+
+    A certificate that nobody gave, or that ends soon, is told and is no drift: nothing was changed.
+    """
+    if difference.get("cause") in _TOLD:
+        return False
     return difference.get("content") == "conflicts" or not {"content", "compared_with"} & difference.keys()

@@ -51,6 +51,14 @@ class ContentVariables(_Variables):
 class DomainVariables(_Variables):
     id: str
     hostname: str
+    tls: bool = True
+
+
+class TlsVariables(_Variables):
+    directory: str
+    email: str | None
+    ca_bundle: str | None
+    resolvers: tuple[str, ...]
 
 
 class PhpVariables(_Variables):
@@ -68,9 +76,9 @@ class EnvironmentVariables(_Variables):
     slug: str
     type: Literal["production", "staging", "clone"]
     url: str
-    """Scheme and host, no trailing slash; WordPress's home and siteurl."""
+    """The preview URL: scheme and host, no trailing slash. WordPress's address while no domain is ready."""
     hostnames: tuple[str, ...]
-    """Every name that the server block answers to; the first is the url's."""
+    """Every name that nginx answers to; the first is the url's."""
     wordpress_version: str
     release: ReleaseVariables
     content: ContentVariables
@@ -79,7 +87,9 @@ class EnvironmentVariables(_Variables):
     php: PhpVariables
     files: Literal["writable", "locked"]
     domains: tuple[DomainVariables, ...] = ()
-    """The first is the primary one."""
+    """The first is the primary one. WordPress's address is the first that is ready."""
+    tls: TlsVariables | None = None
+    """Where certificates come from; None where no domain needs one."""
     job: Job | None = None
 
     def digest(self) -> str:

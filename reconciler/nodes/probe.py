@@ -28,6 +28,9 @@ STORE = "/opt/trueup/wordpress"
 DATABASES = "/var/lib/mysql"
 UNITS = "/etc/systemd/system"
 WP_CLI = "/usr/local/bin/wp"
+CERTIFICATES = "/etc/trueup/certificates"
+LINEAGES = "/var/lib/trueup/letsencrypt/live"
+HANDSHAKE_S = 1.0
 
 PACKAGES = {
     "nginx": r"nginx",
@@ -96,12 +99,75 @@ def _environment_ids(wanted: list[str] | None) -> list[str]:
 
 def _environment(one: str) -> Found:
     database = "wp_" + one.replace("-", "")[:12]
+    subject = _subject(f"{ENVIRONMENTS}/{one}.json")
     return {
-        **_subject(f"{ENVIRONMENTS}/{one}.json"),
+        **subject,
+        "domains": _domains(one, subject["applied"] or {}),
         "database": os.path.isdir(f"{DATABASES}/{database}"),
         "wordpress_version": _wordpress_version(f"{SITES}/{one}/current"),
         "differences": None,
     }
+
+
+# Certificates
+
+
+def _domains(one: str, applied: Found) -> dict[str, Found]:
+    """What nginx serves for each name that is to have a certificate, and why it may have none."""
+    declared = applied.get("variables", {}).get("domains") or ()
+    names = [domain["hostname"] for domain in declared if domain.get("tls", True)]
+    failures = json.loads(_read(f"{CERTIFICATES}/{one}.json") or b"{}") if names else {}
+    return {name: {"served": _served(name), "failure": failures.get(name)} for name in names}
+
+
+def _served(name: str) -> Found | None:
+    """The certificate that a browser would get, as this node itself is asked for it."""
+    # Most nodes' answer needs none of it, and it takes as long to import as ten environments to look at.
+    import ssl
+
+    shown = _shaken_hands(name)
+    if shown is None:
+        return None
+    found = _decoded(ssl.DER_cert_to_PEM_cert(shown))
+    moments = [ssl.cert_time_to_seconds(found[key]) for key in ("notBefore", "notAfter")]
+    issuer = {key: value for part in found["issuer"] for key, value in part}
+    alternatives = {value.lower() for kind, value in found.get("subjectAltName", ()) if kind == "DNS"}
+    kept = _text(f"{LINEAGES}/{name}/fullchain.pem").partition("-----END CERTIFICATE-----")
+    return {
+        "issuer": issuer.get("organizationName") or issuer.get("commonName") or "unknown",
+        "not_before": datetime.fromtimestamp(moments[0], timezone.utc).isoformat(),  # noqa: UP017
+        "not_after": datetime.fromtimestamp(moments[1], timezone.utc).isoformat(),  # noqa: UP017
+        "names_match": name in alternatives or f"*.{name.partition('.')[2]}" in alternatives,
+        "is_kept": bool(kept[1]) and ssl.PEM_cert_to_DER_cert("".join(kept[:2])) == shown,
+    }
+
+
+def _shaken_hands(name: str) -> bytes | None:
+    """In DER, whatever is wrong with it; None where none is shown, or nobody listens in time."""
+    import socket
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        plain = socket.create_connection(("127.0.0.1", 443), timeout=HANDSHAKE_S)
+        with plain, context.wrap_socket(plain, server_hostname=name) as secure:
+            return secure.getpeercert(binary_form=True)
+    except OSError:
+        return None
+
+
+def _decoded(pem: str) -> Found:
+    """A certificate's fields. The library reads them from a file alone, unless it has checked the certificate."""
+    import ssl
+
+    handle = os.memfd_create("certificate")
+    try:
+        os.write(handle, pem.encode())
+        return ssl._ssl._test_decode_cert(f"/proc/self/fd/{handle}")  # type: ignore[attr-defined,no-any-return]
+    finally:
+        os.close(handle)
 
 
 def _wordpress_version(tree: str) -> str | None:

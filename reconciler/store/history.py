@@ -72,6 +72,23 @@ def _touched(before: PathHistory | None, moment: datetime, *, came_back: bool) -
     return replace(after, created_at=moment) if came_back else after
 
 
+def named_since(objects: Objects, revision: str, path: str, word: str) -> datetime | None:
+    """When the document at ``path`` last came to name ``word`` as a whole, or ceased to; None: it never did."""
+    edge = r"[^a-z0-9.-]"
+    pattern = f"-S(^|{edge}){re.escape(word)}({edge}|$)"
+    log = objects.ask(
+        "log",
+        "--max-count=1",
+        "--pickaxe-regex",
+        pattern,
+        "--format=%ct",
+        commit_hex(revision),
+        "--",
+        f":(literal){path}",
+    )
+    return datetime.fromtimestamp(int(log), UTC) if log.strip() else None
+
+
 def jobs_in_history(objects: Objects, revision: str, ids: Iterable[str], most: int) -> dict[str, str]:
     """Which commit declares which of these jobs, in the latest ``most`` commits.
 

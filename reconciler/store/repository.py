@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,7 +18,7 @@ import git
 from reconciler.core.entries import Document, Stalled
 from reconciler.core.errors import Conflict, StoreError
 from reconciler.store import documents, hook
-from reconciler.store.history import History, PathHistory, jobs_in_history
+from reconciler.store.history import History, PathHistory, jobs_in_history, named_since
 from reconciler.store.importing import Author, Prepared
 from reconciler.store.objects import MAIN, Objects, configure, run
 from reconciler.store.snapshot import Reader, Snapshot
@@ -125,6 +126,10 @@ class Repository:
     def history(self, revision: str | None = None) -> Mapping[str, PathHistory]:
         """How often and when each path changed up to ``revision``; paths that are gone are still told of."""
         return self._history.at(self._objects.commit_id(revision or MAIN))
+
+    def named_since(self, path: str, word: str, revision: str | None = None) -> datetime | None:
+        """When the document at ``path`` came to name ``word``; None: it never did."""
+        return named_since(self._objects, self._objects.commit_id(revision or MAIN), path, word)
 
     def jobs_in_history(self, ids: Iterable[str], most: int = _MOST_COMMITS) -> dict[str, str]:
         """Which commit declares which of these jobs, in the latest ``most`` commits."""

@@ -125,6 +125,12 @@ class Control:
                 (clone / path).parent.mkdir(parents=True, exist_ok=True)
                 (clone / path).write_bytes(content)
 
+    def declare_domain(self, slug: str, hostname: str = "declared.example.com") -> UUID:
+        """A domain of the site's production environment, written by hand: its id."""
+        path = f"sites/{slug}/environments/production.yaml"
+        self.push(path, "\nspec:\n", f"\nspec:\n  domains: [{{hostname: {hostname}}}]\n")
+        return next(id_ for id_, (_, one) in self.state.fleet().domains.items() if one.hostname == hostname)
+
     @contextmanager
     def _clone(self) -> Iterator[Path]:
         identity = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.com"]

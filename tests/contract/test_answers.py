@@ -55,6 +55,7 @@ GOOD_BODIES: dict[str, dict[str, Any]] = {
     "POST /environments/{id}/backups": {"backup_scope": "full"},
     "POST /environments/{id}/updates": {"scope": "all"},
     "POST /environments/{id}/restore": {"backup_id": "00000000-0000-4000-8000-000000000000"},
+    "POST /environments/{id}/domains": {"hostname": "shop.example.com"},
     "PATCH /environments/{id}/cache": {"fastcgi_cache_enabled": False},
 }
 
@@ -74,6 +75,8 @@ class World:
 
     def id_for(self, operation: Operation) -> UUID:
         noun = operation.path.split("/")[1]
+        if noun == "domains":
+            return self.control.declare_domain("acme")
         return {"sites": self.site_id, "environments": self.environment_id, "jobs": self.job_id}[noun]
 
     def ask(self, operation: Operation, client: TestClient | None = None, id: object = None, **given: Any) -> Response:

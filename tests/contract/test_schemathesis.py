@@ -51,7 +51,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, fresh_home: Path) -> Iterato
 def known(fleet: Control) -> dict[str, UUID]:
     """Ids that exist, by the first part of the path."""
     site, environment = fleet.create_site("acme")
-    return {"sites": site, "environments": environment, "jobs": fleet.records.jobs.page().jobs[0].id}
+    job = fleet.records.jobs.page().jobs[0].id
+    return {"sites": site, "environments": environment, "jobs": job, "domains": fleet.declare_domain("acme")}
 
 
 def _built_part() -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from reconciler.core.actions import Desired, ProvisionNode
-from reconciler.core.observed import Applied, ObservedEnvironment, ObservedNode, Service
+from reconciler.core.certificates import certified
+from reconciler.core.observed import Applied, ObservedDomain, ObservedEnvironment, ObservedNode, Served, Service
 from reconciler.core.plan import Roles, Step, Verdict
 from reconciler.core.variables import EnvironmentVariables, NodeVariables
 
@@ -41,7 +43,14 @@ def configured(variables: EnvironmentVariables, *, role_digest: str = ROLES.envi
         services=dict.fromkeys(units, RUNNING),
         database=True,
         wordpress_version=variables.wordpress_version,
+        domains={name: ObservedDomain(served=served()) for name in certified(variables)},
     )
+
+
+def served(*, days: float = 60, age_days: float = 30, **fields: Any) -> Served:
+    """A certificate that is `age_days` old and lasts `days` more."""
+    start, end = NOW - timedelta(days=age_days), NOW + timedelta(days=days)
+    return Served(**{"issuer": "Lab", "not_before": start, "not_after": end, "names_match": True, **fields})
 
 
 def apply(step: Step, node: ObservedNode) -> ObservedNode:

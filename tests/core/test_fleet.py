@@ -119,3 +119,40 @@ def test_preview_url_is_kept_once_written() -> None:
     environment = fleet.environments_by_key["acme/production"]
     assert fleet.preview_url(environment) == "http://0a1b2c3d.10-0-0-1.sslip.io"
     assert fleet.environment_variables(environment.id).hostnames == ("0a1b2c3d.10-0-0-1.sslip.io",)
+
+
+def test_a_name_leads_to_one_environment() -> None:
+    documents = d.small() | {
+        "sites/shop/site.yaml": d.site(),
+        "sites/shop/environments/production.yaml": d.environment(domains=[{"hostname": "shop.example.com"}]),
+    }
+    assert _stalled(documents) == {}
+    documents["sites/acme/environments/production.yaml"]["spec"]["domains"] = [{"hostname": "shop.example.com"}]
+    stalled = _stalled(documents)
+    assert list(stalled) == ["sites/acme/environments/production.yaml", "sites/shop/environments/production.yaml"]
+    assert "also a name of sites/shop/" in stalled["sites/acme/environments/production.yaml"]
+    preview = d.fleet_of(d.small()).preview_url(next(iter(d.fleet_of(d.small()).environments.values())))
+    documents["sites/acme/environments/production.yaml"]["spec"]["domains"] = []
+    documents["sites/shop/environments/production.yaml"]["spec"]["domains"] = [{"hostname": preview.split("/")[2]}]
+    assert list(_stalled(documents)) == ["sites/shop/environments/production.yaml"]
+
+
+def test_a_name_is_declared_once() -> None:
+    documents = d.small()
+    documents["sites/acme/environments/production.yaml"]["spec"]["domains"] = [{"hostname": "a.example.com"}] * 2
+    assert "named twice" in _stalled(documents)["sites/acme/environments/production.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("resolvers", ["dns.example.com"]),
+        ("resolvers", ["192.0.2.53:99999x"]),
+        ("ca_bundle", "nonsense"),
+        ("directory", "ftp://acme"),
+        ("email", "nobody"),
+    ],
+)
+def test_the_platform_says_well_where_certificates_come_from(field: str, value: object) -> None:
+    platform = {"apiVersion": "trueup/v1", "kind": "Platform", "spec": {"tls": {field: value}}}
+    assert f"spec.tls.{field}" in _stalled(d.small() | {"platform.yaml": platform})["platform.yaml"]

@@ -217,6 +217,9 @@ def test_domains_come_and_go() -> None:
     again = AddDomain(environment_id=_id("acme/staging"), domain_id=OTHER, hostname="shop.example.com")
     with pytest.raises(Conflict, match="acme/production"):
         evaluate(again, added, {}, NOW)
+    same = AddDomain(environment_id=_id(), domain_id=OTHER, hostname="shop.example.com")
+    repeated = _applied(evaluate(same, added, {}, NOW), _as_documents(added))
+    assert list(repeated.domains) == [NEW], "asked for again, it is tried again and stays what it was"
     assert [one.hostname for one in added.environment_variables(_id()).domains] == ["shop.example.com"]
     removed = _applied(evaluate(RemoveDomain(domain_id=NEW), added, {}, NOW), _as_documents(added))
     assert removed.domains == {}

@@ -22,6 +22,7 @@ from reconciler.home import Home, clock, create
 from reconciler.secret_store import Secrets
 from reconciler.settings import Settings
 from tests.controlplane import AUTHOR, EMAIL, PASSWORD, ControlPlane, document_of, until
+from tests.lab.acme import Acme, acme_server
 from tests.lab.doctor import problems
 from tests.lab.fixtures import unique_name
 from tests.lab.git_server import GitServer, git_daemon
@@ -53,11 +54,16 @@ class Tour:
     code: GitServer
     web: WebServer
     mirror: Mirror
+    acme: Acme
     rows: list[tuple[str, float, str]] = field(default_factory=list)
     production: dict[str, Any] = field(default_factory=dict)
     staging: dict[str, Any] = field(default_factory=dict)
     backup: dict[str, Any] = field(default_factory=dict)
     older: Updatable = field(init=False)
+
+    @property
+    def roots(self) -> Path:
+        return self.acme.log_file.with_name("roots.pem")
 
     def walk(self) -> None:
         steps: list[tuple[str, Callable[[], str]]] = [
@@ -75,6 +81,7 @@ class Tour:
             ("restore", self.restore),
             ("drift check, promote", self.promote),
             ("import of an export", self.import_site),
+            ("domains, certificate", self.domains),
             ("magic login", self.log_in),
             ("job control", self.job_control),
             ("removal", self.remove),
@@ -278,6 +285,28 @@ class Tour:
         holds(said == [302, 403], f"the login answered {said}")
         return "in once (302), refused the second time (403)"
 
+    def domains(self) -> str:
+        node = self.place.node_of(self.production)
+        for name in ("shop.example.com", "www.example.com"):
+            self.acme.point(name, node.address)
+            self.post(self.on("/domains"), hostname=name)
+        trusted = self.acme.roots(self.roots)
+        page = node.fetch("/", "shop.example.com", scheme="https", ca_file=trusted)
+        holds(page.status_code == 200 and "Night Shop" in page.text, "the domain does not answer with the site")
+        holds(self.production["preview_url"] not in page.text, "the content names the preview URL")
+        moved = node.fetch("/x", "www.example.com", scheme="https", ca_file=trusted)
+        holds(moved.headers.get("location") == "https://shop.example.com/x", "the second domain does not redirect")
+        answer = self.place.plane.http.post(f"/api{self.on('/domains')}", json={"hostname": "elsewhere.example.com"})
+        job = self.place.run(answer)
+        holds(job["error_code"] == "DNS_ELSEWHERE", f"a name that leads nowhere: {job['error_code']}")
+        told = {one["hostname"]: (one["id"], one["tls_status"]) for one in self.get(self.on("/domains"))}
+        holds([status for _, status in told.values()] == ["failed", "active", "active"], f"the API says {told}")
+        for name, (id_, _) in told.items():
+            job = self.place.run(self.place.plane.http.delete(f"/api/domains/{id_}"))
+            holds(job["status"] == "succeeded", f"{name} was not removed: {job['error_message']}")
+        holds(self.page(self.production).status_code == 200, "the preview URL does not answer again")
+        return "https with a checked certificate, 301, DNS_ELSEWHERE for a name that leads nowhere, and back"
+
     def import_site(self) -> str:
         moved, node = self.place.make_site("moved"), self.place.node_of(self.production)
         database = "wp_" + self.production["id"].replace("-", "")[:12]
@@ -395,6 +424,8 @@ def _prepared(top: Path, stack: ExitStack) -> Tour:
     storage = stack.enter_context(s3_server(top / "s3", nodes["web-1"].network.gateway))
     Secrets(home.secrets).put("backups", storage.credentials)
     web = stack.enter_context(web_server(nodes["web-1"].network.gateway))
+    (top / "acme").mkdir()
+    acme = stack.enter_context(acme_server(top / "acme", nodes["web-1"].network.gateway))
     (top / "git").mkdir()
     code = stack.enter_context(git_daemon(top / "git", "127.0.0.1"))
     for tag in ("v1", "v2"):
@@ -413,13 +444,14 @@ def _prepared(top: Path, stack: ExitStack) -> Tour:
     mirror = stack.enter_context(update_mirror(nodes["web-1"].network.gateway))
     platform += mirror.platform()
     platform += "  health:\n    interval_s: 10\n"
+    platform += acme.platform()
     plane.clone.push({**documents, "platform.yaml": platform}, "Add two nodes and the storage")
 
     def ready() -> bool:
         return {node["status"] for node in plane.http.get("/api/nodes").json()} == {"active"}
 
     until(ready, "both nodes to be provisioned", 180, plane.log)
-    return Tour(Place(plane, nodes), storage, code, web, mirror)
+    return Tour(Place(plane, nodes), storage, code, web, mirror, acme)
 
 
 def _tell(tour: Tour) -> None:

@@ -347,3 +347,27 @@ def test_packing_keeps_everything(store: Repository) -> None:
     assert "packs: 1" in run_git(store.path, "count-objects", "-v")
     assert store.commit(switch(PATH, "n", "last"), ADA).revision == store.head()
     fsck(store.path)
+
+
+def test_since_when_a_document_names_a_word(store: Repository, clone: Path) -> None:
+    def commit(*names: str, at: int) -> None:
+        hosts = "".join(f"\n    - hostname: {name}" for name in names)
+        text = ENVIRONMENT + f"  domains:{hosts or ' []'}\n".encode()
+        (clone / PATH).write_bytes(text)
+        date = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com", "commit", "-qam", "Change"]
+        moment = {"GIT_AUTHOR_DATE": f"@{at} +0000", "GIT_COMMITTER_DATE": f"@{at} +0000"}
+        subprocess.run(["git", "-C", str(clone), *date], check=True, env={**os.environ, **moment})
+        run_git(clone, "push", "-q", "origin", "HEAD:main")
+
+    def since(name: str) -> float | None:
+        found = store.named_since(PATH, name)
+        return found.timestamp() if found else None
+
+    commit("shop.example.com", at=2_000_000_000)
+    commit("shop.example.com", "www.shop.example.com", at=2_000_000_100)
+    assert since("shop.example.com") == 2_000_000_000, "a longer name is another one"
+    assert since("www.shop.example.com") == 2_000_000_100
+    assert since("shopXexample.com") is None, "a dot is a dot"
+    commit("www.shop.example.com", at=2_000_000_200)
+    commit("www.shop.example.com", "shop.example.com", at=2_000_000_300)
+    assert since("shop.example.com") == 2_000_000_300, "it went and came back"

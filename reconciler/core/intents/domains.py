@@ -29,16 +29,19 @@ def add_domain(intent: AddDomain, fleet: Fleet, statuses: Statuses, now: datetim
     environment = fleet.environment(intent.environment_id)
     refuse_untouchable(environment, now)
     refuse_failed(environment, statuses)
+    written = _written(environment, fleet)
     for other, domain in fleet.domains.values():
-        if domain.hostname == intent.hostname:
+        if domain.hostname == intent.hostname and other.id != environment.id:
             raise Conflict(f"{intent.hostname} belongs to {other.key}. Remove it there first.")
     for other in fleet.environments.values():
         if fleet.preview_url(other).partition("://")[2] == intent.hostname:
             raise Conflict(f"{intent.hostname} is the preview address of {other.key}. Choose another name.")
-    domains = [*_written(environment, fleet), {"id": str(intent.domain_id), "hostname": intent.hostname}]
+    # Asked for again, it is tried again: what failed then may be mended by now.
+    if intent.hostname not in [one["hostname"] for one in written]:
+        written.append({"id": str(intent.domain_id), "hostname": intent.hostname})
     return Edit(
         message=f"Add domain {intent.hostname} to {environment.key}",
-        assign={environment.path: {("spec", "domains"): domains}},
+        assign={environment.path: {("spec", "domains"): written}},
     )
 
 
@@ -58,5 +61,6 @@ def remove_domain(intent: RemoveDomain, fleet: Fleet, statuses: Statuses, now: d
 def _written(environment: EnvironmentEntry, fleet: Fleet) -> list[dict[str, Any]]:
     return [
         {"id": str(fleet.domain_id(environment, domain)), "hostname": domain.hostname}
+        | ({} if domain.tls else {"tls": False})
         for domain in environment.manifest.spec.domains
     ]

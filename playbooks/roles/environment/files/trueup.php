@@ -64,6 +64,15 @@ function trueup_claim_login( $token ) {
 	return $user && $expires >= time() ? $user : null;
 }
 
+/**
+ * Which of a site's names leads to which is the web server's to say. WordPress would answer 301, which browsers keep
+ * for ever, also in the moment in which an address moves.
+ */
+function trueup_canonical( $redirect, $requested ) {
+	return wp_parse_url( $redirect, PHP_URL_HOST ) === wp_parse_url( $requested, PHP_URL_HOST ) ? $redirect : false;
+}
+add_filter( 'redirect_canonical', 'trueup_canonical', PHP_INT_MAX, 2 );
+
 if ( ! defined( 'TRUEUP_ENVIRONMENT' ) || 'production' === TRUEUP_ENVIRONMENT ) {
 	return;
 }
