@@ -286,7 +286,7 @@ def test_tokens(plane: ControlPlane) -> None:
 
 def test_a_job_that_waits_is_cancelled_and_tells_its_story(plane: ControlPlane) -> None:
     plane.command("site", "create", "short-lived", "--no-wait")
-    [job] = [one for one in data(plane, "job", "list") if one["job_type"] == "site-create"]
+    [job] = [one for one in data(plane, "job", "list") if one["target"] == "short-lived/production"]
     assert plane.command("job", "cancel", job["id"]).stdout == f"Job {job['id']} is cancelled.\n"
     assert [event["kind"] for event in data(plane, "job", "events", job["id"])] == ["accepted", "committed", "finished"]
     assert "short-lived" not in plane.command("site", "list").stdout
