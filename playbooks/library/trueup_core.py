@@ -9,7 +9,7 @@ import os
 
 from ansible.module_utils import trueup_environment_core as core
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.trueup_environment_run import Failure, Run
+from ansible.module_utils.trueup_environment_run import Beside, Failure
 from ansible.module_utils.trueup_fence import Fence, Refused
 
 DOCUMENTATION = r"""
@@ -60,7 +60,9 @@ def main():
         module.exit_json(changed=False)
     if not archive:
         module.exit_json(changed=False, wanted=version)
-    run = Run(False, PENDING, module.params["job"])
+    # The tree appears whole, and nothing that runs knows of it: a mark would have the node provisioned, and all that
+    # serves on it restarted.
+    run = Beside(False, PENDING, module.params["job"])
     try:
         with Fence("node", module.params["job"]) as fence:
             run.inherited = (fence.handle,)

@@ -3,12 +3,13 @@
 The tests build on each other: the site begins on an older WordPress and ends on the one that is pinned.
 """
 
-import re
+import io
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from ruamel.yaml import YAML
 
 from tests.controlplane import until
 from tests.lab.mirror import Mirror, plugin, update_mirror, zipped
@@ -129,6 +130,8 @@ def test_a_core_that_no_pin_knows(shop: Shop) -> None:
     assert BETWEEN in (shop.place.plane.home / "artifacts" / "learned.json").read_text()
     assert f"WordPress {BETWEEN}" in shop.page()
     assert shop.backups() == 1
+    # A core that was brought is no reason to provision the node, which restarts all that serves on it.
+    assert shop.node.ssh(["test", "-e", "/etc/trueup/node.pending"], check=False).returncode != 0
 
 
 @pytest.mark.parametrize("hook", ["wp_footer", "admin_init"])
@@ -191,9 +194,16 @@ def test_the_command_line_says_how_it_went(shop: Shop) -> None:
 
 
 def test_an_update_declared_by_a_push_with_nothing_to_update(shop: Shop) -> None:
-    document, released = shop.document(), shop.now()["current_release_id"]
-    release = f"  release:\n    id: {uuid4()}\n    origin: update\n    scope: themes\n"
-    wanted = re.sub(r"  release:\n(?:    .*\n)+", release, document)
-    shop.place.plane.clone.push({shop.document_path: wanted}, "Update the themes")
-    until(lambda: f"id: {released}" in shop.document(), "the store to say what is there", 60, shop.place.plane.log)
+    released = shop.now()["current_release_id"]
+    data = YAML(typ="safe").load(shop.document())
+    data["spec"]["release"] = {"id": str(uuid4()), "origin": "update", "scope": "themes"}
+    text = io.StringIO()
+    YAML().dump(data, text)
+    shop.place.plane.clone.push({shop.document_path: text.getvalue()}, "Update the themes")
+
+    def is_told() -> bool:
+        release = shop.declared().spec.release
+        return release is not None and str(release.id) == released
+
+    until(is_told, "the store to say what is there", 60, shop.place.plane.log)
     assert shop.now()["current_release_id"] == released
