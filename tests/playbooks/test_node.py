@@ -186,6 +186,10 @@ def test_php_and_wp_cli(provisioned: Provisioned, wp_cli: Archive) -> None:
     told = node.ssh('php -r \'echo PHP_VERSION_ID >= 80200 ? "new" : "old", ini_get("expose_php") ?: "off";\'')
     assert told.stdout == "newoff"
     assert "redis" in node.ssh("php -m").stdout.split()
+    fpm = node.ssh("$(ls /usr/sbin/php-fpm8*) -i 2>&1").stdout
+    assert "syntax error" not in fpm
+    assert "session.cookie_samesite => Lax => Lax" in fpm
+    assert "realpath_cache_size => 4096k => 4096k" in fpm
     assert node.ssh("sha256sum /usr/local/bin/wp").stdout.split()[0] == wp_cli.sha256
     assert node.ssh("wp --allow-root --version").stdout.strip() == f"WP-CLI {wp_cli.version}"
 
