@@ -80,10 +80,10 @@ def test_jobs_that_declare_nothing_and_removals_hold_it_too(
 
 
 def test_of_many_changes_at_once_of_what_all_saw_one_is_made(control: Control, environment: UUID) -> None:
-    """Also those that end up in one group of commits."""
+    """Also those that end up in one group of commits. Each would change something: what changes nothing may go first."""
     before = seen(control.session(), environment)
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda n: set_cache(control.session(), environment, before, on=n % 2 == 0), range(16)))
+        answers = list(pool.map(lambda _: set_cache(control.session(), environment, before, on=False), range(16)))
     assert sorted(answer.status_code for answer in answers) == [202] + [412] * 15
 
 
