@@ -18,6 +18,8 @@ import time
 
 LOCKS = "/run/trueup/locks"
 FENCES = "/var/lib/trueup/fences"
+STOPPED = "/run/trueup/stopped"
+"""A file for each scope that was ordered to end, as old as the order."""
 HOLD = "/etc/trueup/hold"
 EVICTION_SECONDS = 10
 SCOPE_SECONDS = 2
@@ -55,6 +57,7 @@ class Fence:
         self._write_holder(self._scope_name())
         self._refuse_if_stale()
         self._enter_scope()
+        self._refuse_if_stopped()
         self._write_holder(self.unit)
         return self
 
@@ -153,6 +156,22 @@ class Fence:
             self.notes.append(f"This run has no scope of its own and cannot be ended by name: {error or 'not moved'}")
         else:
             self.unit = unit
+
+    def _refuse_if_stopped(self):
+        """The order to end the scope may have come when this process was on its way and not in it yet."""
+        try:
+            ordered = os.stat(os.path.join(STOPPED, self._scope_name())).st_mtime
+        except FileNotFoundError:
+            return
+        if time.time() - ordered < _age():
+            raise Refused(f"Job {self.id} was stopped before it began to work on {self.target}.", stale=True)
+
+
+def _age():
+    """How long ago this process began, in seconds."""
+    with open("/proc/self/stat", encoding="ascii", errors="replace") as file:
+        ticks = int(file.read().rpartition(")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def start_scope(unit):

@@ -223,8 +223,10 @@ class _Watch:
 
 def _stop_unit(connections: Connections, target: Target, unit: str) -> bool:
     """Whether ``unit`` is gone from the node."""
-    script = 'systemctl kill --signal=KILL -- "$1" 2>/dev/null; for _ in $(seq 50); do systemctl is-active -q -- "$1" '
-    script += "|| exit 0; sleep 0.1; done; exit 1"
+    # The mark is for a process of the unit's that has not entered it yet: trueup_fence reads it.
+    mark = 'd=/run/trueup/stopped; mkdir -p $d && find $d -type f -mmin +1440 -delete && touch -- "$d/$1"; '
+    script = mark + 'systemctl kill --signal=KILL -- "$1" 2>/dev/null; '
+    script += 'for _ in $(seq 50); do systemctl is-active -q -- "$1" || exit 0; sleep 0.1; done; exit 1'
     with suppress(NodeUnreachable):
         return connections.run(target, ["sh", "-c", script, "sh", unit], timeout_s=STOP_REMOTE_S).exit == 0
     return False

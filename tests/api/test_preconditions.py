@@ -80,7 +80,7 @@ def test_jobs_that_declare_nothing_and_removals_hold_it_too(
 
 
 def test_of_many_changes_at_once_of_what_all_saw_one_is_made(control: Control, environment: UUID) -> None:
-    """Also those that end up in one group of commits. Each would change something: what changes nothing may go first."""
+    """Also those that end up in one group of commits. Each would change something: others may go first."""
     before = seen(control.session(), environment)
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: set_cache(control.session(), environment, before, on=False), range(16)))

@@ -1,6 +1,5 @@
 """Real sites on two real nodes, made through the API, while people, processes and wires misbehave."""
 
-import contextlib
 import html
 import json
 import random
@@ -97,7 +96,7 @@ def test_ended_in_order_in_the_middle_of_a_run(place: Place) -> None:
     job = plane.create_site("stopped")
     scope = ["systemctl", "list-units", "--plain", "--no-legend", f"trueup-{job['id']}.scope"]
     until(lambda: bool(processes.marked({processes.JOB_MARK: job["id"]})), "ansible to run")
-    with databases_held(place):
+    with place.databases_held():
         until(lambda: any(node.ssh(scope).stdout for node in place.nodes.values()), "the node to work")
 
         assert plane.terminate() == 0
@@ -112,18 +111,6 @@ def test_ended_in_order_in_the_middle_of_a_run(place: Place) -> None:
             plane.restart()
     assert plane.wait_job(job["id"])["status"] == "succeeded"
     assert place.page(plane.environment_of("stopped")).status_code == 200
-
-
-@contextlib.contextmanager
-def databases_held(place: Place) -> Iterator[None]:
-    """Nobody's statement comes to an end: whoever works on a node is in the middle of it."""
-    for node in place.nodes.values():
-        node.ssh(["systemctl", "kill", "--signal=STOP", "mariadb.service"])
-    try:
-        yield
-    finally:
-        for node in place.nodes.values():
-            node.ssh(["systemctl", "kill", "--signal=CONT", "mariadb.service"])
 
 
 def set_mode(place: Place, slug: str, mode: str) -> None:

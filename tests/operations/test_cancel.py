@@ -201,7 +201,8 @@ def test_a_restore_is_undone_before_the_swap(place: Place, storage: S3) -> None:
     place.sql(environment, "UPDATE wp_options SET option_value = 'Since then' WHERE option_name = 'blogname'")
     before = place.manifest(environment)
     job_id = _begun(place, place.plane.http.post(f"{url}/restore", json={"backup_id": backup}), task)
-    job = _cancelled(place, job_id)
+    with place.databases_held():
+        job = _cancelled(place, job_id)
     assert _follow_up(place, job, "reconcile")["status"] == "succeeded"
     after = place.manifest(environment)
     assert (after["contents"], after["releases"]) == (before["contents"], before["releases"])
@@ -212,7 +213,8 @@ def test_a_restore_is_undone_before_the_swap(place: Place, storage: S3) -> None:
 
 def test_a_site_goes_with_its_documents(place: Place) -> None:
     job_id = _begun(place, place.plane.http.post("/api/sites", json={"name": "Short", "slug": "short"}), ROLE)
-    job = _cancelled(place, job_id)
+    with place.databases_held():
+        job = _cancelled(place, job_id)
     assert _follow_up(place, job, "site-remove")["status"] == "succeeded"
     assert "short" not in [site["slug"] for site in place.plane.http.get("/api/sites").json()]
     assert _traces(place, job["environment_id"]) == ""
