@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 from pydantic import ValidationError
 
+from api.requests import FORMS
 from reconciler.core.entries import EnvironmentEntry, NodeEntry
 from reconciler.core.errors import Invalid, NotFound
 from reconciler.core.fleet import Fleet
@@ -70,7 +71,8 @@ def refusing() -> Iterator[None]:
         yield
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        raise Invalid(f"{problem['loc'][0]}: {problem['msg']}.") from error
+        words = FORMS.get(problem.get("ctx", {}).get("pattern", ""), problem["msg"])
+        raise Invalid(f"{problem['loc'][0]}: {words}.") from error
 
 
 def actor() -> Actor:
