@@ -8,6 +8,8 @@ export TRUEUP_ARTIFACT_SOURCES ?= $(if $(shell command -v npm),npm$(,)wordpress.
 export UV_SYSTEM_CERTS ?= 1
 # Or every start of every command compiles its imports again.
 unexport PYTHONDONTWRITEBYTECODE
+# How many test files run at once.
+TEST_PROCESSES ?= 2
 # Archives and the lab's base image, kept across checkouts.
 export TRUEUP_CACHE ?= $(if $(shell test -w /var/cache && echo 1),/var/cache/trueup,$(HOME)/.cache/trueup)
 
@@ -28,7 +30,7 @@ tour: ## The operations on two nodes as a client of the API; a table of what was
 
 test: ## Set up and run every test
 	@.ci/prepare test
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 lint: prepare ## ruff, mypy, ansible-lint, import-linter
 	@.venv/bin/ruff check .

@@ -9,7 +9,21 @@ from api.clients import parse_networks
 from api.dependencies import Dependencies
 from api.gate import Gate
 from api.observability import Watch
-from api.routes import auth, backups, domains, environments, health, jobs, metrics, nodes, sites, uploads
+from api.routes import (
+    auth,
+    backups,
+    domains,
+    drift_reports,
+    environments,
+    health,
+    hooks,
+    jobs,
+    metrics,
+    nodes,
+    sites,
+    snapshot,
+    uploads,
+)
 from api.streams import Ending
 
 
@@ -21,7 +35,9 @@ def create_app(dependencies: Dependencies) -> FastAPI:
     app.state.ending = Ending()
     app.state.watch = Watch(dependencies)
     errors.install(app)
-    for module in (auth, sites, environments, backups, domains, jobs, metrics, nodes, uploads, health, contract):
+    for module in (auth, sites, environments, backups, domains, drift_reports, jobs, metrics, nodes, uploads):
+        app.include_router(module.router)
+    for module in (snapshot, hooks, health, contract):
         app.include_router(module.router)
     app.add_middleware(Gate, trusted=parse_networks(dependencies.settings.trusted_proxies), watch=app.state.watch)
     return app

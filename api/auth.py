@@ -13,7 +13,7 @@ from api.clients import Client
 from api.dependencies import Dependencies, Deps, Sender
 from api.requests import LoginRequest
 from reconciler.core.errors import ReadOnlyToken, TooManyAttempts, Unauthorized
-from reconciler.declaring import Actor
+from reconciler.operations.declaring import Actor
 from reconciler.records.audit import Entry
 from reconciler.records.sessions import LIFE, Session
 from reconciler.records.tokens import Token as ApiToken

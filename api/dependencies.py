@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 
 from api.clients import Client
 from reconciler.nodes.connection import Connections
-from reconciler.operations import Operations
+from reconciler.operations.requests import Operations
 from reconciler.settings import Settings
 from reconciler.state import Records, State
 

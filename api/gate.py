@@ -10,8 +10,8 @@ from api.errors import CrossOrigin, RequestTooLarge, answer
 from api.observability import Watch
 
 BODY_LIMIT = 64 * 1024
-STREAMED = frozenset({"/api/uploads"})
-"""Bodies that are not read into memory here; the route has a limit of its own."""
+STREAMED = ("/api/uploads", "/api/hooks/")
+"""Where paths begin whose bodies are not read into memory here; the route has a limit of its own."""
 _READS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
@@ -40,7 +40,7 @@ class Gate:
                 "The request comes from another origin. Send it from the control plane's own address."
             )
             await answer(refusal)(scope, receive, send)
-        elif scope["path"] in STREAMED:
+        elif scope["path"].startswith(STREAMED):
             await self._app(scope, receive, send)
         elif (body := await _read(headers, receive)) is None:
             refusal_ = RequestTooLarge(f"The body is larger than {BODY_LIMIT // 1024} KiB. Send less.")

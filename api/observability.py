@@ -15,7 +15,10 @@ from starlette.types import Message, Scope, Send
 from api.dependencies import Dependencies
 from api.errors import NotReady
 from api.views import environment_views, node_views, site_views
+from reconciler.certificates.kept import Kept
+from reconciler.reports.targets import targets_of
 from reconciler.state import EPOCH
+from reconciler.store import standing
 
 _LEAST_FREE = 64 * 2**20
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
@@ -78,9 +81,45 @@ class _Fleet(Collector):
         yield _gauge("trueup_environments_drift", "Environments by their newest drift check.", "drift", drift)
         health = Tally(str(environment.current_release_health) for environment in environments)
         yield _gauge("trueup_environments_health", "Environments by their release's health.", "health", health)
+        declared = targets_of(current.fleet.platform.spec.reports)
+        latest = self._dependencies.records.deliveries.latest()
+        deliveries = Tally(str(latest[id_].status) for id_ in declared if id_ in latest)
+        yield _gauge(
+            "trueup_report_targets", "Targets by their newest delivery of a drift report.", "status", deliveries
+        )
         yield GaugeMetricFamily(
             "trueup_documents_stalled", "Documents that nothing is decided for.", len(current.fleet.stalled)
         )
+        yield from self._upstream()
+        yield from _preview_certificate(Kept(self._dependencies.settings.preview))
+
+    def _upstream(self) -> Iterator[Metric]:
+        """Nothing, where no repository is followed."""
+        settings, upstream = self._dependencies.settings, self._dependencies.state.repository.upstream
+        if settings.upstream is None:
+            return
+        found = standing.read(settings.upstream_standing)
+        states = {state.value: int(found is not None and found.state is state) for state in standing.State}
+        yield _gauge("trueup_upstream", "How the store stands with the repository that it follows.", "state", states)
+        yield GaugeMetricFamily("trueup_upstream_waiting", "Commits that wait to be pushed there.", upstream.waiting())
+        yield GaugeMetricFamily(
+            "trueup_upstream_dropped", "Commits that it left no room for and that are kept.", len(upstream.dropped())
+        )
+
+
+def _preview_certificate(kept: Kept) -> Iterator[Metric]:
+    wildcard = kept.wildcard()
+    if wildcard is not None:
+        yield GaugeMetricFamily(
+            "trueup_preview_certificate_end_timestamp_seconds",
+            "When the certificate of preview URLs ends.",
+            wildcard.ends_at.timestamp(),
+        )
+    yield GaugeMetricFamily(
+        "trueup_preview_certificate_failures",
+        "Whether it could not be had, and on how many nodes it could not be put.",
+        kept.notes().failures,
+    )
 
 
 def _gauge(name: str, text: str, label: str, values: dict[str, int] | Tally[str]) -> Metric:

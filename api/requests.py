@@ -9,17 +9,8 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 
 from reconciler.core.errors import Invalid
-from reconciler.core.manifests import (
-    HOSTNAME_PATTERN,
-    SLUG_PATTERN,
-    BackupScope,
-    DisplayName,
-    EnvironmentType,
-    Hostname,
-    PromotionPreset,
-    Slug,
-    UpdateScope,
-)
+from reconciler.core.fields import HOSTNAME_PATTERN, SLUG_PATTERN, DisplayName, Hostname, Slug
+from reconciler.core.manifests import BackupScope, EnvironmentType, PromotionPreset, UpdateScope
 
 EMAIL = r"^[^@ \t\r\n]+@[^@ \t\r\n]+$"
 SOURCE_REF = r"^(?:(?:https?|ssh|git|s3)://|[A-Za-z0-9_][A-Za-z0-9._-]*@)[A-Za-z0-9\[][!-~]*$|^upload:[0-9a-f-]{36}$"

@@ -16,8 +16,8 @@ from api.auth import Asking
 from api.dependencies import Dependencies, Deps
 from api.errors import Replayed
 from reconciler.core.errors import TrueupError
-from reconciler.declaring import Actor, Terms
-from reconciler.preconditions import Precondition, refuse_moved
+from reconciler.operations.declaring import Actor, Terms
+from reconciler.operations.preconditions import Precondition, refuse_moved
 from reconciler.records.idempotency import Key
 
 TAGS = r'^(?:\*|(?:W/)?"[!#-~]*"(?:, ?(?:W/)?"[!#-~]*")*)$'

@@ -15,13 +15,16 @@ from reconciler.core.entries import EnvironmentEntry, NodeEntry, SiteEntry
 from reconciler.core.jobs import JobStatus, JobType
 from reconciler.core.manifests import BackupScope, EnvironmentType, Metadata, PromotionPreset, id_of
 from reconciler.core.status import DriftStatus, EnvironmentStatus, NodeStatus
-from reconciler.domains import DeclaredDomain
+from reconciler.operations.domains import DeclaredDomain
 from reconciler.records.backups import Backup as BackupRow
+from reconciler.records.deliveries import Delivery
 from reconciler.records.events import Event as EventRow
 from reconciler.records.events import EventKind
 from reconciler.records.jobs import Job as JobRow
-from reconciler.state import EPOCH, CurrentState
-from reconciler.uploads import Upload as KeptUpload
+from reconciler.records.reports import KEPT, StoredReport
+from reconciler.reports.model import Report, ReportHead
+from reconciler.sources.uploads import Upload as KeptUpload
+from reconciler.state import EPOCH, CurrentState, Records
 
 T = TypeVar("T")
 
@@ -48,6 +51,17 @@ class Upload(_View):
 class MagicLogin(_View):
     login_url: str
     expires_at: datetime
+
+
+class AdoptionBranch(_View):
+    """A branch of the followed repository whose merge adopts."""
+
+    branch: str
+    base: str
+    commit: str
+    release_id: UUID | None
+    request_url: str | None
+    note: str
 
 
 class Site(_View):
@@ -159,6 +173,24 @@ class Node(_View):
     memory_bytes: int | None
     disk_free_bytes: int | None
     disk_size_bytes: int | None
+
+
+class ReportDelivery(_View):
+    target: str
+    status: Literal["pending", "sending", "sent", "failed", "uncertain", "superseded"]
+    attempts: int
+    next_attempt_at: datetime | None
+    ended_at: datetime | None
+    error: str | None
+    changes: int
+
+
+class DriftReportHead(ReportHead):
+    """What a list tells of a report."""
+
+
+class DriftReport(Report):
+    deliveries: tuple[ReportDelivery, ...]
 
 
 def site_view(current: CurrentState, site: SiteEntry) -> Site:
@@ -298,4 +330,27 @@ def upload_view(upload: KeptUpload) -> Upload:
         sha256=upload.sha256,
         size_bytes=upload.size_bytes,
         source_ref=upload.source_ref,
+    )
+
+
+def drift_report_heads(records: Records) -> list[DriftReportHead]:
+    """Of every report that is kept."""
+    return [DriftReportHead.model_validate(head) for head in records.reports.heads(2 * KEPT)]
+
+
+def drift_report_view(kept: StoredReport, deliveries: Iterable[Delivery]) -> DriftReport:
+    """A report, and what became of it."""
+    sent = [_delivery_view(delivery) for delivery in deliveries]
+    return DriftReport.model_validate({**kept.report, "deliveries": sent})
+
+
+def _delivery_view(delivery: Delivery) -> ReportDelivery:
+    return ReportDelivery(
+        target=delivery.name,
+        status=delivery.status,
+        attempts=delivery.attempts,
+        next_attempt_at=delivery.next_attempt_at if delivery.status == "pending" else None,
+        ended_at=delivery.ended_at,
+        error=delivery.error,
+        changes=len(delivery.changes),
     )

@@ -14,12 +14,13 @@ from uuid import uuid4
 
 from reconciler.core.errors import Conflict, Invalid
 from reconciler.dispatch import Dispatcher
-from reconciler.operations import Operations
+from reconciler.operations.requests import Operations
 from reconciler.paths import share
 from reconciler.records.database import migrate, open_database
 from reconciler.settings import Settings
 from reconciler.state import Records, State
 from reconciler.store.documents import render, schema_reference
+from reconciler.store.remote import NAMES, checked_folder
 from reconciler.store.repository import Author, Repository
 
 
@@ -52,7 +53,7 @@ class Home:
             raise Invalid(f"{settings.home} is no Trueup home. Run `trueup init`, or set TRUEUP_HOME.")
         engine = open_database(settings.database)
         migrate(engine)
-        state = State(Repository(settings.store), Records(engine))
+        state = State(_store(settings), Records(engine))
         dispatcher = Dispatcher(settings.wake_socket)
         return cls(settings, state, Operations(state, dispatcher, clock, uuid4), dispatcher)
 
@@ -76,7 +77,7 @@ def create(settings: Settings, author: Author) -> None:
         for directory in (settings.home, settings.ssh_key.parent, settings.artifacts, settings.run_directory):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not settings.store.exists():
-            Repository.init(settings.store, initial_documents(), author).close()
+            Repository.init(settings.store, initial_documents(), author, _folder(settings) or "").close()
         with Repository(settings.store) as repository:
             repository.install_hook(settings.wake_socket)
         if not settings.ssh_key.exists():
@@ -88,6 +89,42 @@ def create(settings: Settings, author: Author) -> None:
         raise Conflict(f"{settings.home} could not be made: {error.strerror}: {error.filename}.") from error
     finally:
         os.umask(old)
+
+
+def _store(settings: Settings) -> Repository:
+    """The store, with its documents where the settings say.
+
+    Raises:
+        Conflict: they are elsewhere, and more than `trueup init` has written them.
+    """
+    folder, repository = _folder(settings), Repository(settings.store)
+    if folder is None or folder == repository.folder:
+        return repository
+    with repository:
+        if not repository.move_to(folder):
+            raise Conflict(_in_another_folder(settings, repository.folder, folder))
+    return Repository(settings.store)
+
+
+def _in_another_folder(settings: Settings, has: str, wanted: str) -> str:
+    store, where = settings.store, f"in its folder {has}" if has else "at its top"
+    back = f"Set TRUEUP_UPSTREAM_PATH={has}" if has else "Leave TRUEUP_UPSTREAM_PATH out"
+    return (
+        f"The documents of {store} are {where}, and the settings say {wanted or 'at the top'}. Nothing was changed. "
+        f"{back}. Or, once `trueup upstream status` tells of no commit that waits there: move the documents upstream, "
+        f"move {store} away, set the new path and run `trueup init`; the new store takes over what upstream has."
+    )
+
+
+def _folder(settings: Settings) -> str | None:
+    """Where the settings say that the documents are; None: they say nothing of it.
+
+    Raises:
+        Invalid: it can be no folder.
+    """
+    if settings.upstream_path is None and settings.upstream is None:
+        return None
+    return checked_folder(settings.upstream_path, NAMES[2])
 
 
 def initial_documents() -> Mapping[str, bytes]:

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from reconciler.core.entries import EnvironmentEntry, NodeEntry
 from reconciler.core.fleet import Fleet
+from reconciler.core.variables import EnvironmentVariables, NodeVariables
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,22 @@ def inventory_of(
     artifacts: Mapping[str, Any],
     node_id: UUID | None = None,
     environment_id: UUID | None = None,
+    decommissioned: bool = False,
+    instead: EnvironmentVariables | NodeVariables | None = None,
 ) -> Inventory:
     """All nodes of ``fleet`` that are in use, or one of them; all its environments, or one of them.
 
+    ``decommissioned``: nodes that are not in use any more, too.
+
+    ``instead``: what a node or environment is told, where that is not all that its document declares.
+
     What is stalled is left out: what it should be is not known.
     """
-    nodes = [node for node in fleet.nodes.values() if _usable(node) and node_id in (None, node.id)]
+    nodes = [
+        node
+        for node in fleet.nodes.values()
+        if _usable(node, decommissioned=decommissioned) and node_id in (None, node.id)
+    ]
     hosts: dict[str, dict[str, Any]] = {}
     groups = {"nodes": tuple(sorted(node.slug for node in nodes))}
     for node in sorted(nodes, key=lambda node: node.slug):
@@ -74,7 +85,7 @@ def inventory_of(
             for environment in fleet.environments_by_node.get(node.slug, ())
             if not environment.stalled and environment_id in (None, environment.id)
         ]
-        hosts[node.slug] = _host(fleet, node, environments, key_file, artifacts)
+        hosts[node.slug] = _host(fleet, node, environments, key_file, artifacts, instead)
         for group in sorted({group_of(environment.key) for environment in environments}):
             groups[group] = (*groups.get(group, ()), node.slug)
     return Inventory(hosts, groups)
@@ -113,7 +124,12 @@ def _host(
     environments: Iterable[EnvironmentEntry],
     key_file: Path | None,
     artifacts: Mapping[str, Any],
+    instead: EnvironmentVariables | NodeVariables | None,
 ) -> dict[str, Any]:
+    def told(declared: EnvironmentVariables | NodeVariables) -> dict[str, Any]:
+        chosen = instead if type(instead) is type(declared) and instead.id == declared.id else declared
+        return chosen.model_dump(mode="json", exclude={"job"})
+
     spec = node.manifest.spec
     return {
         "ansible_host": spec.address,
@@ -121,14 +137,13 @@ def _host(
         "ansible_user": spec.ssh.user,
         **({"ansible_ssh_private_key_file": str(key_file)} if key_file else {}),
         "ansible_ssh_common_args": ssh_arguments(node, key_file),
-        "trueup_node": fleet.node_variables(node.id).model_dump(mode="json", exclude={"job"}),
+        "trueup_node": told(fleet.node_variables(node.id)),
         "trueup_environments": {
-            environment.key: fleet.environment_variables(environment.id).model_dump(mode="json", exclude={"job"})
-            for environment in environments
+            environment.key: told(fleet.environment_variables(environment.id)) for environment in environments
         },
         "trueup_artifacts": dict(artifacts),
     }
 
 
-def _usable(node: NodeEntry) -> bool:
-    return not node.stalled and node.manifest.spec.state == "active"
+def _usable(node: NodeEntry, *, decommissioned: bool) -> bool:
+    return not node.stalled and (decommissioned or node.manifest.spec.state == "active")

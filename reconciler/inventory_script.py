@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reconciler import artifacts
+from reconciler.artifacts import pins
 from reconciler.core.errors import NotFound, TrueupError
 from reconciler.inventory import inventory_of
 from reconciler.reading import read_fleet
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     key = home / "ssh" / "id_ed25519"
     try:
         fleet = read_fleet(Path(os.environ.get("TRUEUP_STORE") or home / "store.git"))
-        archives = artifacts.host_variables(home / "artifacts")
+        archives = pins.host_variables(home / "artifacts")
     except NotFound as error:
         sys.stderr.write(f"{error.message} Set TRUEUP_STORE or TRUEUP_HOME, or run `trueup init`.\n")
         return 1

@@ -16,20 +16,21 @@ from fastapi import FastAPI
 
 from reconciler.core.errors import Conflict, RecordsError, StoreError
 from reconciler.core.jobs import JobType
-from reconciler.healing import Healing
 from reconciler.home import Home, clock
 from reconciler.identity import is_dead
+from reconciler.loop.healing import Healing
+from reconciler.loop.schedule import Schedule
+from reconciler.loop.tools import Tools
+from reconciler.loop.worker import Worker, clean_up
 from reconciler.nodes.connection import Connections
 from reconciler.records.queue import Queue
-from reconciler.schedule import Schedule
-from reconciler.tools import Tools
-from reconciler.worker import Worker, clean_up
 
 log = structlog.get_logger()
 
 OBSERVERS = 2
-LOOKS = frozenset({JobType.NODE_OBSERVE, JobType.HEALTH_CHECK})
-WORK = frozenset(JobType) - LOOKS
+LOOKS = frozenset({JobType.NODE_OBSERVE, JobType.HEALTH_CHECK, JobType.REPORT_DELIVERY})
+BY_WORKERS = frozenset(JobType) - {JobType.OPERATOR_RUN}
+WORK = BY_WORKERS - LOOKS
 STOP_S = 20.0
 """How long a worker may take to stop what it runs on a node."""
 
@@ -99,7 +100,8 @@ def background(home: Home) -> Iterator[Tools]:
     queue = Queue(home.records.engine, settings.lease)
     healing = Healing(home.records, clock, uuid4)
     tools = Tools(settings, home.state, Connections(), clock)
-    # Looking has workers of its own: nodes that don't answer must not keep anybody from working.
+    # Looking has workers of its own: nodes, or receivers of reports, that don't answer must not keep anybody from
+    # working.
     plan = [(f"worker-{n + 1}", WORK) for n in range(settings.workers)]
     plan += [(f"observer-{n + 1}", LOOKS) for n in range(OBSERVERS if settings.workers else 0)]
     workers = [worker_of(home, tools, queue, healing, name, job_types) for name, job_types in plan]
@@ -126,7 +128,7 @@ def worker_of(
     queue: Queue,
     healing: Healing,
     name: str,
-    job_types: frozenset[JobType] = frozenset(JobType),
+    job_types: frozenset[JobType] = BY_WORKERS,
 ) -> Worker:
     """A worker with the home's settings."""
     return Worker(
@@ -184,4 +186,4 @@ def _listen(ear: socket.socket, done: threading.Event, home: Home, schedule: Sch
         ear.recv(1)
         if not done.is_set():
             home.dispatcher.wake_here()
-            schedule.look_now()
+            schedule.wake()

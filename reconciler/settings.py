@@ -26,6 +26,16 @@ class Settings(BaseSettings):
     )
     workers: int = Field(default=2, ge=0, le=64, description="Workers in the serving process; 0: none.")
     schedule: bool = Field(default=True, description="Whether the serving process ticks.")
+    upstream: str | None = Field(
+        default=None, description="Repository that the store follows, ssh or https; left out: none. See upstream.md."
+    )
+    upstream_branch: str = Field(default="main", description="Branch of that repository.")
+    upstream_path: str | None = Field(
+        default=None, description="Folder of that repository that has the documents; left out: its top."
+    )
+    upstream_poll: float = Field(
+        default=30.0, gt=0, description="Seconds between looks at that repository, give or take a fifth."
+    )
     store_poll_s: float = Field(default=2.0, gt=0, description="Seconds between looks at the store.")
     observe_interval_s: float = Field(default=60.0, gt=0, description="Seconds between observations of a node.")
     job_timeout_s: float = Field(
@@ -62,8 +72,20 @@ class Settings(BaseSettings):
         return self.home / "wake.sock"
 
     @property
+    def upstream_standing(self) -> Path:
+        return self.home / "upstream.json"
+
+    @property
+    def upstream_asked(self) -> Path:
+        return self.home / "upstream.asked"
+
+    @property
     def secrets(self) -> Path:
         return self.home / "secrets"
+
+    @property
+    def preview(self) -> Path:
+        return self.home / "preview"
 
     @property
     def run_directory(self) -> Path:

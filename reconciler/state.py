@@ -17,8 +17,10 @@ from reconciler.core.jobs import JobStatus
 from reconciler.core.plan import Answer
 from reconciler.core.status import DriftStatus, EnvironmentStatus, NodeStatus, node_status, site_status
 from reconciler.records.admins import Admins
+from reconciler.records.announcements import Announcements
 from reconciler.records.audit import Audit
 from reconciler.records.backups import Backups
+from reconciler.records.deliveries import Deliveries
 from reconciler.records.drift import DriftCheck, DriftChecks
 from reconciler.records.events import Events
 from reconciler.records.health import Health, ReleaseHealth
@@ -26,7 +28,10 @@ from reconciler.records.idempotency import IdempotencyKeys
 from reconciler.records.jobs import JobFilter, Jobs
 from reconciler.records.leases import Leases
 from reconciler.records.login_attempts import LoginAttempts
+from reconciler.records.node_logins import NodeLogins
 from reconciler.records.observations import Observation, Observations
+from reconciler.records.recommitting import Recommitting
+from reconciler.records.reports import DriftReports
 from reconciler.records.sessions import Sessions
 from reconciler.records.status import EnvironmentStatus as StatusRow
 from reconciler.records.status import EnvironmentStatuses
@@ -53,6 +58,11 @@ class Records:
         self.events = Events(engine)
         self.idempotency = IdempotencyKeys(engine)
         self.tokens = Tokens(engine)
+        self.recommitting = Recommitting(engine)
+        self.reports = DriftReports(engine)
+        self.deliveries = Deliveries(engine)
+        self.announcements = Announcements(engine)
+        self.node_logins = NodeLogins(engine)
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,3 +1,15 @@
 """What every test may ask for."""
 
+from collections import Counter
+
+import pytest
+
 pytest_plugins = ["tests.lab.fixtures"]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of tests with the same id, all but one would be left out without a word where several processes run them."""
+    twice = [nodeid for nodeid, times in Counter(item.nodeid for item in items).items() if times > 1]
+    if twice:
+        raise pytest.UsageError(f"Several tests have the id {', '.join(twice)}. Give each its own.")

@@ -32,7 +32,7 @@ from tests.lab.paths import cache_directory
 EMAIL, PASSWORD = "admin@example.com", "correct horse battery"
 AUTHOR = Author("Grace Hopper", "grace@example.com")
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKm0qE5bWbOJnJHgWZXvWbJvT8s8kXjP2r0Yh3wq5m1D"
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 FAST: Mapping[str, str] = {
     "TRUEUP_OBSERVE_INTERVAL_S": "2",
     "TRUEUP_STORE_POLL_S": "0.5",
@@ -51,7 +51,7 @@ class Clone:
         run_git(path, "config", "user.email", AUTHOR.email)
 
     def push(self, files: Mapping[str, str | bytes | None], message: str = "Change by hand") -> str:
-        """Commit files (None: removed) on the newest main and push; the commit's id."""
+        """Commit files (None: removed) on the newest main, where they are other ones, and push; the commit's id."""
         run_git(self.path, "pull", "-q", "--rebase", "origin", "main")
         for name, content in files.items():
             path = self.path / name
@@ -61,7 +61,8 @@ class Clone:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
         run_git(self.path, "add", "-A")
-        run_git(self.path, "commit", "-q", "-m", message)
+        if run_git(self.path, "status", "--porcelain"):
+            run_git(self.path, "commit", "-q", "-m", message)
         run_git(self.path, "push", "-q", "origin", "HEAD:main")
         return run_git(self.path, "rev-parse", "HEAD")
 
@@ -110,7 +111,7 @@ class ControlPlane:
                 [program(), "serve"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment
             )
         path = "/readyz" if ready else "/healthz"
-        until(lambda: self._ended() or self._answers(path), f"{path} to answer", 30, self.log)
+        until(lambda: self._ended() or self._answers(path), f"{path} to answer", told=self.log)
         assert self.process.poll() is None, f"`trueup serve` ended with {self.process.poll()}:\n{self.log()}"
         return self
 

@@ -1,5 +1,6 @@
 """A control plane with real nodes, and what tests do with the sites on them, through the API and from outside."""
 
+import base64
 import contextlib
 import json
 from collections.abc import Iterator
@@ -11,6 +12,11 @@ import httpx
 from tests.controlplane import ControlPlane, MakeControlPlane, document_of, until
 from tests.lab import Lab, Node
 from tests.lab.fixtures import unique_name
+
+CLOSED = """  reconcile:
+    windows:
+      - {kind: deny, cron: "* * * * *", minutes: 1}
+"""
 
 
 @dataclass
@@ -46,6 +52,25 @@ class Place:
     def block(self, environment: dict[str, Any]) -> str:
         return f"/etc/nginx/sites-enabled/trueup-{environment['id']}.conf"
 
+    def export(self, environment: dict[str, Any]) -> bytes:
+        """What an export plugin would make: a dump, all of wp-content with what its links lead to, and the address."""
+        database = "wp_" + environment["id"].replace("-", "")[:12]
+        script = (
+            f"d=$(mktemp -d); cat > $d/meta.json; mariadb-dump --hex-blob --ignore-table={database}.trueup_content "
+            f"{database} > $d/db.sql; tar -chz --transform 's,^wp-content,files,' -C $d meta.json db.sql "
+            f"-C /var/www/sites/{environment['id']}/current wp-content | base64; rm -rf $d"
+        )
+        meta = json.dumps({"source_url": environment["preview_url"]})
+        return base64.b64decode(self.node_of(environment).ssh(script, input=meta).stdout)
+
+    def close(self, slug: str) -> None:
+        """From now on the loop applies nothing to the site's production by itself; until `open`."""
+        path = f"sites/{slug}/environments/production.yaml"
+        self.plane.clone.push({path: self.plane.clone.read(path) + CLOSED}, "Close the window")
+
+    def open(self, slug: str) -> None:
+        self.plane.clone.replace(f"sites/{slug}/environments/production.yaml", CLOSED, "")
+
     def touch_block(self, environment: dict[str, Any]) -> None:
         self.node_of(environment).ssh(f"echo '# by hand' >> {self.block(environment)}")
 
@@ -71,9 +96,9 @@ class Place:
 
 
 @contextlib.contextmanager
-def placed(lab: Lab, snapshot: str, make: MakeControlPlane, names: tuple[str, ...]) -> Iterator[Place]:
+def placed(lab: Lab, snapshot: str, make: MakeControlPlane, names: tuple[str, ...], **settings: str) -> Iterator[Place]:
     """A control plane of its own with provisioned nodes of these names."""
-    plane = make(TRUEUP_WORKERS="3")
+    plane = make(TRUEUP_WORKERS="3", **settings)
     key = (plane.home / "ssh" / "id_ed25519.pub").read_text().strip()
     with contextlib.ExitStack() as stack:
         nodes = {}

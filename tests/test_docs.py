@@ -14,7 +14,7 @@ import typer
 from reconciler import __version__
 from reconciler.cli import app
 from reconciler.core.changes import Cause
-from reconciler.core.manifests import ReconcileMode
+from reconciler.core.policy import ReconcileMode
 from reconciler.settings import Settings
 
 TOP = Path(__file__).parents[1]
@@ -52,8 +52,9 @@ def test_every_setting_is_documented_as_it_is_and_no_other() -> None:
 def test_every_setting_that_a_page_names_is_one() -> None:
     named = {name for page in PAGES for name in re.findall(r"\bTRUEUP_[A-Z_]+\b", page.read_text())}
     known = {f"TRUEUP_{name.upper()}" for name in Settings.model_fields}
-    # Those of the inventory script and of the tests aren't settings of the control plane.
+    # Those of the inventory script, of Ansible's callback and of the tests aren't settings of the control plane.
     others = [TOP / "reconciler" / "inventory_script.py", *(TOP / "tests" / "lab").glob("*.py")]
+    others += (TOP / "playbooks" / "callback_plugins").glob("*.py")
     assert named <= known.union(*(re.findall(r"\bTRUEUP_[A-Z_]+\b", file.read_text()) for file in others))
 
 
@@ -81,8 +82,11 @@ def test_every_command_that_a_page_shows_exists(page: str, line: str) -> None:
     while words and (known := getattr(command, "commands", None)):
         if words[0].startswith("-"):
             break
-        assert words[0] in known, f"{page}: trueup {line}"
-        command = known[words.pop(0)]
+        # A command's name may be of two words.
+        length = 2 if " ".join(words[:2]) in known else 1
+        name, words = " ".join(words[:length]), words[length:]
+        assert name in known, f"{page}: trueup {line}"
+        command = known[name]
     options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
     for word in words:
         if word.startswith("-"):

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 from ruamel.yaml import YAML
 
+from reconciler.artifacts.learned import learn
 from reconciler.core.manifests import Environment
-from reconciler.learned import learn
 from tests.controlplane import run_git, site_documents, until
 from tests.lab.mirror import Mirror, plugin, theme
 from tests.lab.older_wordpress import VERSION as OLDER
@@ -53,7 +53,7 @@ class Updatable:
         place.plane.clone.push(documents, "Add a site on an older WordPress")
         until(lambda: any(s["slug"] == "updated" for s in place.plane.http.get("/api/sites").json()), "the site")
         found = cls(place, mirror, place.plane.environment_of("updated"))
-        until(found.answers, "the site to answer", 90, place.plane.log)
+        until(found.answers, "the site to answer", told=place.plane.log)
         found.bring()
         return found
 
@@ -116,7 +116,7 @@ class Updatable:
         return (self.place.plane.clone.path / self.document_path).read_text(encoding="utf-8")
 
     def declared(self) -> Environment:
-        """What its document says, however it is written: a field that was taken back may stand there as null."""
+        """What its document says, however it is written."""
         return Environment.model_validate(YAML(typ="safe").load(self.document()))
 
     def backups(self) -> int:

@@ -13,8 +13,8 @@ from api.requests import BackupRequest, RestoreRequest
 from api.terms import Who
 from api.views import Backup, JobAccepted, accepted, backup_view
 from reconciler.core.manifests import BackupScope
-from reconciler.kept import restorable
 from reconciler.records.backups import Backup as BackupRow
+from reconciler.storage.kept import restorable
 
 router = APIRouter(prefix="/api/environments/{id}", dependencies=[Depends(require_session)])
 

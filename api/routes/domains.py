@@ -12,7 +12,7 @@ from api.pages import Asked
 from api.requests import DomainRequest, no_body
 from api.terms import Once, Who
 from api.views import Domain, JobAccepted, accepted, domain_view
-from reconciler.domains import domains_of
+from reconciler.operations.domains import domains_of
 
 router = APIRouter(prefix="/api", dependencies=[Depends(require_session)])
 

@@ -10,10 +10,11 @@ from api.auth import Asking, require_session
 from api.dependencies import Deps
 from api.requests import CacheRequest, DeployRequest, PromoteRequest, RollbackRequest, UpdateRequest, no_body
 from api.terms import IfNoneMatch, Who, tagged
-from api.views import Environment, JobAccepted, MagicLogin, accepted, environment_view
-from reconciler.logins import MagicLogins
-from reconciler.releases import earlier_release
-from reconciler.sources import sources_of
+from api.views import AdoptionBranch, Environment, JobAccepted, MagicLogin, accepted, environment_view
+from reconciler.operations import proposing
+from reconciler.operations.logins import MagicLogins
+from reconciler.operations.releases import earlier_release
+from reconciler.sources.resolving import sources_of
 
 router = APIRouter(prefix="/api/environments/{id}", dependencies=[Depends(require_session)])
 
@@ -84,6 +85,35 @@ def promote(id: UUID, body: PromoteRequest, who: Who, response: Response, deps: 
 def check_drift(id: UUID, who: Who, response: Response, deps: Deps) -> JobAccepted:
     """A job that compares this environment with what Git says, files included."""
     return accepted(response, deps.operations.drift_check(id, who))
+
+
+@router.post("/drift/adopt", status_code=202, dependencies=[Depends(no_body)])
+def adopt_drift(id: UUID, who: Who, response: Response, deps: Deps) -> JobAccepted:
+    """Declare this environment's code as it is on its node by now; a job makes a release of it."""
+    return accepted(response, deps.operations.adopt(id, who))
+
+
+@router.post("/drift/adopt/branch", status_code=201, dependencies=[Depends(no_body)])
+def propose_adoption(id: UUID, who: Who, deps: Deps) -> AdoptionBranch:
+    """Push a branch whose merge adopts; nothing is declared before."""
+    made = proposing.propose_adoption(id, deps.state, deps.settings, who, deps.now())
+    view = AdoptionBranch(
+        branch=made.branch,
+        base=made.base,
+        commit=made.commit,
+        release_id=made.release_id,
+        request_url=made.url,
+        note=made.note,
+    )
+    if who.terms.key:
+        deps.records.idempotency.remember(who.terms.key, view.model_dump(mode="json"), deps.now())
+    return view
+
+
+@router.post("/drift/discard", status_code=202, dependencies=[Depends(no_body)])
+def discard_drift(id: UUID, who: Who, response: Response, deps: Deps) -> JobAccepted:
+    """Declare this environment's code as it was released; a job brings it back after a full backup."""
+    return accepted(response, deps.operations.discard(id, who))
 
 
 @router.post("/magic-login", dependencies=[Depends(no_body)])

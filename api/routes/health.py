@@ -11,6 +11,7 @@ from api.dependencies import Deps
 from api.errors import NotReady
 from api.observability import Watch, check_ready
 from reconciler.core.errors import RecordsError, StoreError
+from reconciler.store import standing
 
 router = APIRouter(include_in_schema=False)
 
@@ -23,12 +24,17 @@ async def healthz() -> Response:
 
 @router.get("/readyz")
 def readyz(deps: Deps) -> Response:
-    """Database and store can be read and written."""
+    """Database and store can be read and written; and how the store stands with the repository that it follows."""
     try:
         check_ready(deps)
     except (StoreError, RecordsError) as error:
         raise NotReady(f"Not ready: {error.code}. The control plane's log has the details.") from error
-    return JSONResponse({"status": "ready"})
+    answer = {"status": "ready"}
+    if deps.settings.upstream is not None:
+        # The address and the reasons are for those who may look: `trueup status`, the log.
+        found = standing.read(deps.settings.upstream_standing)
+        answer["upstream"] = found.state.value if found else "unknown"
+    return JSONResponse(answer)
 
 
 @router.get("/metrics", dependencies=[Depends(may_watch)])

@@ -15,7 +15,7 @@ from api.terms import IfNoneMatch, Once, Who, tagged
 from api.views import SITES, Environment, JobAccepted, Site, accepted, as_json, environment_view, site_view, site_views
 from reconciler.core.entries import EnvironmentEntry
 from reconciler.core.manifests import EnvironmentType
-from reconciler.sources import refuse_archive
+from reconciler.sources.resolving import refuse_archive
 
 router = APIRouter(prefix="/api/sites", dependencies=[Depends(require_session)])
 

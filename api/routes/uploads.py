@@ -13,7 +13,7 @@ from api.dependencies import Deps
 from api.terms import KeyHeader, answer_once
 from api.views import Upload, upload_view
 from reconciler.core.errors import Invalid
-from reconciler.sources import uploads_of
+from reconciler.sources.resolving import uploads_of
 
 router = APIRouter(prefix="/api/uploads", dependencies=[Depends(require_session)])
 TYPE = "application/octet-stream"

@@ -57,6 +57,8 @@ class ActionModule(ActionBase):
         arguments = {
             "variables": variables,
             "certify": self._task.args.get("certify"),
+            "held_options": self._task.args.get("held_options"),
+            "staged": self._task.args.get("staged"),
             "files": self._files(variables),
             "role_digest": digests.role_digest(digests.role_paths("environment")),
         }

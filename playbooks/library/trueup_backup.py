@@ -36,14 +36,16 @@ EXAMPLES = r"""
 RETURN = r"""
 objects: {description: "By object etags, sha256, size_bytes.", type: dict, returned: success}
 wordpress_version: {description: Core below the files., type: str, returned: success}
+content_id: {description: "The content that is served, where none is being exchanged.", type: str, returned: success}
 """
 
 import os
 
 from ansible.module_utils import trueup_environment_core as core
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.trueup_content import DUMP, MARK_TABLE
+from ansible.module_utils.trueup_content import DUMP, MARK_TABLE, waiting
 from ansible.module_utils.trueup_environment_layout import Layout
+from ansible.module_utils.trueup_environment_ledger import Ledger
 from ansible.module_utils.trueup_environment_run import Beside, Failure
 from ansible.module_utils.trueup_fence import Fence, Refused
 from ansible.module_utils.trueup_transfer import Sender
@@ -71,7 +73,7 @@ def main():
     options = {"variables": {"type": "dict", "required": True}, "backup": {"type": "dict", "required": True}}
     module = AnsibleModule(options, supports_check_mode=True)
     variables, backup = module.params["variables"], module.params["backup"]
-    sent = {}
+    sent, content_id = {}, None
     try:
         layout = Layout(variables["id"])
         run = Beside(module.check_mode, layout.pending, variables.get("job"))
@@ -79,6 +81,7 @@ def main():
             module.exit_json(changed=True, objects={}, wordpress_version=core.version_of(layout.current))
         with Fence(layout.id, variables.get("job")) as fence:
             run.inherited = (fence.handle,)
+            content_id = Ledger(layout.manifest).served_content(waiting(layout))
             for name, urls in backup["uploads"].items():
                 pipeline = dump(layout) if name.startswith("database") else files(layout)
                 sent[name] = Sender(run, urls, backup["part_bytes"]).send(pipeline)
@@ -87,7 +90,9 @@ def main():
         module.fail_json(msg=str(error), **facts)
     except (OSError, ValueError) as error:
         module.fail_json(msg=f"{type(error).__name__}: {error}", trueup_code="BACKUP_FAILED")
-    module.exit_json(changed=True, objects=sent, wordpress_version=core.version_of(layout.current))
+    module.exit_json(
+        changed=True, objects=sent, wordpress_version=core.version_of(layout.current), content_id=content_id
+    )
 
 
 if __name__ == "__main__":

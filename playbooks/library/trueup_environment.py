@@ -35,6 +35,13 @@ options:
     description: The names for which a certificate may be asked now; left out, all that lack one.
     type: list
     elements: str
+  held_options:
+    description: Names of declared options that are left as they are, because somebody holds them.
+    type: list
+    elements: str
+  staged:
+    description: Under which id content was got ready that was here once, left, and comes back out of a backup.
+    type: str
   looked_up:
     description:
       - Set by the action plugin when certificates are lacking. The names that DNS refuses, each with C(code) and
@@ -64,6 +71,7 @@ import contextlib
 import os
 import signal
 
+from ansible.module_utils import trueup_derived_tree as derived
 from ansible.module_utils import trueup_environment_account as account
 from ansible.module_utils import trueup_environment_caches as caches
 from ansible.module_utils import trueup_environment_core as core
@@ -73,6 +81,7 @@ from ansible.module_utils import trueup_environment_place as place
 from ansible.module_utils import trueup_environment_units as units
 from ansible.module_utils import trueup_environment_wordpress as wordpress
 from ansible.module_utils import trueup_leftovers as leftovers
+from ansible.module_utils import trueup_nginx as nginx
 from ansible.module_utils import trueup_release as releases
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.trueup_certificates import Certificates
@@ -81,6 +90,7 @@ from ansible.module_utils.trueup_environment_address import Address
 from ansible.module_utils.trueup_environment_database import Database
 from ansible.module_utils.trueup_environment_layout import Layout
 from ansible.module_utils.trueup_environment_ledger import Ledger, added
+from ansible.module_utils.trueup_environment_options import Options
 from ansible.module_utils.trueup_environment_run import Failure, Run, read
 from ansible.module_utils.trueup_fence import Fence, Refused
 from ansible.module_utils.trueup_rehearsal import leave_nothing
@@ -116,6 +126,8 @@ class Environment:
             refused=params["looked_up"],
             forget_objects=self.forget_objects,
         )
+        self.options = Options(run, self.layout, self.variables, self.ledger, params["held_options"])
+        self.staged = params["staged"] or self.variables["content"]["id"]
         self.user = None
 
     def converge(self):
@@ -153,9 +165,11 @@ class Environment:
         self.user = account.ensure_user(self.run, self.layout)
         account.ensure_directories(self.run, self.layout, self.user)
         leave_nothing(self.run, self.layout)
-        taken_out = leftovers.contents(self.run, self.layout, self.ledger, self.variables["content"]["id"])
+        taken_out = leftovers.contents(self.run, self.layout, self.ledger, self.staged)
         if taken_out and not self.run.check_mode:
             self.forget_objects()
+            caches.empty(self.layout.cache)
+        self.refuse_spent()
         self.code()
         configuration = self.address.configuration()
         database = Database(self.run, self.layout)
@@ -176,10 +190,14 @@ class Environment:
             self.forget_objects()
         place.hosts(self.run, self.layout.id, self.variables["hostnames"])
         self.address.settle(database, configuration.password, self.user, self.undo)
-        self.pages(switched or swap or self.address.moved or taken_out)
+        set_anew = self.options.ensure(database, self.user, self.undo)
+        if set_anew and not self.run.check_mode:
+            self.forget_objects()
+        self.pages(switched or swap or self.address.moved or taken_out or set_anew)
         if self.run.check_mode:
             return
         self.address.certificates.served()
+        nginx.until_replaced(self.run.former_workers)
         health.check(
             self.run,
             self.layout,
@@ -199,6 +217,8 @@ class Environment:
     def code(self):
         release = self.variables["release"]
         made = release.get("origin") or release["source_type"]
+        if release.get("origin") in derived.ORIGINS and not self.run.check_mode:
+            derived.bring(self.run, self.layout, self.variables, self.user)
         if made and not os.path.isdir(self.layout.release) and not self.run.check_mode:
             playbook = PLAYBOOKS.get(made, "deploy.yml")
             raise Failure(f"Release {self.layout.release_id} has to be brought first: playbooks/{playbook}.")
@@ -273,19 +293,29 @@ class Environment:
 
     # Content
 
+    def refuse_spent(self):
+        """An id that was applied and left says nothing any more of how its content is made."""
+        declared, applied = self.variables["content"]["id"], self.ledger.contents
+        if declared in applied[:-1] and self.staged == declared:
+            raise Failure(
+                f"Content {declared} was here and was left for {applied[-1]}: what it was made of is not "
+                "applied again. Bring it out of a backup: playbooks/restore.yml.",
+                trueup_code="CONTENT_SPENT",
+            )
+
     def content(self):
         """Swap staged content in, where another one is declared; the swap, or None."""
-        declared = self.variables["content"]
-        if declared["origin"] == "install" or declared["id"] in self.ledger.contents:
+        declared, applied = self.variables["content"], self.ledger.contents
+        spent = declared["id"] in applied[:-1]
+        if declared["id"] in applied[-1:] or (declared["origin"] == "install" and not spent):
             return None
-        swap = Swap(self.run, self.layout, declared["id"])
+        swap = Swap(self.run, self.layout, self.staged)
         if self.run.check_mode:
             self.run.change(f"content {declared['id']}", "", declared["origin"])
             return swap
         if not swap.is_begun():
-            raise Failure(
-                f"Content {declared['id']} has to be brought first: playbooks/{PLAYBOOKS[declared['origin']]}."
-            )
+            playbook = PLAYBOOKS["restore" if spent else declared["origin"]]
+            raise Failure(f"Content {declared['id']} has to be brought first: playbooks/{playbook}.")
         former = self.ledger.contents[-1] if self.ledger.contents else ""
         if self.run.change(f"content {declared['id']}", former, declared["origin"]):
             self.undo.append(swap.back)
@@ -348,9 +378,11 @@ class Environment:
             files=sorted(files),
             links=links,
             services=[layout.php_service, layout.cron_timer],
+            options=self.options.stored,
             releases=core.forget_old_releases(self.run, layout, applied),
             unmanaged=releases.unmanaged(layout),
             contents=added(self.ledger.contents, self.variables["content"]["id"]),
+            staged=self.staged if swap else self.ledger.staged,
         )
         if swap:
             swap.forget()
@@ -382,6 +414,8 @@ def main():
         "role_digest": {"type": "str", "required": True},
         "archive": {"type": "dict"},
         "certify": {"type": "list", "elements": "str"},
+        "held_options": {"type": "list", "elements": "str"},
+        "staged": {"type": "str"},
         "looked_up": {"type": "dict"},
     }
     module = AnsibleModule(options, supports_check_mode=True)

@@ -22,6 +22,9 @@ options:
     description: C(manifest) of the backup, and C(urls), the address of each of its objects.
     type: dict
     required: true
+  staged:
+    description: Under which id the content is got ready, where its own was applied here once and left.
+    type: str
 author: Trueup
 """
 
@@ -54,12 +57,12 @@ DATABASE, FILES = "database.sql.zst", "files.tar.zst"
 
 
 class Restore:
-    def __init__(self, run, variables, backup):
+    def __init__(self, run, variables, backup, staged=None):
         self.run = run
         self.variables = variables
         self.manifest, self.urls = backup["manifest"], backup["urls"]
         self.layout = Layout(variables["id"], variables["release"]["id"])
-        self.staging = Staging(run, self.layout, variables["content"]["id"])
+        self.staging = Staging(run, self.layout, staged or variables["content"]["id"])
         self.place = f"/var/tmp/trueup-{variables['id']}"
 
     def bring(self):
@@ -110,7 +113,11 @@ class Restore:
 
 
 def main():
-    options = {"variables": {"type": "dict", "required": True}, "backup": {"type": "dict", "required": True}}
+    options = {
+        "variables": {"type": "dict", "required": True},
+        "backup": {"type": "dict", "required": True},
+        "staged": {"type": "str"},
+    }
     module = AnsibleModule(options, supports_check_mode=True)
     os.umask(0o022)
     variables = module.params["variables"]
@@ -118,7 +125,7 @@ def main():
     try:
         layout = Layout(variables["id"])
         run = Beside(module.check_mode, layout.pending, variables.get("job"))
-        restore = Restore(run, variables, module.params["backup"])
+        restore = Restore(run, variables, module.params["backup"], module.params["staged"])
         if module.check_mode:
             counts = restore.bring()
         else:

@@ -22,6 +22,7 @@ import time
 
 from ansible.module_utils import trueup_domains as domains
 from ansible.module_utils import trueup_environment_place as place
+from ansible.module_utils import trueup_nginx as nginx
 from ansible.module_utils.trueup_environment_run import Failure, read, write_durably
 
 TRUST = "/etc/trueup/acme/ca.pem"
@@ -30,6 +31,9 @@ LOCK = "/run/trueup/locks/certbot"
 LOGS = "/var/log/trueup-certbot"
 SECONDS = 180
 """How long one name may take; certbot itself would wait for ever."""
+TRIES = 3
+"""How often certbot is run when the server refuses its nonces, which says nothing of the name (RFC 8555, 6.5).
+Certbot itself repeats a request once."""
 PATIENCE_SECONDS = 1
 """How long nginx may take to show what it has just been told to; its new workers start in the background."""
 RELOAD_SECONDS = 5
@@ -108,10 +112,15 @@ class Certificates:
         with locked():
             if not self.names.has_certificate(name):
                 remove_lineage(name)  # what a killed attempt left would make certbot choose another name
-            try:
-                self.run.command(argv, environment=trusted, hint="certbot failed")
-            except Failure as error:
-                return _reason(str(error))
+            for tries_left in reversed(range(TRIES)):
+                try:
+                    self.run.command(argv, environment=trusted, hint="certbot failed")
+                except Failure as error:
+                    reason = _reason(str(error))
+                    if tries_left and "badNonce" in reason:
+                        continue
+                    return reason
+                break
         if not self.names.has_certificate(name):
             return "certbot ended well, but its files cannot be used."
         return None
@@ -144,6 +153,7 @@ class Certificates:
         if self._are_shown(PATIENCE_SECONDS):
             return
         if self.run.change("certificates that nginx shows", "", "\n".join(self._outdated())):
+            self.run.former_workers |= nginx.accepting()
             self.run.command(["systemctl", "reload-or-restart", "nginx.service"], hint="nginx did not reload")
         if not self._are_shown(RELOAD_SECONDS):
             raise Failure(

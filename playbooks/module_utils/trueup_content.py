@@ -65,6 +65,11 @@ def content_in(run, database):
     return root(run, f"SELECT id FROM `{database}`.{MARK_TABLE};").strip() or None
 
 
+def waiting(layout):
+    """Ids of contents that are being got ready, or were swapped in without being applied to the end."""
+    return sorted(os.listdir(f"{layout.site}/incoming")) if os.path.isdir(f"{layout.site}/incoming") else []
+
+
 class Staging:
     """One content being prepared for the environment of ``layout``."""
 

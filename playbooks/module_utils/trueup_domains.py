@@ -17,6 +17,9 @@ import subprocess
 CERTIFICATES = "/var/lib/trueup/letsencrypt"
 """certbot's directory for Trueup alone: the operator's own /etc/letsencrypt stays his."""
 CHALLENGES = "/var/lib/trueup/acme"
+PREVIEW = "/var/lib/trueup/preview"
+"""The wildcard of preview URLs, and what nginx is told of it, by domain; the control plane brings it."""
+PREVIEW_MANIFEST = f"{PREVIEW}/manifest.json"
 IPV6 = "/proc/net/if_inet6"
 PERMANENT, TEMPORARY = "301", "302"
 
@@ -71,7 +74,9 @@ class Names:
         # A former address that is declared no more keeps its certificate until nobody is sent there.
         certificate = certificate_of(host) if url.startswith("https:") else None
         secure = certificate is not None
-        blocks = [_block(template, [host], plain=not secure, certificate=certificate, fronted=url.startswith("https:"))]
+        fronted = url.startswith("https:")
+        preview = host if fronted and host == self.preview else None
+        blocks = [_block(template, [host], plain=not secure, certificate=certificate, fronted=fronted, preview=preview)]
         if secure:
             blocks.append(_block(template, [host], plain=True, moves=(PERMANENT, url), every=True))
         groups = {}
@@ -83,7 +88,15 @@ class Names:
                 fronted = not is_own and self.preview_url.startswith("https:")
                 groups.setdefault((found, status, fronted), []).append(name)
         blocks += [
-            _block(template, group, plain=True, certificate=found, moves=(status, url), fronted=fronted)
+            _block(
+                template,
+                group,
+                plain=True,
+                certificate=found,
+                moves=(status, url),
+                fronted=fronted,
+                preview=self.preview if fronted else None,
+            )
             for (found, status, fronted), group in groups.items()
         ]
         return "\n".join(blocks)
@@ -101,15 +114,34 @@ def certificate_of(name):
 
 def is_secure(url):
     """Whether this node's nginx speaks TLS at an address. Of https in front of it, it knows nothing."""
-    return url.startswith("https:") and certificate_of(host_of(url)) is not None
+    host = host_of(url)
+    return url.startswith("https:") and (certificate_of(host) is not None or has_wildcard(host))
+
+
+def has_wildcard(preview):
+    """Whether the wildcard of a preview URL's domain is shown for it."""
+    return os.path.exists(preview_rules_of(preview.partition(".")[2]))
+
+
+def preview_rules_of(domain):
+    """What nginx is told of a preview domain's wildcard: there while it is shown."""
+    return f"{PREVIEW}/{domain}/nginx.conf"
+
+
+def preview_include(preview):
+    """The same as nginx is told to read it, which takes it well only of a pattern that there is no such file."""
+    return f"include {PREVIEW}/{preview.partition('.')[2]}/nginx.con[f];"
 
 
 def host_of(url):
     return url.partition("://")[2]
 
 
-def _block(template, group, *, plain, certificate=None, moves=None, every=False, fronted=False):
-    """One server block. ``every``: requests that change something are sent on too, and keep their body."""
+def _block(template, group, *, plain, certificate=None, moves=None, every=False, fronted=False, preview=None):
+    """One server block. ``every``: requests that change something are sent on too, and keep their body.
+
+    ``preview``: the preview URL's host, if the block is for that and it is https.
+    """
     listen = ["listen 80;", *(["listen [::]:80;"] if _ipv6() else [])] if plain else []
     if certificate:
         listen += _secure_listen()
@@ -121,6 +153,7 @@ def _block(template, group, *, plain, certificate=None, moves=None, every=False,
         rules += [f"if ($trueup_move = write) {{ return 308 {url}$request_uri; }}"] if every else []
     filled = {
         "@LISTEN@": listen,
+        "@PREVIEW@": [preview_include(preview)] if preview else [],
         "@NAMES@": [" ".join(group)],
         "@MOVES@": rules,
         "@FRONTED@": ["fastcgi_param HTTPS on;"] if fronted and not certificate else [],
@@ -139,6 +172,19 @@ def _filled(template, values):
             lines += [line.replace(mark, value) for value in values[mark]]
         else:
             lines.append(line.replace(mark, " ".join(values[mark])))
+    return "\n".join(lines) + "\n"
+
+
+def preview_rules(chain, key):
+    """What makes a preview URL's server block speak TLS, too, and sends on what reads over http.
+
+    What TLS in front of the node has taken is not sent on, for it would come back. Nobody's browser is told to keep to
+    https: the wildcard may be taken away again.
+    """
+    lines = [*_secure_listen(), f"ssl_certificate {chain};", f"ssl_certificate_key {key};"]
+    lines += ['set $trueup_preview "$scheme $trueup_move $http_x_forwarded_proto";']
+    lines += ['if ($trueup_preview ~ "^http read (?!https$)") { return 301 https://$host$request_uri; }']
+    lines += ['set $trueup_hsts "";']
     return "\n".join(lines) + "\n"
 
 

@@ -33,6 +33,19 @@ class Ledger:
         return tuple(self.former.get("contents", ()))
 
     @property
+    def staged(self):
+        """Under which id the last content was got ready that was swapped in."""
+        return self.former.get("staged")
+
+    def served_content(self, staging):
+        """The content that is served; None while another one is under way, so that nobody is sure.
+
+        ``staging``: the ids for which there is something got ready.
+        """
+        applied = self.contents[-1:]
+        return applied[0] if applied and not {*staging} - {*applied, self.staged} else None
+
+    @property
     def url(self):
         """WordPress's address as it was applied; before there were domains, it was the document's."""
         return self.former.get("url") or self.former.get("variables", {}).get("url")
@@ -44,10 +57,22 @@ class Ledger:
         return [domain["hostname"] for domain in domains if domain.get("tls", True)]
 
     @property
+    def declared_options(self):
+        """The options that were declared, by name."""
+        return self.former.get("variables", {}).get("options") or {}
+
+    @property
+    def options(self):
+        """Those options as WordPress stored them."""
+        return self.former.get("options") or {}
+
+    @property
     def release_details(self):
         return self.former.get("release_details", {})
 
-    def write(self, run, variables, role_digest, url, files, links, services, releases, contents, unmanaged):
+    def write(
+        self, run, variables, role_digest, url, files, links, services, options, releases, contents, staged, unmanaged
+    ):
         """Write it unless it says the same already."""
         variables = {key: value for key, value in variables.items() if key != "job"}
         manifest = {
@@ -59,12 +84,15 @@ class Ledger:
             "files": {path: place.digest_of(path) for path in files},
             "links": {path: os.readlink(path) for path in links if os.path.islink(path)},
             "services": list(services),
+            "options": dict(options),
             "releases": list(releases),
             "contents": list(contents),
         }
+        if staged and staged != contents[-1]:
+            manifest["staged"] = staged
         details = {**self.release_details, variables["release"]["id"]: _details(variables, unmanaged)}
         manifest["release_details"] = {release: details[release] for release in releases if release in details}
-        before = {key: self.former.get(key) for key in manifest}
+        before = {key: self.former.get(key) for key in {**manifest, **({"staged": 0} if self.staged else {})}}
         if before == manifest:
             return
         if run.change(self.path, _text(before) if self.former else "", _text(manifest)):

@@ -29,6 +29,8 @@ class Run:
         self.diff = []
         self.notes = []
         self.inherited = ()
+        self.former_workers = set()
+        """Those of nginx's that listened when this run had it reload."""
 
     @property
     def changed(self):

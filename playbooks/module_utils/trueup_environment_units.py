@@ -10,6 +10,7 @@ import os
 import re
 
 from ansible.module_utils import trueup_environment_place as place
+from ansible.module_utils import trueup_nginx as nginx
 from ansible.module_utils.trueup_environment_run import Failure, read, write_durably
 
 SYSTEM = "/etc/systemd/system"
@@ -121,6 +122,8 @@ def _have_read(run, layout, former):
     except Failure as error:
         _put_back(layout.server_block, former)
         raise Failure(_blame(layout, str(error))) from error
+    nginx.until_replaced(run.former_workers)  # else those of a reload before would not be known yet
+    run.former_workers |= nginx.accepting()
     run.command(["systemctl", "reload-or-restart", "nginx.service"], hint="nginx did not reload")
 
 

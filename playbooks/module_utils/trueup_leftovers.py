@@ -20,8 +20,9 @@ UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def workplaces(layout):
-    """Directories in which content is got ready, of no use to anybody but the run that made them."""
-    return (f"{layout.site}/importing", f"/var/tmp/trueup-{layout.id}")
+    """Directories in which content and code are got ready, of no use to anybody but the run that made them."""
+    ours = (f"{layout.site}/{name}" for name in ("importing", "unpacking", "updating"))
+    return (*ours, f"/var/tmp/trueup-{layout.id}")
 
 
 def contents(run, layout, ledger, declared):
@@ -31,7 +32,7 @@ def contents(run, layout, ledger, declared):
     for name in found:
         if run.change(f"content {name}", "left half-way", ""):
             swap = Swap(run, layout, name)
-            if name not in ledger.contents:
+            if name not in {*ledger.contents, ledger.staged}:
                 swap.back()
             swap.forget()
     for path in workplaces(layout):

@@ -49,6 +49,16 @@ def unmanaged(layout):
         return []
 
 
+def has_unmanaged(release):
+    return os.path.isfile(f"{release}.unmanaged")
+
+
+def note_unmanaged(layout, names):
+    if names:
+        text = "".join(f"{name}\n" for name in names)
+        write_durably(f"{layout.releases}/{layout.release_id}.unmanaged", text.encode("utf-8"), 0o644)
+
+
 def discard(layout):
     """A release that was never served goes, and what was noted about it."""
     shutil.rmtree(layout.release, ignore_errors=True)
@@ -82,9 +92,7 @@ def _place(run, layout, version, user, content, carry_from=None, extras=()):
     found = [(f"wp-content/{name}", digest) for name, digest in sorted(core.digests(f"{draft}/wp-content"))]
     found += [(name, core.digest_of(f"{draft}/{name}")) for name in sorted(map(os.path.basename, extras))]
     lines = "".join(f"{digest}  {name}\n" for name, digest in found)
-    if carried:
-        names = "".join(f"{name}\n" for name in carried)
-        write_durably(f"{layout.releases}/{layout.release_id}.unmanaged", names.encode("utf-8"), 0o644)
+    note_unmanaged(layout, carried)
     write_durably(f"{layout.releases}/{layout.release_id}.sha256", lines.encode("utf-8", "surrogateescape"), 0o644)
     os.chmod(draft, 0o755)
     os.rename(draft, layout.release)

@@ -2,67 +2,37 @@
 
 from __future__ import annotations
 
-import logging
 import sys
+from typing import Any
 
-import structlog
-import typer
-
-from reconciler import __version__
-from reconciler.cli import (
-    admin,
-    backups,
-    control,
-    domains,
-    environments,
-    jobs,
-    nodes,
-    plans,
-    promote,
-    releases,
-    removals,
-    sites,
-)
-from reconciler.cli.output import fail
+from reconciler.cli.output import fail, log_to_stderr
 from reconciler.core.errors import TrueupError
 
-app = typer.Typer(
-    name="trueup",
-    help="GitOps for WordPress hosting: a Git store says what each site should be, a loop makes it so.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-app.add_typer(nodes.app, name="node")
-app.add_typer(sites.app, name="site")
-app.add_typer(domains.app, name="domain")
-app.add_typer(jobs.app, name="job")
-app.add_typer(admin.app, name="admin")
-app.add_typer(backups.app, name="backup")
-app.add_typer(backups.secrets, name="secret")
-for module in (control, plans, environments, releases, promote, removals):
-    module.register(app)
 
+def __getattr__(name: str) -> Any:
+    """``app``: all commands. Loaded when asked for, because what they need takes seconds."""
+    if name == "app":
+        from reconciler.cli.application import app
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(__version__)
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
-) -> None:
-    pass
+        return app
+    raise AttributeError(name)
 
 
 def main() -> None:
     """Entry point: errors that Trueup raises on purpose become one line and exit code 1."""
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
     try:
-        app()
+        _app()()
     except TrueupError as error:
         fail(error.message)
+
+
+def _app() -> Any:
+    """A CI that only reads documents waits neither for the database's modules nor for the API's."""
+    from reconciler.cli import reviews
+
+    if sys.argv[1:2] and sys.argv[1] in reviews.COMMANDS:
+        return reviews.app
+    log_to_stderr()
+    from reconciler.cli.application import app
+
+    return app

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
+import tarfile
 from typing import Annotated
 from uuid import UUID
 
@@ -14,8 +16,8 @@ from reconciler.cli.jobs import finish
 from reconciler.cli.output import Format, Output, show
 from reconciler.core.errors import Invalid
 from reconciler.core.manifests import BackupScope
-from reconciler.kept import restorable
-from reconciler.secret_store import Secrets
+from reconciler.storage.kept import restorable
+from reconciler.storage.secret_store import Secrets
 
 app = typer.Typer(help="Backups.", no_args_is_help=True)
 secrets = typer.Typer(help="Secrets of the control plane, encrypted in its home.", no_args_is_help=True)
@@ -67,7 +69,7 @@ def restore(
 @app.command()
 def rebuild() -> None:
     """Learn from the storage which backups there are, after the database was lost."""
-    from reconciler.backups import rebuild as learn
+    from reconciler.loop.backups import rebuild as learn
 
     with opened() as home, tools_of(home) as tools:
         for id_ in learn(tools):
@@ -91,6 +93,24 @@ def list_secrets() -> None:
     """Names of the secrets; never their values."""
     for name in Secrets(settings().secrets).names():
         typer.echo(name)
+
+
+@secrets.command("export")
+def export_secrets() -> None:
+    """Write an archive of the secrets as they are kept, encrypted, to standard output. Their key is not in it."""
+    if sys.stdout.isatty():
+        raise Invalid("An archive is nothing for a terminal. Send it to a file: trueup secret export > secrets.tar")
+    with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
+        for name, content in Secrets(settings().secrets).sealed().items():
+            member = tarfile.TarInfo(f"{name}.age")
+            member.size, member.mode = len(content), 0o600
+            archive.addfile(member, io.BytesIO(content))
+
+
+@secrets.command("key")
+def show_key() -> None:
+    """Show the key that opens all secrets. Keep it elsewhere than the secrets."""
+    typer.echo(Secrets(settings().secrets).key())
 
 
 @secrets.command("remove")

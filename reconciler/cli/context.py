@@ -19,13 +19,13 @@ from api.requests import FORMS
 from reconciler.core.entries import EnvironmentEntry, NodeEntry
 from reconciler.core.errors import Invalid, NotFound
 from reconciler.core.fleet import Fleet
-from reconciler.declaring import Actor
 from reconciler.home import Home, clock
+from reconciler.operations.declaring import Actor
 from reconciler.records.jobs import FINISHED, Job
 from reconciler.settings import Settings
 
 if TYPE_CHECKING:
-    from reconciler.tools import Tools
+    from reconciler.loop.tools import Tools
 
 
 def settings() -> Settings:
@@ -50,8 +50,8 @@ def opened() -> Iterator[Home]:
 
 @contextmanager
 def tools_of(home: Home) -> Iterator[Tools]:
+    from reconciler.loop.tools import Tools
     from reconciler.nodes.connection import Connections
-    from reconciler.tools import Tools
 
     tools = Tools(home.settings, home.state, Connections(), clock)
     try:
@@ -109,11 +109,11 @@ def wait_for(home: Home, job_id: UUID, report: Callable[[Job], None] = lambda _j
 
 def _work(home: Home, job_id: UUID) -> None:
     """Do jobs, oldest first, until this one is finished or a serving process takes over."""
-    from reconciler.healing import Healing
     from reconciler.identity import is_dead
+    from reconciler.loop.healing import Healing
+    from reconciler.loop.worker import clean_up
     from reconciler.records.queue import Queue
     from reconciler.serve import worker_of
-    from reconciler.worker import clean_up
 
     with tools_of(home) as tools:
         queue = Queue(home.records.engine, home.settings.lease)

@@ -12,8 +12,8 @@ from reconciler.cli.output import Format, Output, show
 from reconciler.core.entries import EnvironmentEntry
 from reconciler.core.errors import NotFound
 from reconciler.core.fleet import Fleet
-from reconciler.domains import domains_of
 from reconciler.home import Home, clock
+from reconciler.operations.domains import domains_of
 
 app = typer.Typer(help="Hostnames of environments, with their certificates.", no_args_is_help=True)
 Key = Annotated[str, typer.Argument(help="The environment, as SITE/ENVIRONMENT.")]

@@ -1,23 +1,26 @@
-"""``trueup clone``, ``cache``, ``purge``, ``health``, ``reset``, ``login``: done with one environment, by its name."""
+"""``trueup clone``, ``cache``, ``purge``, ``health``, ``reset``, ``login``, ``history``: of one environment."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from reconciler.cli.context import actor, environment_named, node_named, opened, refusing
 from reconciler.cli.jobs import finish
+from reconciler.cli.output import Format, Output, show
 from reconciler.core.errors import Invalid, NotFound
 from reconciler.core.manifests import EnvironmentType, PromotionPreset
 from reconciler.home import clock
+from reconciler.operations.history import history_of
 
 Key = Annotated[str, typer.Argument(help="The environment, as SITE/ENVIRONMENT.")]
 Wait = Annotated[bool, typer.Option(help="Wait until it is done.")]
 
 
 def register(app: typer.Typer) -> None:
-    for command in (clone, cache, purge, health, reset, login):
+    for command in (clone, cache, purge, health, reset, login, history):
         app.command()(command)
 
 
@@ -98,8 +101,8 @@ def reset(
 
 def login(environment: Key) -> None:
     """Print an address that logs a browser in as the administrator, once, within a minute."""
-    from reconciler.logins import MagicLogins
     from reconciler.nodes.connection import Connections
+    from reconciler.operations.logins import MagicLogins
 
     with opened() as home:
         target = environment_named(home.state.fleet(), environment)
@@ -109,3 +112,18 @@ def login(environment: Key) -> None:
         finally:
             connections.close()
         typer.echo(made.login_url)
+
+
+def history(
+    environment: Key,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many, newest first.")] = 30,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show its commits, releases, jobs and backups as one line of time, newest first."""
+    with opened() as home:
+        target = environment_named(home.state.fleet(), environment)
+        moments = [asdict(one) for one in history_of(home.state, target, limit)]
+    rows = [{**one, "at": one["at"].isoformat(timespec="seconds"), "jobs": list(one["jobs"])} for one in moments]
+    if output is Format.TABLE:
+        rows = [{**row, "id": row["id"][:9] if row["kind"] == "commit" else row["id"]} for row in rows]
+    show(rows, ("at", "kind", "id", "what", "who", "outcome"), output)

@@ -59,7 +59,7 @@ def add(
 
     Put the key that `trueup init` showed into the host's authorized_keys first.
     """
-    from reconciler.nodes.connection import scan_host_key
+    from reconciler.nodes.target import scan_host_key
 
     with opened() as home:
         host_key = scan_host_key(address, port)

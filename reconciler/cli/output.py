@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from ruamel.yaml import YAML
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class Format(StrEnum):
@@ -34,10 +35,12 @@ def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], output: Form
 
 def data(value: Any, output: Format) -> None:
     """Print a value as JSON or YAML."""
-    plain = json.loads(json.dumps(value, default=str))
     if output is Format.JSON:
-        typer.echo(json.dumps(plain, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
         return
+    from ruamel.yaml import YAML
+
+    plain = json.loads(json.dumps(value, default=str))
     text = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
@@ -46,6 +49,8 @@ def data(value: Any, output: Format) -> None:
 
 
 def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column.upper(), overflow="fold")
@@ -64,8 +69,21 @@ def cell(value: Any) -> str:
 
 
 def console() -> Console:
+    from rich.console import Console
+
     # Not a terminal: as wide as need be, so that whoever reads the table finds whole words.
     return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 1000)
+
+
+def log_to_stderr() -> None:
+    """Warnings only; what a command answers is alone on standard output."""
+    import structlog
+
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        # Whatever standard error is by then: a caller may have put another one in its place meanwhile.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+    )
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

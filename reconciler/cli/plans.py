@@ -1,69 +1,40 @@
-"""``validate``, ``plan``, ``apply``, ``drift``, ``status``: what should be, what is, and what would be done."""
+"""``plan``, ``apply``, ``drift``, ``status``: what should be, what is, and what would be done."""
 
 from __future__ import annotations
 
-from enum import StrEnum
-from pathlib import Path
+from dataclasses import asdict
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
-from reconciler.cli import domains, nodes, sites
+from reconciler.cli import domains, nodes, preview, reports, sites, upstream
 from reconciler.cli.context import actor, environment_named, node_named, opened, tools_of
 from reconciler.cli.jobs import finish
-from reconciler.cli.output import Format, Output, data, fail, show
+from reconciler.cli.output import Format, Output, data, show
+from reconciler.cli.reviews import PlanFormat, Targets
 from reconciler.core import views
+from reconciler.core.actions import ReturnContent
+from reconciler.core.changes import Held
 from reconciler.core.entries import EnvironmentEntry
 from reconciler.core.errors import Invalid, NotFound
 from reconciler.core.fleet import Fleet
-from reconciler.core.plan import Plan, Verdict, plan_data
-from reconciler.home import Home
-from reconciler.reading import read_fleet
+from reconciler.core.holds import said
+from reconciler.core.plan import ON_REQUEST, Plan, Step, plan_data
+from reconciler.core.policy import effective_mode, in_force
+from reconciler.core.status import DriftStatus
+from reconciler.home import Home, clock
 from reconciler.records.drift import DriftCheck
 from reconciler.state import CurrentState
 
-Targets = Annotated[
-    list[str] | None,
-    typer.Argument(help="Nodes, sites, or site/environment; left out: everything.", show_default=False),
-]
-
-
-class PlanFormat(StrEnum):
-    TEXT = "text"
-    MARKDOWN = "markdown"
-    JSON = "json"
-
 
 def register(app: typer.Typer) -> None:
-    for command in (validate, plan, apply, drift, status):
+    for command in (apply, drift, status):
         app.command()(command)
 
 
-def validate(
-    path: Annotated[Path, typer.Argument(help="A directory of documents.")], output: Output = Format.TABLE
-) -> None:
-    """Check documents against their models and each other; file and line for each problem, exit code 1 if any."""
-    fleet = read_fleet(path)
-    if output is not Format.TABLE:
-        data([vars(stalled) for stalled in fleet.stalled], output)
-    for stalled in fleet.stalled if output is Format.TABLE else ():
-        typer.echo(str(stalled))
-    counted = f"{len(fleet.nodes)} nodes, {len(fleet.sites)} sites, {len(fleet.environments)} environments"
-    if fleet.stalled:
-        fail(f"{len(fleet.stalled)} of the documents in {path} cannot be used ({counted}).")
-    typer.echo(f"{path}: {counted}; all is well.", err=output is not Format.TABLE)
-
-
-def plan(
-    targets: Targets = None,
-    output: Annotated[PlanFormat, typer.Option("--output", "-o", help="Shape of the plan.")] = PlanFormat.TEXT,
-    observe: Annotated[bool, typer.Option(help="Ask the nodes now; otherwise what they last answered.")] = True,
-    detailed_exitcode: Annotated[
-        bool, typer.Option("--detailed-exitcode", help="Exit with 0: no changes, 1: error, 2: changes.")
-    ] = False,
-) -> None:
-    """Show what differs between desired and observed, and what would be done. Changes nothing."""
+def show_plan(targets: list[str] | None, output: PlanFormat, *, observe: bool, detailed_exitcode: bool) -> None:
+    """Print what differs between desired and observed, and end with the exit code that says it."""
     with opened() as home:
         found = _plan(home, targets, observe=observe)
         unhealthy = _unhealthy(home, targets)
@@ -82,14 +53,14 @@ def plan(
         raise typer.Exit(2)
 
 
-def _plan(home: Home, targets: list[str] | None, *, observe: bool) -> Plan:
+def _plan(home: Home, targets: list[str] | None, *, observe: bool, confirm: bool = False) -> Plan:
     fleet = home.state.fleet()
     wanted = frozenset(targets or ())
     _refuse_unknown(fleet, wanted)
     with tools_of(home) as tools:
         active = [n for n in fleet.nodes.values() if not n.stalled and n.manifest.spec.state == "active"]
         observed = tools.observe(active) if observe else tools.remembered(fleet)
-        found = tools.decide(fleet, observed)
+        found = tools.decide(fleet, observed, confirmed=lambda _environment_id, _content_id: confirm)
     return found.only(wanted) if wanted else found
 
 
@@ -116,15 +87,21 @@ def apply(
     require: Annotated[
         str | None, typer.Option(help="Only if the plan has this digest: the one that was reviewed (`plan -o json`).")
     ] = None,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Let the named environments lose what was written since a backup.")
+    ] = False,
 ) -> None:
     """Plan, ask, and make it so; also what brings a failed environment back."""
+    if confirm and not targets:
+        raise Invalid("--confirm holds for what is named alone. Name the environments that may go back.")
     with opened() as home:
-        found = _plan(home, targets, observe=True)
+        found = _plan(home, targets, observe=True, confirm=confirm)
         typer.echo(views.text(found), nl=False)
         if require is not None and found.digest() != require:
             raise Invalid(f"The plan's digest is {found.digest()}, not the one that was reviewed. Review it again.")
-        todo = [step for step in found.steps if step.verdict in {Verdict.APPLY, Verdict.REPORT}]
+        todo = [step for step in found.steps if step.verdict in ON_REQUEST]
         keys = {step.action.target for step in todo} | _failed(home, targets)
+        confirmed = {one.target: UUID(one.variables.content.id) for one in _returns(todo)}
         if not keys:
             return
         if not yes:
@@ -132,10 +109,15 @@ def apply(
         fleet = home.state.fleet()
         for key in sorted(keys, key=lambda key: ("/" in key, key)):
             if "/" in key:
-                job_id = home.operations.apply(environment_named(fleet, key).id, actor())
+                target = environment_named(fleet, key).id
+                job_id = home.operations.apply(target, actor(), confirmed=confirmed.get(key))
             else:
                 job_id = home.operations.provision(node_named(fleet, key).id, actor())
             finish(home, job_id, wait=True)
+
+
+def _returns(steps: list[Step]) -> list[ReturnContent]:
+    return [step.action for step in steps if isinstance(step.action, ReturnContent)]
 
 
 def _failed(home: Home, targets: list[str] | None) -> set[str]:
@@ -151,9 +133,12 @@ def _failed(home: Home, targets: list[str] | None) -> set[str]:
 def drift(
     targets: Targets = None,
     check: Annotated[bool, typer.Option(help="Check now, files included; otherwise the last checks.")] = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 0: all clean, 1: something was never checked, 2: drifted.")
+    ] = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """What the last drift check of each environment found."""
+    """What the last drift check of each environment found; `trueup drift report` tells of the whole fleet."""
     with opened() as home:
         environments = _environments(home.state.fleet(), targets)
         if check:
@@ -173,8 +158,28 @@ def drift(
                 continue
             typer.echo(
                 f"{row['environment']}  {change['field']}: desired {change['desired']}, "
-                f"observed {change['observed']} [{change['cause']}]"
+                f"observed {change['observed']} [{change['cause']}{_held(change)}]"
             )
+    found = {row["drift"] for row in rows}
+    if exit_code and found - {DriftStatus.CLEAN}:
+        raise typer.Exit(2 if DriftStatus.DRIFTED in found else 1)
+
+
+def _held(change: dict[str, Any]) -> str:
+    return f"; {Held(**change['held'])}" if change.get("held") else ""
+
+
+def _holds(fleet: Fleet) -> list[dict[str, Any]]:
+    """Every hold in force: on what, by whom, until when and why."""
+    documents = [
+        *((node.slug, node.manifest.spec.reconcile.holds) for node in fleet.nodes.values()),
+        *((one.key, one.manifest.spec.reconcile.holds) for one in fleet.environments.values()),
+    ]
+    return [
+        {"target": target, **asdict(said(hold))}
+        for target, holds in sorted(documents, key=lambda document: document[0])
+        for hold in in_force(holds, clock())
+    ]
 
 
 def _health(current: CurrentState, environment_id: UUID) -> str:
@@ -213,7 +218,7 @@ def status(output: Output = Format.TABLE) -> None:
                 "status": current.status_of(environment.id).value,
                 "drift": current.drift(environment.id).status.value,
                 "health": _health(current, environment.id),
-                "mode": environment.manifest.spec.reconcile.mode.value,
+                "mode": effective_mode(environment.manifest.spec.reconcile, clock()).value,
                 "node": environment.manifest.spec.node,
                 "url": current.fleet.preview_url(environment),
             }
@@ -226,9 +231,14 @@ def status(output: Output = Format.TABLE) -> None:
             "nodes": nodes.rows(home),
             "sites": sites.rows(home),
             "environments": environments,
+            "holds": _holds(current.fleet),
             "certificates": certificates,
-            "stalled": [vars(stalled) for stalled in current.fleet.stalled],
+            "preview_certificate": preview.row(home),
+            "stalled": [stalled.data() for stalled in current.fleet.stalled],
+            "upstream": upstream.report(home),
+            "reports": reports.targets(home),
         }
+        told = upstream.lines(home)
     if output is not Format.TABLE:
         data(report, output)
         return
@@ -236,10 +246,19 @@ def status(output: Output = Format.TABLE) -> None:
     show(report["nodes"], ("name", "address", "status", "environments", "observed_at", "hold"), output)
     typer.echo()
     show(environments, ("environment", "status", "drift", "health", "mode", "node", "url"), output)
+    for hold in report["holds"]:
+        typer.echo(f"{hold.pop('target')} {hold['field']} is {Held(**hold)}")
     for row in certificates:
         typer.echo(f"certificate of {row['hostname']} ({row['environment']}): {row['trouble']}")
+    for line in preview.lines(report["preview_certificate"]):
+        typer.echo(line)
+    for target in report["reports"]:
+        if target["error"]:
+            typer.echo(f"report to {target['target']} {target['status']}: {target['error']}")
     for stalled in current.fleet.stalled:
         typer.echo(f"stalled {stalled}")
+    for line in told:
+        typer.echo(line)
 
 
 def counts_text(counts: dict[str, int]) -> str:

@@ -15,8 +15,8 @@ from reconciler.cli.context import actor, environment_named, opened
 from reconciler.cli.jobs import finish
 from reconciler.core.errors import Invalid
 from reconciler.home import Home
-from reconciler.releases import earlier_release
-from reconciler.sources import sources_of, uploads_of
+from reconciler.operations.releases import earlier_release
+from reconciler.sources.resolving import sources_of, uploads_of
 
 Key = Annotated[str, typer.Argument(help="The environment, as SITE/ENVIRONMENT.")]
 Wait = Annotated[bool, typer.Option(help="Wait until it is done.")]

@@ -11,7 +11,7 @@ from reconciler.cli.jobs import finish
 from reconciler.cli.output import Format, Output, show
 from reconciler.core.errors import NotFound
 from reconciler.home import Home
-from reconciler.sources import refuse_archive
+from reconciler.sources.resolving import refuse_archive
 
 app = typer.Typer(help="WordPress sites.", no_args_is_help=True)
 

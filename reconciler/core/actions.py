@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import ClassVar
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from reconciler.core.variables import EnvironmentVariables, NodeVariables
 
@@ -30,6 +31,8 @@ class _OnEnvironment:
     node_id: UUID
     environment_id: UUID
     variables: EnvironmentVariables
+    held_options: tuple[str, ...] = field(default=(), kw_only=True)
+    """Options of WordPress that are left as they are, whatever they are."""
 
     @property
     def target(self) -> str:
@@ -69,6 +72,37 @@ class RestoreBackup(_OnEnvironment):
 
 
 @dataclass(frozen=True)
+class KeptContent:
+    """The full backup that was the last to be taken of a content before that was left for another one."""
+
+    backup_id: UUID
+    taken_at: datetime
+
+
+@dataclass(frozen=True)
+class ReturnContent(_OnEnvironment):
+    """Bring back content that was left, out of the backup that has it, then configure."""
+
+    playbook: ClassVar[str] = "restore.yml"
+    verb: ClassVar[str] = "return"
+    kept: KeptContent
+
+    @property
+    def course(self) -> str:
+        """What will happen, for a person who reads the plan."""
+        return (
+            f"Database and uploads go back to backup {self.kept.backup_id} of {moment(self.kept.taken_at)}, in which "
+            "is what was left; code goes back by its symbolic link. What was written since is no longer served: it is "
+            "in a full backup that is taken first."
+        )
+
+    @property
+    def staged(self) -> UUID:
+        """Under which id it is got ready on the node, where its own is spent."""
+        return uuid5(UUID(self.variables.content.id), str(self.kept.backup_id))
+
+
+@dataclass(frozen=True)
 class PromoteEnvironment(_OnEnvironment):
     """Bring another environment's code and what changed in its content, then configure."""
 
@@ -102,7 +136,28 @@ class UpdateWordPress(_OnEnvironment):
         )
 
 
+def moment(at: datetime) -> str:
+    """A time for a person."""
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
 _PARTS = {"core": "WordPress itself", "plugins": "plugins", "themes": "themes"}
+
+
+@dataclass(frozen=True)
+class AdoptChanges(_OnEnvironment):
+    """Make a release of another one as it is on the node by now, then configure."""
+
+    playbook: ClassVar[str] = "environment.yml"
+    verb: ClassVar[str] = "adopt"
+
+
+@dataclass(frozen=True)
+class DiscardChanges(_OnEnvironment):
+    """Make a release of another one as it was released, then configure."""
+
+    playbook: ClassVar[str] = "environment.yml"
+    verb: ClassVar[str] = "discard"
 
 
 @dataclass(frozen=True)
@@ -153,7 +208,7 @@ class BackUp(_OnEnvironment):
     verb: ClassVar[str] = "back up"
 
 
-Desired = (
+Declared = (
     ConfigureEnvironment
     | CloneEnvironment
     | ImportContent
@@ -161,7 +216,12 @@ Desired = (
     | PromoteEnvironment
     | DeployRelease
     | UpdateWordPress
+    | AdoptChanges
+    | DiscardChanges
 )
+"""What follows from a document and the node alone."""
+
+Desired = Declared | ReturnContent
 """What a plan may hold for an environment."""
 
 BRINGING: dict[str, type[CloneEnvironment | ImportContent | RestoreBackup | PromoteEnvironment]] = {
@@ -172,7 +232,14 @@ BRINGING: dict[str, type[CloneEnvironment | ImportContent | RestoreBackup | Prom
 }
 """By the origin of the content: what brings it, with the code that belongs to it."""
 
-BACKED_UP = (ImportContent, RestoreBackup)
+DERIVING: dict[str, type[UpdateWordPress | AdoptChanges | DiscardChanges]] = {
+    "update": UpdateWordPress,
+    "adopt": AdoptChanges,
+    "discard": DiscardChanges,
+}
+"""By the origin of a release: what makes it of another release that the node has."""
+
+BACKED_UP = (ImportContent, RestoreBackup, ReturnContent, DiscardChanges)
 """Before these, what the environment has is backed up whole; before an update too, once it was rehearsed. A promotion
 asks for a backup at its gate."""
 

@@ -83,7 +83,7 @@ def changes_of(
 
 def concerns_certificates_alone(changes: Iterable[Change]) -> bool:
     """Whether applying again would do nothing but ask for certificates again."""
-    return all(change.field.startswith(_FIELD) for change in changes if change.heals)
+    return all(change.field.startswith(_FIELD) for change in changes if change.is_due)
 
 
 def failing(seen: ObservedEnvironment | None, names: Sequence[str], now: datetime) -> dict[str, ObservedDomain]:

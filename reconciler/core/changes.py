@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from functools import cache
+from typing import Any, get_args, get_origin
 
+from pydantic import BaseModel
+
+from reconciler.core import options
 from reconciler.core.observed import Applied, ObservedEnvironment, ObservedNode, Service
 from reconciler.core.variables import EnvironmentVariables, NodeVariables
 
@@ -26,6 +31,21 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True, order=True)
+class Held:
+    """Whoever has the loop leave a field as it is."""
+
+    field: str
+    owner: str
+    reason: str
+    until: str | None
+    """ISO 8601."""
+
+    def __str__(self) -> str:
+        until = f" until {self.until}" if self.until else ""
+        return f"held by {self.owner}{until}: {self.reason}"
+
+
+@dataclass(frozen=True, order=True)
 class Change:
     """One difference. ``heals``: applying puts it right; otherwise it is only told."""
 
@@ -34,6 +54,23 @@ class Change:
     observed: str
     cause: Cause
     heals: bool = True
+    held: Held | None = dataclasses.field(default=None, compare=False)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the loop puts it right."""
+        return self.heals and self.held is None
+
+    def data(self) -> dict[str, Any]:
+        """All of it, as JSON data."""
+        return {
+            "field": self.field,
+            "desired": self.desired,
+            "observed": self.observed,
+            "cause": self.cause,
+            "heals": self.heals,
+            "held": self.held and dataclasses.asdict(self.held),
+        }
 
 
 _FIELDS = {
@@ -53,7 +90,12 @@ def diff_environment(
     """All that differs for one environment. ``observed`` None: the node answered and it isn't there."""
     if observed is None:
         return (Change("environment", "present", "missing", Cause.MISSING),)
-    return (*_configuration(desired, role_digest, observed), *_content(observed), *_code(observed))
+    return (
+        *_configuration(desired, role_digest, observed),
+        *_options(desired, observed),
+        *_content(observed),
+        *_code(observed),
+    )
 
 
 def diff_node(desired: NodeVariables, role_digest: str, observed: ObservedNode) -> tuple[Change, ...]:
@@ -82,8 +124,13 @@ def _configuration(
 def _moved(desired: EnvironmentVariables | NodeVariables, applied: Applied) -> Iterator[Change]:
     if desired.digest() == applied.digest:
         return
-    wanted = dict(_leaves(desired.model_dump(mode="json", exclude={"job"})))
-    there = dict(_leaves(applied.variables))
+    declared, known = desired.settings(), applied.variables
+    # Told one by one, beside what they are in WordPress: see ``_options``.
+    elsewhere = declared.get("options", {}) != _known(dict, known.get("options"))
+    # What is the same whole need not be taken apart.
+    same = {name for name, value in declared.items() if value == known.get(name, _NOT_THERE)} | {"options"}
+    wanted = dict(_leaves(_without(declared, same)))
+    there = dict(_leaves(known_variables(type(desired), _without(known, same))))
     moved = {field for field in wanted.keys() | there.keys() if wanted.get(field) != there.get(field)}
     # What follows from the domains need not be told beside them.
     follows = {field for field in moved if "domains" in moved and field.startswith(("hostnames", "tls"))}
@@ -94,6 +141,49 @@ def _moved(desired: EnvironmentVariables | NodeVariables, applied: Applied) -> I
             _word(there.get(field)),
             Cause.DESIRED_MOVED,
         )
+    if not moved and not elsewhere:
+        # What another version of Trueup asked for; its values are not ours to show.
+        yield Change("settings", desired.digest()[:12], applied.digest[:12], Cause.DESIRED_MOVED)
+
+
+_NOT_THERE = object()
+
+
+def _without(data: Mapping[str, Any], names: Set[str]) -> dict[str, Any]:
+    return {name: value for name, value in data.items() if name not in names}
+
+
+_Shape = type[BaseModel] | type[dict[str, str]] | None
+
+
+def known_variables(model: type[BaseModel], applied: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what was applied, the values that ``model`` has a field for, and that are of the field's shape."""
+    return {name: _known(inner, applied[name]) for name, inner in _fields_of(model).items() if name in applied}
+
+
+@cache
+def _fields_of(model: type[BaseModel]) -> Mapping[str, _Shape]:
+    """Each field but ``job``, with the model of its value or of its items; None: plain values; dict: texts by name."""
+    return {name: _model_in(field.annotation) for name, field in model.model_fields.items() if name != "job"}
+
+
+def _model_in(annotation: Any) -> _Shape:
+    if get_origin(annotation) is dict:
+        return dict
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+
+
+def _known(inner: _Shape, value: Any) -> Any:
+    if inner is dict:
+        texts = value if isinstance(value, Mapping) else {}
+        return {name: text for name, text in texts.items() if isinstance(text, str)}
+    if isinstance(value, list):
+        return [_known(inner, item) for item in value]
+    if isinstance(value, Mapping):
+        return known_variables(inner, value) if inner is not None and issubclass(inner, BaseModel) else None
+    return value if inner is None else None
 
 
 def _touched(
@@ -109,11 +199,37 @@ def _touched(
 def _stopped(units: Iterable[str], observed: Mapping[str, Service]) -> Iterator[Change]:
     for unit in sorted(units):
         service = observed.get(unit, Service(active="missing", enabled="missing"))
-        # `activating` and `reloading` are on their way; the next look tells.
-        if service.active not in {"active", "activating", "reloading"}:
+        if service.active not in _ACTIVE:
             yield Change(f"service {unit}", "active", service.active, Cause.SERVICE_STOPPED)
-        if service.enabled not in {"enabled", "enabled-runtime", "static", "alias", "generated", "indirect"}:
+        if service.enabled not in _ENABLED:
             yield Change(f"service {unit}", "enabled", service.enabled or "unknown", Cause.NODE_TOUCHED)
+
+
+# `activating` and `reloading` are on their way; the next look tells.
+_ACTIVE = frozenset({"active", "activating", "reloading"})
+_ENABLED = frozenset({"enabled", "enabled-runtime", "static", "alias", "generated", "indirect"})
+
+
+def is_running(service: Service | None) -> bool:
+    """Whether nothing is told of a unit that was applied."""
+    return service is not None and service.active in _ACTIVE and service.enabled in _ENABLED
+
+
+def _options(desired: EnvironmentVariables, observed: ObservedEnvironment) -> Iterator[Change]:
+    """Each declared option once: the document moved, or somebody set it in WordPress."""
+    applied = observed.applied
+    if applied is None:
+        return
+    declared = options.of_applied(applied)
+    for name in sorted(desired.options.keys() | declared.keys()):
+        wanted, before = desired.options.get(name), declared.get(name)
+        stored, now = applied.options.get(name), observed.options.get(name)
+        if wanted != before:
+            # One that is there already is written down all the same: what was declared last is what differs.
+            there = before if now in (wanted, None) else now
+            yield Change(options.FIELD + name, options.shown(wanted), options.shown(there), Cause.DESIRED_MOVED)
+        elif name in observed.options and stored != now:
+            yield Change(options.FIELD + name, options.shown(wanted), options.shown(now), Cause.NODE_TOUCHED)
 
 
 def _content(observed: ObservedEnvironment) -> Iterator[Change]:
@@ -134,6 +250,16 @@ def _code(observed: ObservedEnvironment) -> Iterator[Change]:
             Cause.NODE_TOUCHED,
             heals=False,
         )
+
+
+def changed_code(differences: Iterable[Mapping[str, Any]], *, core: bool = False) -> list[str]:
+    """Paths of a release, of WordPress itself too with ``core``, that a drift check found changed on the node."""
+    areas = ("release ", "core ", "wordpress core") if core else ("release ",)
+    return [
+        str(one["field"]).partition(" ")[2]
+        for one in differences
+        if one.get("cause") == Cause.NODE_TOUCHED and str(one.get("field")).startswith(areas)
+    ]
 
 
 def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.core.entries import EnvironmentEntry, NodeEntry, SiteEntry, Stalled
 from reconciler.core.manifests import EnvironmentType
+from reconciler.core.options import hidden_copy
 
 if TYPE_CHECKING:
     from reconciler.core.fleet import Fleet
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
 def problems_of(entries: list[Any], fleet: Fleet) -> dict[str, Stalled]:
     """The first problem of each document that only the others show."""
     problems: dict[str, Stalled] = {}
-    for problem in (*_shared_ids(entries), *_shared_addresses(entries), *_dangling(entries, fleet)):
+    for problem in (
+        *_shared_ids(entries),
+        *_shared_addresses(entries),
+        *_dangling(entries, fleet),
+        *_public_copies(entries),
+    ):
         problems.setdefault(problem.path, problem)
     later = (_second_productions, _shared_urls, _shared_domains)
     for problem in (one for find in later for one in find(entries, fleet, problems)):
@@ -29,7 +35,7 @@ def _shared_ids(entries: list[Any]) -> Iterable[Stalled]:
             other = next(one.path for one in same if one.path != entry.path)
             yield Stalled(
                 entry.path,
-                entry.line_of(("metadata", "id")),
+                entry.place_of(("metadata", "id")),
                 f"id {entry.id} is also the id of {other}. Give one of them a new id, or remove it.",
             )
 
@@ -41,7 +47,7 @@ def _shared_addresses(entries: list[Any]) -> Iterable[Stalled]:
             other = next(one.path for one in same if one.path != entry.path)
             yield Stalled(
                 entry.path,
-                entry.line_of(("spec", "address")),
+                entry.place_of(("spec", "address")),
                 f"address {entry.manifest.spec.address} is also that of {other}. One host is one node.",
             )
 
@@ -62,15 +68,29 @@ def _dangling(entries: list[Any], fleet: Fleet) -> Iterable[Stalled]:
         elif entry.manifest.spec.node not in nodes:
             yield Stalled(
                 entry.path,
-                entry.line_of(("spec", "node")),
+                entry.place_of(("spec", "node")),
                 f"Environment {entry.key} names node {entry.manifest.spec.node}, which no document defines. "
                 f"Add nodes/{entry.manifest.spec.node}.yaml or correct spec.node.",
             )
         elif (source := entry.manifest.spec.source_environment) and source not in fleet.environments:
             yield Stalled(
                 entry.path,
-                entry.line_of(("spec", "source_environment")),
+                entry.place_of(("spec", "source_environment")),
                 f"Environment {entry.key} names source environment {source}, which no document defines.",
+            )
+
+
+def _public_copies(entries: list[Any]) -> Iterable[Stalled]:
+    for entry in entries:
+        if not isinstance(entry, EnvironmentEntry):
+            continue
+        spec = entry.manifest.spec
+        if name := hidden_copy(spec.type.value, spec.options):
+            yield Stalled(
+                entry.path,
+                entry.place_of(("spec", "options", name)),
+                f"spec.options.{name}: search engines are kept away from a {spec.type} environment. "
+                'Remove it, or set it to "0".',
             )
 
 
@@ -87,7 +107,7 @@ def _second_productions(entries: list[Any], fleet: Fleet, problems: Mapping[str,
             other = next(one.path for one in same if one.path != entry.path)
             yield Stalled(
                 entry.path,
-                entry.line_of(("spec", "type")),
+                entry.place_of(("spec", "type")),
                 f"Site {entry.site} has a second production environment in {other}. Keep one; "
                 "make the other staging or clone.",
             )
@@ -100,7 +120,7 @@ def _shared_urls(entries: list[Any], fleet: Fleet, problems: Mapping[str, Stalle
             other = next(one.path for one in same if one.path != entry.path)
             yield Stalled(
                 entry.path,
-                entry.line_of(("spec", "preview_url")),
+                entry.place_of(("spec", "preview_url")),
                 f"{fleet.preview_url(entry)} is also the preview URL of {other}. Change spec.preview_url.",
             )
 
@@ -118,7 +138,7 @@ def _shared_domains(entries: list[Any], fleet: Fleet, problems: Mapping[str, Sta
             if at is not None:
                 yield Stalled(
                     entry.path,
-                    entry.line_of(("spec", "domains", at, "hostname")),
+                    entry.place_of(("spec", "domains", at, "hostname")),
                     f"{hostname} is also a name of {other}. A name leads to one environment: remove it from one.",
                 )
 

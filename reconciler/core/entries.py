@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from uuid import UUID
 
 from pydantic import ValidationError
 
+from reconciler.core.fields import SLUG_PATTERN
 from reconciler.core.manifests import (
-    SLUG_PATTERN,
     Environment,
     Manifest,
     Node,
@@ -24,13 +25,20 @@ from reconciler.core.manifests import (
 Location = tuple[str | int, ...]
 
 
+class Place(NamedTuple):
+    """Line and column in a document, both from 1."""
+
+    line: int
+    column: int | None = None
+
+
 @dataclass(frozen=True)
 class Document:
-    """One YAML document as data; ``line_of`` tells the line (from 1) of a place in it, when asked."""
+    """One YAML document as data; ``place_of`` tells where something stands in it, when asked."""
 
     path: str
     data: object
-    line_of: Callable[[Location], int | None]
+    place_of: Callable[[Location], Place | None]
 
 
 @dataclass(frozen=True)
@@ -38,11 +46,22 @@ class Stalled:
     """Why nothing is decided for the document at ``path``."""
 
     path: str
-    line: int | None
+    place: Place | None
     message: str
 
+    @property
+    def line(self) -> int | None:
+        return self.place.line if self.place else None
+
+    @property
+    def column(self) -> int | None:
+        return self.place.column if self.place else None
+
+    def data(self) -> dict[str, str | int | None]:
+        return {"path": self.path, "line": self.line, "column": self.column, "message": self.message}
+
     def __str__(self) -> str:
-        return f"{self.path}:{self.line or 1}: {self.message}"
+        return f"{self.path}:{self.line or 1}:{f'{self.column}:' if self.column else ''} {self.message}"
 
 
 @dataclass(frozen=True)
@@ -53,7 +72,7 @@ class Entry:
     id: UUID
     slug: str
     stalled: Stalled | None = field(default=None, compare=False, kw_only=True)
-    line_of: Callable[[Location], int | None] = field(
+    place_of: Callable[[Location], Place | None] = field(
         default=lambda _location: None, compare=False, repr=False, kw_only=True
     )
 
@@ -101,13 +120,14 @@ def parse(document: Document) -> Parsed | Stalled | None:
     model = model_for(document.path)
     if model is None:
         return _misplaced(document.path)
-    if bad := [slug for slug in slugs_of(document.path).values() if not _is_slug(slug)]:
+    slugs = slugs_of(document.path)
+    if bad := [slug for slug in slugs.values() if not _is_slug(slug)]:
         return Stalled(document.path, None, f"`{bad[0]}` is no slug: use a-z, 0-9 and inner dashes, 63 at most.")
     try:
         manifest = model.model_validate(document.data)
     except ValidationError as error:
         return _first_problem(document, error)
-    return _entry(document, manifest)
+    return _entry(document, manifest, slugs)
 
 
 def _is_slug(text: str) -> bool:
@@ -127,20 +147,21 @@ def _misplaced(path: str) -> Stalled | None:
 
 def _first_problem(document: Document, error: ValidationError) -> Stalled:
     problem = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in problem["loc"]) or "document"
+    # A key that is refused is told by its name alone.
+    where = ".".join(str(part) for part in problem["loc"] if part != "[key]") or "document"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         message = "no such field; correct or remove it"
-    return Stalled(document.path, document.line_of(problem["loc"]), f"{where}: {message}")
+    return Stalled(document.path, document.place_of(problem["loc"]), f"{where}: {message}")
 
 
-def _entry(document: Document, manifest: Manifest) -> Parsed:
-    path, slugs = document.path, slugs_of(document.path)
+def _entry(document: Document, manifest: Manifest, slugs: Mapping[str, str]) -> Parsed:
+    path = document.path
     id_ = id_of(path, manifest.metadata)
     if isinstance(manifest, Platform):
-        return PlatformEntry(path, id_, "platform", manifest, line_of=document.line_of)
+        return PlatformEntry(path, id_, "platform", manifest, place_of=document.place_of)
     if isinstance(manifest, Node):
-        return NodeEntry(path, id_, slugs["node"], manifest, line_of=document.line_of)
+        return NodeEntry(path, id_, slugs["node"], manifest, place_of=document.place_of)
     if isinstance(manifest, Site):
-        return SiteEntry(path, id_, slugs["site"], manifest, line_of=document.line_of)
-    return EnvironmentEntry(path, id_, slugs["environment"], manifest, slugs["site"], line_of=document.line_of)
+        return SiteEntry(path, id_, slugs["site"], manifest, place_of=document.place_of)
+    return EnvironmentEntry(path, id_, slugs["environment"], manifest, slugs["site"], place_of=document.place_of)

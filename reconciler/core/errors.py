@@ -161,6 +161,22 @@ class HeadMoved(StoreError):
     code = "store_head_moved"
 
 
+class UpstreamUnreachable(TrueupError):
+    """The repository that the store follows didn't answer. Work goes on here; the next look catches up."""
+
+    code = "upstream_unreachable"
+
+
+class UpstreamHeld(TrueupError):
+    """What the followed repository has is not applied before a person has looked; ``reason`` is one word for it."""
+
+    code = "upstream_held"
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class LateFence(TrueupError):
     """Another worker has the job by now; this one's result is not wanted."""
 

@@ -25,7 +25,7 @@ from reconciler.core.entries import (
     Stalled,
 )
 from reconciler.core.errors import NotFound
-from reconciler.core.manifests import Domain, EnvironmentType, Platform
+from reconciler.core.manifests import Domain, EnvironmentType, Php, Platform
 
 _E = TypeVar("_E", bound=Entry)
 
@@ -136,8 +136,9 @@ class Fleet:
             content=self._content_variables(environment),
             fastcgi_cache=spec.cache.fastcgi,
             redis_cache=spec.cache.redis,
-            php=variables.PhpVariables.model_validate(spec.php.model_dump()),
+            php=_php_variables(spec.php),
             files=spec.files,
+            options=dict(spec.options),
             domains=tuple(
                 variables.DomainVariables(
                     id=str(self.domain_id(environment, domain)), hostname=domain.hostname, tls=domain.tls
@@ -197,9 +198,18 @@ class Fleet:
         )
 
 
+def _php_variables(php: Php) -> variables.PhpVariables:
+    return variables.PhpVariables(
+        memory_limit_mb=php.memory_limit_mb,
+        max_children=php.max_children,
+        upload_max_mb=php.upload_max_mb,
+        max_execution_s=php.max_execution_s,
+    )
+
+
 def preview_url(environment_id: UUID, address: str, platform: Platform) -> str:
     """The address that an environment answers at before it has a domain of its own."""
-    label = str(environment_id)[:8]
+    label = environment_id.hex[:8]
     if platform.spec.preview_domain:
         return f"https://{label}.{platform.spec.preview_domain}"
     return f"http://{label}.{address.replace('.', '-').replace(':', '-')}.sslip.io"
@@ -239,7 +249,7 @@ def _fleet(revision: str, entries: list[Any], unreadable: list[Stalled]) -> Flee
         nodes=nodes,
         sites=sites,
         environments=environments,
-        stalled=tuple(sorted(stalled, key=lambda item: (item.path, item.line or 0))),
+        stalled=tuple(sorted(stalled, key=lambda item: (item.path, item.place or (0,)))),
     )
 
 

@@ -8,8 +8,9 @@ from typing import Protocol
 from uuid import UUID
 
 from reconciler.core.entries import EnvironmentEntry
-from reconciler.core.manifests import ReconcileMode, Release, effective_mode
+from reconciler.core.manifests import Release
 from reconciler.core.observed import ObservedHealth, ObservedNode
+from reconciler.core.policy import ReconcileMode, effective_mode, in_force
 
 
 class Known(Protocol):
@@ -41,9 +42,12 @@ def way_back(  # noqa: PLR0911 (one a reason)
     ``known``: what is remembered of the environment's releases, this one among them.
     """
     found = known[release_id].found
-    mode = effective_mode(environment.manifest.spec.reconcile, now)
+    reconcile = environment.manifest.spec.reconcile
+    mode = effective_mode(reconcile, now)
     if mode is not ReconcileMode.ENFORCE:
         return f"spec.reconcile.mode is {mode}."
+    if hold := next((one for one in in_force(reconcile.holds, now) if one.field == "release"), None):
+        return f"{hold.owner} holds the release: {hold.reason}"
     if node.hold is not None:
         return f"The node is on hold: {node.hold}."
     if found.checks.get("database"):
@@ -63,4 +67,4 @@ def way_back(  # noqa: PLR0911 (one a reason)
 
 
 def _came_with_content(release: Release | None) -> bool:
-    return release is not None and release.origin not in {None, "update"}
+    return release is not None and release.origin not in {None, "update", "adopt", "discard"}

@@ -7,18 +7,13 @@ them. This module knows the shape of one document and nothing of the others: see
 from __future__ import annotations
 
 import re
-import unicodedata
-from datetime import datetime
 from enum import StrEnum
-from ipaddress import ip_address
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID, uuid5
 
 from pydantic import (
     AfterValidator,
     AwareDatetime,
-    BaseModel,
-    ConfigDict,
     EmailStr,
     Field,
     StrictBool,
@@ -26,53 +21,26 @@ from pydantic import (
     model_validator,
 )
 
+from reconciler.core.fields import (
+    Address,
+    Cron,
+    DisplayName,
+    HostKey,
+    Hostname,
+    HttpUrl,
+    Slug,
+    Strict,
+    Version,
+)
+from reconciler.core.forge import Forge
+from reconciler.core.options import Options
+from reconciler.core.policy import EnvironmentReconcile, NodeReconcile, PlatformReconcile
+from reconciler.core.receivers import Reports
+from reconciler.core.tls import PreviewTls, Tls
+
 API_VERSION = "trueup/v1"
 PATH_NAMESPACE = UUID("7f1c6f0e-51ad-5f0a-9c39-3a7d1d5c2b11")
 """Namespace of the ids of documents that name none: ``uuid5(PATH_NAMESPACE, path)``."""
-
-SLUG_PATTERN = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
-HOSTNAME_PATTERN = r"^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])$"
-VERSION_PATTERN = r"^[0-9]+\.[0-9]+(?:\.[0-9]+)?$"
-
-
-def _printable(text: str) -> str:
-    if any(unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for character in text):
-        raise ValueError("must not contain control or invisible formatting characters")
-    if text != text.strip():
-        raise ValueError("must not begin or end with white space")
-    return text
-
-
-def _address(text: str) -> str:
-    return str(ip_address(text))
-
-
-def _host_key(text: str) -> str:
-    if not re.fullmatch(r"(ssh-ed25519|ecdsa-sha2-nistp\d+|ssh-rsa) [A-Za-z0-9+/]+=*", text):
-        raise ValueError("must be a public host key: type and base64, as `ssh-keyscan` prints after the address")
-    return text
-
-
-def _cron(text: str) -> str:
-    if not re.fullmatch(r"(?:[0-9*,/-]+ ){2}[0-9*,/?-]+ [0-9A-Za-z*,/-]+ [0-9A-Za-z*,/-]+", text):
-        raise ValueError("must be five cron fields: minute, hour, day of the month, month, day of the week")
-    return text
-
-
-def _http_url(text: str) -> str:
-    if not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:-]+(?:/[!-~]*)?", text) or "@" in text:
-        raise ValueError("must be an http or https address without credentials")
-    return text.rstrip("/")
-
-
-Cron = Annotated[str, AfterValidator(_cron)]
-HttpUrl = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_http_url)]
-Slug = Annotated[str, StringConstraints(pattern=SLUG_PATTERN, max_length=63)]
-Hostname = Annotated[str, StringConstraints(pattern=HOSTNAME_PATTERN, min_length=4, max_length=253)]
-DisplayName = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_printable)]
-Version = Annotated[str, StringConstraints(pattern=VERSION_PATTERN)]
-Address = Annotated[str, AfterValidator(_address)]
-HostKey = Annotated[str, AfterValidator(_host_key)]
 
 
 class EnvironmentType(StrEnum):
@@ -83,39 +51,14 @@ class EnvironmentType(StrEnum):
     CLONE = "clone"
 
 
-class ReconcileMode(StrEnum):
-    """What the loop does about a difference: heal it, tell it, or leave it alone."""
-
-    ENFORCE = "enforce"
-    REPORT = "report"
-    PAUSED = "paused"
-
-
 class PromotionPreset(StrEnum):
     CONTENT_PROTECT = "content-protect"
     COMMERCE_PROTECT = "commerce-protect"
 
 
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
-
-
 class Metadata(Strict):
     id: UUID | None = Field(default=None, description="Left out: the UUIDv5 of the document's path.")
     name: DisplayName | None = Field(default=None, description="Shown to people; left out: the slug.")
-
-
-class Reconcile(Strict):
-    mode: ReconcileMode = ReconcileMode.ENFORCE
-    reason: str | None = Field(default=None, max_length=500)
-    until: AwareDatetime | None = Field(default=None, description="After this moment the mode is `enforce` again.")
-
-
-def effective_mode(reconcile: Reconcile, now: datetime) -> ReconcileMode:
-    """The mode in force: ``until`` ends a mode that isn't ``enforce``."""
-    if reconcile.until is not None and now >= reconcile.until:
-        return ReconcileMode.ENFORCE
-    return reconcile.mode
 
 
 class WordPressDefaults(Strict):
@@ -177,40 +120,20 @@ class OwnHealthChecks(Strict):
     interval_s: int | None = Field(default=None, ge=5, le=86_400)
 
 
-def _resolver(text: str) -> str:
-    found = re.fullmatch(r"(?:\[([0-9a-f:]+)\]|([0-9.]+)|([0-9a-f:]+))(?::(\d{1,5}))?", text)
-    if not found:
-        raise ValueError("must be an address with or without a port: 192.0.2.53, 192.0.2.53:5353, [2001:db8::53]:5353")
-    ip_address(next(part for part in found.groups()[:3] if part))
+def _signer(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._@+-]+ (?:sk-)?(?:ssh|ecdsa)-[a-z0-9@.-]+ [A-Za-z0-9+/]+=*", text):
+        raise ValueError("must be a name and an ssh public key: ada@example.com ssh-ed25519 AAAA…")
     return text
 
 
-def _pem(text: str) -> str:
-    if not re.fullmatch(r"(?:-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+-----END CERTIFICATE-----\n*)+", text):
-        raise ValueError("must be certificates in PEM, and nothing else")
-    return text
-
-
-Resolver = Annotated[str, AfterValidator(_resolver)]
-
-
-class Tls(Strict):
-    """Where certificates come from (ACME, HTTP-01), and how a name is looked up before one is asked for."""
-
-    directory: HttpUrl = Field(
-        default="https://acme-v02.api.letsencrypt.org/directory", description="The ACME server's directory."
-    )
-    email: EmailStr | None = Field(default=None, description="Of the ACME account; left out: it has none.")
-    ca_bundle: Annotated[str, StringConstraints(max_length=65536), AfterValidator(_pem)] | None = Field(
-        default=None, description="Certificates that an ACME server of one's own is trusted by; PEM."
-    )
-    resolvers: tuple[Resolver, ...] = Field(
-        default=(), description="Asked whether a name leads to its node; left out: those of the control plane's host."
-    )
+Signer = Annotated[str, StringConstraints(max_length=4096), AfterValidator(_signer)]
 
 
 class PlatformSpec(Strict):
     preview_domain: Hostname | None = None
+    preview_tls: PreviewTls | None = Field(
+        default=None, description="Left out: the TLS of preview URLs stands in front of the nodes."
+    )
     wordpress: WordPressDefaults = WordPressDefaults()
     backups: Storage | None = Field(default=None, description="Left out: nothing can be backed up.")
     imports: Imports = Imports()
@@ -218,6 +141,25 @@ class PlatformSpec(Strict):
     updates: Updates = Updates()
     health: HealthChecks = HealthChecks()
     tls: Tls = Tls()
+    reconcile: PlatformReconcile = PlatformReconcile()
+    allowed_signers: tuple[Signer, ...] = Field(
+        default=(),
+        max_length=1000,
+        description="Who may sign what comes from upstream; left out: nothing need be signed. See docs/upstream.md.",
+    )
+
+    @model_validator(mode="after")
+    def _preview_is_in_its_zone(self) -> Self:
+        if self.preview_tls is None:
+            return self
+        if self.preview_domain is None:
+            raise ValueError("preview_tls needs preview_domain: the domain that the certificate is for")
+        if not f".{self.preview_domain}".endswith(f".{self.preview_tls.zone}"):
+            raise ValueError(f"preview_domain {self.preview_domain} is not in preview_tls.zone {self.preview_tls.zone}")
+        return self
+
+    reports: Reports = Reports()
+    forge: Forge | None = Field(default=None, description="Left out: nobody is told there what became of a commit.")
 
 
 class Platform(Strict):
@@ -245,7 +187,7 @@ class NodeSpec(Strict):
     state: Literal["active", "decommissioned"] = "active"
     concurrency: int = Field(default=1, ge=1, le=16, description="Jobs that may work on the node at once.")
     redis: Redis = Redis()
-    reconcile: Reconcile = Reconcile()
+    reconcile: NodeReconcile = NodeReconcile()
 
 
 class Node(Strict):
@@ -286,12 +228,13 @@ class Release(Strict):
     )
     source_ref: str | None = Field(default=None, max_length=2048)
     revision: str | None = Field(default=None, max_length=128, description="What source_ref was resolved to.")
-    origin: Literal["clone", "import", "restore", "promote", "update"] | None = Field(
+    origin: Literal["clone", "import", "restore", "promote", "update", "adopt", "discard"] | None = Field(
         default=None, description="The operation that made this tree of another one; left out: made of its source."
     )
     made_from: UUID | None = Field(
         default=None,
-        description="clone, promote: the environment; update: the release; restore: the backup; import: the content.",
+        description="clone, promote: the environment; update, adopt, discard: the release; restore: the backup; "
+        "import: the content.",
     )
     scope: UpdateScope | None = Field(default=None, description="update: what was updated.")
 
@@ -342,10 +285,14 @@ class Backups(Strict):
 
 
 class Versions(Strict):
-    """What the last update resulted in, by slug; told when the node has others."""
+    """What the declared release's update resulted in, by slug: a record. It goes when other code is declared."""
 
-    plugins: dict[str, str] = {}
-    themes: dict[str, str] = {}
+    plugins: dict[str, str] = Field(default={})
+    themes: dict[str, str] = Field(default={})
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        # Documents are never changed in place: the default is one for all of them, not a copy for each.
+        return self
 
 
 class Cache(Strict):
@@ -377,11 +324,12 @@ class EnvironmentSpec(Strict):
     backups: Backups = Backups()
     health: OwnHealthChecks = OwnHealthChecks()
     versions: Versions = Versions()
+    options: Options = Field(default={}, description="WordPress's options that Git is the source of, by name.")
     files: Literal["writable", "locked"] = "writable"
     expires_at: AwareDatetime | None = Field(
         default=None, description="When it is backed up and removed. Never for production."
     )
-    reconcile: Reconcile = Reconcile()
+    reconcile: EnvironmentReconcile = EnvironmentReconcile()
 
     @model_validator(mode="after")
     def _production_stays(self) -> EnvironmentSpec:

@@ -14,6 +14,13 @@ class _Observed(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+class AppliedBy(_Observed):
+    """Who ran the apply: a job, or an operator by hand."""
+
+    job: str | None = None
+    operator: str | None = None
+
+
 class Applied(_Observed):
     """The manifest that applying wrote on the node: what was asked for and what was put there."""
 
@@ -31,12 +38,15 @@ class Applied(_Observed):
     services: tuple[str, ...] = ()
     """Units that must be active and enabled."""
     applied_at: AwareDatetime
+    applied_by: AppliedBy | None = None
     releases: tuple[str, ...] = ()
     """Release ids that were applied, oldest first."""
     release_details: dict[str, dict[str, Any]] = {}
     """What each of them was made of: ``spec.release`` without its id, ``wordpress_version``, ``unmanaged``."""
     contents: tuple[str, ...] = ()
     """Content ids that were applied, oldest first."""
+    options: dict[str, str] = {}
+    """Declared options as WordPress stored them then; it may have cleaned what was declared."""
     url: str | None = None
     """The address that WordPress was given: the first ready domain's, else the preview URL."""
 
@@ -95,6 +105,8 @@ class ObservedEnvironment(_Observed):
     wordpress_version: str | None = None
     differences: tuple[FileDifference, ...] | None = None
     """None unless the observation was deep."""
+    options: dict[str, str | None] = {}
+    """Declared options as they are stored now; None: there is none. One that isn't here could not be read."""
     domains: dict[str, ObservedDomain] = {}
     """By hostname, those that were applied with a certificate."""
 
@@ -122,6 +134,33 @@ class ObservedHealth(_Observed):
     """Of an unhealthy one: the release before it, if the node still has one."""
 
 
+class ObservedPreview(_Observed):
+    """The certificate of preview URLs, as it was put on a node and as it is there."""
+
+    domain: str
+    fingerprint: str
+    """sha256 of the certificate in hex."""
+    files: dict[str, str]
+    """sha256 when they were put there, by path."""
+    found: dict[str, str | None]
+    """sha256 now; None: not there."""
+
+    @property
+    def altered(self) -> tuple[str, ...]:
+        """Paths of files that are gone or hold something else."""
+        return tuple(sorted(path for path, digest in self.files.items() if self.found.get(path) != digest))
+
+
+class SshLogin(_Observed):
+    """Somebody whom sshd let in, as the node's journal has it."""
+
+    at: AwareDatetime
+    user: str
+    address: str
+    key: str | None = None
+    """The fingerprint of the key that they showed."""
+
+
 class ObservedNode(_Observed):
     observed_at: AwareDatetime
     hostname: str
@@ -141,6 +180,10 @@ class ObservedNode(_Observed):
     files: dict[str, str | None] = {}
     links: dict[str, str | None] = {}
     services: dict[str, Service] = {}
+    preview: ObservedPreview | None = None
+    """None: the node has no certificate of preview URLs."""
+    logins: tuple[SshLogin, ...] = ()
+    """Since the moment that the probe was told."""
     environments: dict[str, ObservedEnvironment] = {}
     """By environment id. An id that isn't here is *missing* on this node: it answered and has none."""
 

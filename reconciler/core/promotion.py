@@ -22,6 +22,8 @@ UNCHANGING = frozenset(
         JobType.CACHE_PURGE,
         JobType.HEALTH_CHECK,
         JobType.NODE_OBSERVE,
+        JobType.DRIFT_REPORT,
+        JobType.REPORT_DELIVERY,
     }
 )
 """Jobs that leave an environment as it was: a drift check is not older than they are."""

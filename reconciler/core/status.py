@@ -38,6 +38,8 @@ _WHILE_RUNNING = {
     JobType.DEPLOY: EnvironmentStatus.DEPLOYING,
     JobType.UPDATES: EnvironmentStatus.DEPLOYING,
     JobType.PROMOTE: EnvironmentStatus.DEPLOYING,
+    JobType.DRIFT_ADOPT: EnvironmentStatus.DEPLOYING,
+    JobType.DRIFT_DISCARD: EnvironmentStatus.DEPLOYING,
     JobType.RESTORE: EnvironmentStatus.RESTORING,
     JobType.SITE_IMPORT: EnvironmentStatus.RESTORING,
 }

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from reconciler.core.manifests import VERSION_PATTERN, UpdateScope
+from reconciler.core.fields import VERSION_PATTERN
+from reconciler.core.manifests import UpdateScope
 
 Kind = Literal["plugins", "themes"]
 OURS = frozenset({"w.org", "wordpress.org"})

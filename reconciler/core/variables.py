@@ -9,13 +9,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
 
 class _Variables(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def settings(self) -> dict[str, Any]:
+        """All but ``job``, as JSON data."""
+        return self.model_dump(mode="json", exclude={"job"})
+
+    def digest(self) -> str:
+        return self._settings_digest
+
+    @cached_property
+    def _settings_digest(self) -> str:
+        return digest_of(self.settings())
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("_settings_digest", None)
+        return copied
 
 
 class Job(_Variables):
@@ -30,7 +48,7 @@ class ReleaseVariables(_Variables):
     source_type: Literal["git", "upload"] | None
     source_ref: str | None
     revision: str | None
-    origin: Literal["clone", "import", "restore", "promote", "update"] | None = None
+    origin: Literal["clone", "import", "restore", "promote", "update", "adopt", "discard"] | None = None
     made_from: str | None = None
     scope: Literal["core", "plugins", "themes", "all"] | None = None
 
@@ -86,14 +104,13 @@ class EnvironmentVariables(_Variables):
     redis_cache: bool
     php: PhpVariables
     files: Literal["writable", "locked"]
+    options: dict[str, str] = {}
+    """WordPress's options that are declared, by name, as they are stored. All others are WordPress's own."""
     domains: tuple[DomainVariables, ...] = ()
     """The first is the primary one. WordPress's address is the first that is ready."""
     tls: TlsVariables | None = None
     """Where certificates come from; None where no domain needs one."""
     job: Job | None = None
-
-    def digest(self) -> str:
-        return digest_of(self)
 
 
 class NodeVariables(_Variables):
@@ -108,12 +125,10 @@ class NodeVariables(_Variables):
     """Kept ready for new sites: the platform's version."""
     job: Job | None = None
 
-    def digest(self) -> str:
-        return digest_of(self)
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def digest_of(variables: _Variables) -> str:
-    """sha256 in hex of the variables' canonical JSON (sorted keys, no spaces, UTF-8), without ``job``."""
-    data = variables.model_dump(mode="json", exclude={"job"})
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+def digest_of(settings: Mapping[str, Any]) -> str:
+    """sha256 in hex of the settings' canonical JSON: sorted keys, no spaces, UTF-8."""
+    return hashlib.sha256(_CANONICAL.encode(settings).encode()).hexdigest()

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from reconciler.core.actions import UpdateWordPress
-from reconciler.core.plan import Plan, Step, Verdict
+from reconciler.core.actions import ReturnContent, UpdateWordPress
+from reconciler.core.changes import Change
+from reconciler.core.plan import Orphan, Plan, Step, Verdict
+
+_TOLD = (UpdateWordPress, ReturnContent)
+"""What would happen is more than the changes say."""
 
 _WORDS = {
     Verdict.APPLY: "will be applied",
     Verdict.REPORT: "reported only",
     Verdict.PAUSED: "paused",
+    Verdict.WAITING: "waiting",
     Verdict.BLOCKED: "blocked",
 }
 
@@ -23,6 +28,7 @@ def total(plan: Plan) -> str:
         Verdict.APPLY: "to apply",
         Verdict.REPORT: "to report",
         Verdict.PAUSED: "paused",
+        Verdict.WAITING: "waiting",
         Verdict.BLOCKED: "blocked",
     }
     parts = [f"{counts[verdict]} {word}" for verdict, word in words.items() if counts[verdict]]
@@ -43,11 +49,11 @@ def text(plan: Plan) -> str:
 def _step_lines(step: Step) -> Iterator[str]:
     reason = f": {step.reason}" if step.reason else ""
     yield f"{step.action.verb} {step.action.target} on {step.action.node} ({_WORDS[step.verdict]}{reason})"
-    if isinstance(step.action, UpdateWordPress):
+    if isinstance(step.action, _TOLD):
         yield f"  {step.action.course}"
     width = max(len(change.field) for change in step.changes)
     for change in step.changes:
-        note = "" if change.heals else "; applying does not mend it"
+        note = f"; {change.held}" if change.held else "" if change.heals else "; applying does not mend it"
         yield (
             f"  {change.field:<{width}}  desired {change.desired}  ↔  observed {change.observed}"
             f"  [{change.cause}{note}]"
@@ -59,12 +65,15 @@ def _remarks(plan: Plan) -> list[str]:
         f"silent {silent.node}: {silent.reason} Unknown: {', '.join(silent.environments) or 'no environments'}."
         for silent in plan.silent
     ]
-    lines += [
-        f"orphan {orphan.environment_id} on {orphan.node}: no document defines it; nothing is done about it."
-        for orphan in plan.orphans
-    ]
+    lines += [_orphan_line(orphan) for orphan in plan.orphans]
     lines += [f"stalled {stalled}" for stalled in plan.stalled]
     return ["", *lines] if lines else []
+
+
+def _orphan_line(orphan: Orphan) -> str:
+    name = f"{orphan.key} ({orphan.environment_id})" if orphan.key else orphan.environment_id
+    line = f"orphan {name} on {orphan.node}: no document defines it; nothing is done about it."
+    return f"{line} `trueup remove {orphan.key}` backs it up and takes it away." if orphan.key else line
 
 
 def markdown(plan: Plan) -> str:
@@ -76,16 +85,20 @@ def markdown(plan: Plan) -> str:
             "",
             f"#### {step.action.verb} `{step.action.target}` on `{step.action.node}` — {_WORDS[step.verdict]}{reason}",
             "",
-            *([step.action.course, ""] if isinstance(step.action, UpdateWordPress) else []),
+            *([step.action.course, ""] if isinstance(step.action, _TOLD) else []),
             "| field | desired | observed | cause |",
             "|---|---|---|---|",
             *(
-                f"| `{change.field}` | {_cell(change.desired)} | {_cell(change.observed)} | {change.cause} |"
+                f"| `{change.field}` | {_cell(change.desired)} | {_cell(change.observed)} | {_why(change)} |"
                 for change in step.changes
             ),
         ]
     lines += [line and f"- {line}" for line in _remarks(plan)]
     return "\n".join(lines) + "\n"
+
+
+def _why(change: Change) -> str:
+    return f"{change.cause}, {_cell(str(change.held))}" if change.held else str(change.cause)
 
 
 def _cell(text: str) -> str:

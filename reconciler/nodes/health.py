@@ -12,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from reconciler.core.errors import NodeUnreachable
 from reconciler.core.observed import ObservedHealth
-from reconciler.nodes.connection import Connections, Target
+from reconciler.nodes.connection import Connections
+from reconciler.nodes.target import Target
 from reconciler.paths import share
 
 PATIENCE_S = 300.0

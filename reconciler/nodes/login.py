@@ -15,7 +15,8 @@ from importlib.resources import files
 from uuid import UUID
 
 from reconciler.core.errors import NodeUnreachable, WpCliError
-from reconciler.nodes.connection import Completed, Connections, Target
+from reconciler.nodes.connection import Completed, Connections
+from reconciler.nodes.target import Target
 
 LIFE = timedelta(seconds=60)
 PATIENCE_S = 9.5

@@ -6,13 +6,16 @@ import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
+import asyncssh
 from pydantic import ValidationError
 
 from reconciler.core.errors import NodeUnreachable
 from reconciler.core.observed import ObservedNode, Unreachable
-from reconciler.nodes.connection import Connections, Target
+from reconciler.nodes.connection import Connections
+from reconciler.nodes.target import Target
 
 LIGHT_S = 15.0
 DEEP_S = 300.0
@@ -26,17 +29,31 @@ def observe(
     now: datetime,
     deep: bool = False,
     environments: Sequence[str] | None = None,
+    options: Mapping[str, Sequence[str]] | None = None,
+    since: datetime | None = None,
     timeout_s: float | None = None,
     probe: bytes | None = None,
 ) -> Mapping[str, ObservedNode | Unreachable]:
-    """By node name. ``environments`` are the ids to look at; None: all that the node has. Raises nothing for a node."""
+    """By node name. ``environments`` are the ids to look at; None: all that the node has.
+
+    ``options`` names options of WordPress by environment id, to be read beside those that were applied.
+    ``since`` asks for those who logged in by ssh after that, by another key than this control plane's.
+    Raises nothing for a node.
+    """
     script = probe if probe is not None else Path(__file__).with_name("probe.py").read_bytes()
-    options = json.dumps({"deep": deep, "environments": None if environments is None else list(environments)})
+    wanted = json.dumps(
+        {
+            "deep": deep,
+            "environments": None if environments is None else list(environments),
+            **({"options": options} if options else {}),
+            "since": since and since.timestamp(),
+        }
+    )
     limit = timeout_s or (DEEP_S if deep else LIGHT_S)
     asked = list(targets)
 
     async def ask_all() -> list[ObservedNode | Unreachable]:
-        return await asyncio.gather(*(_ask(connections, one, script, options, limit, now) for one in asked))
+        return await asyncio.gather(*(_ask(connections, one, script, wanted, limit, now) for one in asked))
 
     return dict(zip((target.name for target in asked), connections.wait(ask_all()), strict=True))
 
@@ -60,9 +77,18 @@ async def _ask(
 
 def _understood(target: Target, answer: bytes, now: datetime) -> ObservedNode | Unreachable:
     try:
-        return ObservedNode.model_validate_json(answer)
+        seen = ObservedNode.model_validate_json(answer)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         reason = f"{target} gave an answer that cannot be understood: {where} {first['msg']}".replace(": :", ":")
         return Unreachable(since=now, reason=reason)
+    if not seen.logins:
+        return seen
+    own = _fingerprint(target.key_file)
+    return seen.model_copy(update={"logins": tuple(login for login in seen.logins if login.key != own)})
+
+
+@cache
+def _fingerprint(key_file: Path) -> str:
+    return asyncssh.read_private_key(key_file).get_fingerprint("sha256")

@@ -2,7 +2,8 @@
 
 Sent to ``python3 -I -S -`` on the node, so: standard library only, Python 3.9 or later, one file. It changes nothing
 and judges nothing. ``argv[1]`` is JSON: ``deep`` compares code with what its manifests say; ``environments`` names the
-ids to look at, null for all.
+ids to look at, null for all; ``options`` names options of WordPress to read beside those that were applied, by
+environment; ``since`` (seconds, UTC) asks for those who logged in by ssh after that.
 """
 
 # Importing pathlib would take longer than looking at ten environments.
@@ -30,7 +31,13 @@ UNITS = "/etc/systemd/system"
 WP_CLI = "/usr/local/bin/wp"
 CERTIFICATES = "/etc/trueup/certificates"
 LINEAGES = "/var/lib/trueup/letsencrypt/live"
+PREVIEW = "/var/lib/trueup/preview/manifest.json"
 HANDSHAKE_S = 1.0
+MOST_LOGINS = 200
+DATABASE = ("mariadb", "--batch", "--skip-column-names", "--raw", "--force")
+DATABASE_S = 5
+LONGEST_OPTION = 16_000
+ACCEPTED = re.compile(r"Accepted \S+ for (\S+) from (\S+) port \d+ ssh2(?:: \S+ (SHA256:\S+))?")
 
 PACKAGES = {
     "nginx": r"nginx",
@@ -55,11 +62,18 @@ def main(options: Found) -> Found:
     states = _service_states(unit for subject in subjects for unit in _services_of(subject))
     for subject in subjects:
         subject["services"] = {unit: states[unit] for unit in _services_of(subject)}
+    _look_at_options(environments, options.get("options") or {})
     if options.get("deep"):
         digests = Digests()
         for one, environment in environments.items():
             environment["differences"] = _differences(one, environment, digests)
-    return {**_machine(), **node, "environments": environments}
+    return {
+        **_machine(),
+        **node,
+        "preview": _preview(),
+        "logins": _logins(options.get("since")),
+        "environments": environments,
+    }
 
 
 # What a manifest says, and what is there
@@ -98,15 +112,64 @@ def _environment_ids(wanted: list[str] | None) -> list[str]:
 
 
 def _environment(one: str) -> Found:
-    database = "wp_" + one.replace("-", "")[:12]
     subject = _subject(f"{ENVIRONMENTS}/{one}.json")
     return {
         **subject,
         "domains": _domains(one, subject["applied"] or {}),
-        "database": os.path.isdir(f"{DATABASES}/{database}"),
+        "database": os.path.isdir(f"{DATABASES}/{_database(one)}"),
         "wordpress_version": _wordpress_version(f"{SITES}/{one}/current"),
+        "options": {},
         "differences": None,
     }
+
+
+def _database(one: str) -> str:
+    return "wp_" + one.replace("-", "")[:12]
+
+
+# WordPress's options
+
+
+def _look_at_options(environments: dict[str, Found], asked: dict[str, list[str]]) -> None:
+    """Fill in the options that are declared, as they are stored: one question for all environments, if any has some.
+
+    An environment whose table does not answer keeps none, so that nothing is told of it.
+    """
+    questions, asked_for = [], {}
+    for one, environment in environments.items():
+        names = {*((environment["applied"] or {}).get("options") or ()), *asked.get(one, ())}
+        if names and environment["database"] and re.fullmatch(r"[0-9a-f-]{36}", one):
+            questions.append(_question(one, sorted(names)))
+            asked_for[one] = names
+    for one, found, value in _rows("".join(questions)) if questions else ():
+        options = environments[one]["options"]
+        if not found:
+            options.update(dict.fromkeys(asked_for[one]))
+        # WordPress, too, finds an option whatever the case of its name.
+        options.update((name, value) for name in options if name.lower() == found.lower())
+
+
+def _question(one: str, names: list[str]) -> str:
+    """A row that says that the table answers, then a row for each option that is there."""
+    quoted = ",".join("'" + name.replace("\\", "\\\\").replace("'", "\\'") + "'" for name in names)
+    # The id was held against its form, and names cannot end their quotes.
+    return (
+        f"SELECT '{one}', '', '' UNION ALL SELECT '{one}', HEX(option_name), HEX(LEFT(option_value, {LONGEST_OPTION}))"  # noqa: S608
+        f" FROM `{_database(one)}`.wp_options WHERE option_name IN ({quoted});"
+    )
+
+
+def _rows(questions: str) -> list[tuple[str, str, str]]:
+    try:
+        done = subprocess.run(DATABASE, input=questions.encode(), capture_output=True, timeout=DATABASE_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    rows = (line.split("\t") for line in done.stdout.decode("ascii", "replace").splitlines())
+    return [(one, _unhexed(name), _unhexed(value)) for one, name, value in rows]
+
+
+def _unhexed(text: str) -> str:
+    return bytes.fromhex(text).decode("utf-8", "replace")
 
 
 # Certificates
@@ -118,6 +181,15 @@ def _domains(one: str, applied: Found) -> dict[str, Found]:
     names = [domain["hostname"] for domain in declared if domain.get("tls", True)]
     failures = json.loads(_read(f"{CERTIFICATES}/{one}.json") or b"{}") if names else {}
     return {name: {"served": _served(name), "failure": failures.get(name)} for name in names}
+
+
+def _preview() -> Found | None:
+    """The certificate of preview URLs that was put here, and whether its files are there still."""
+    try:
+        put = json.loads(_read(PREVIEW) or b"null")
+        return put and {**put, "found": {path: _digest(path) for path in put["files"]}}
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _served(name: str) -> Found | None:
@@ -265,6 +337,27 @@ def _machine() -> Found:
         "artifacts": {"wordpress": _core_versions()},
         "hold": _text(HOLD).strip() or ("no reason given" if os.path.exists(HOLD) else None),
     }
+
+
+def _logins(since: float | None) -> list[Found]:
+    """Whom sshd let in. Only root's lines count: any user may write into the journal under any name."""
+    if since is None:
+        return []
+    argv = ["journalctl", "-q", "--no-pager", "-o", "json", "--output-fields=MESSAGE", f"--since=@{since:.0f}"]
+    argv += ["-t", "sshd", "-t", "sshd-session", "_UID=0", "-g", "^Accepted "]
+    try:
+        lines = subprocess.run(argv, capture_output=True, timeout=10, check=False).stdout.splitlines()
+        return [found for line in lines[-MOST_LOGINS:] if (found := _login(json.loads(line)))]
+    except (OSError, ValueError, KeyError, subprocess.TimeoutExpired):
+        return []
+
+
+def _login(entry: Found) -> Found | None:
+    accepted = ACCEPTED.match(str(entry.get("MESSAGE")))
+    if accepted is None:
+        return None
+    at = datetime.fromtimestamp(int(entry["__REALTIME_TIMESTAMP"]) / 1e6, timezone.utc)  # noqa: UP017
+    return {"at": at.isoformat(), "user": accepted[1], "address": accepted[2], "key": accepted[3]}
 
 
 def _text(path: str) -> str:

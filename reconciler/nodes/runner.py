@@ -6,7 +6,6 @@ leaves no process behind: not here, and with a ``Connections`` not on the node e
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -18,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,12 +26,13 @@ from ansible_runner.runner import Runner as AnsibleRunner
 from reconciler.core.errors import Invalid, NodeUnreachable
 from reconciler.inventory import Inventory, unsafe_values
 from reconciler.nodes import processes
-from reconciler.nodes.connection import Connections, Target
+from reconciler.nodes.connection import Connections
 from reconciler.nodes.outcome import HostStats, Outcome, Progress, Record, RunResult, Status, TaskResult
 from reconciler.nodes.redaction import redact, tail
+from reconciler.nodes.target import Target
 from reconciler.paths import share
 
-__all__ = ["HostStats", "RunResult", "Runner", "Status", "TaskResult", "role_digest"]
+__all__ = ["HostStats", "RunResult", "Runner", "Status", "TaskResult"]
 
 OUTPUT_BYTES = 10_000
 MESSAGE_BYTES = 2_000
@@ -265,15 +264,3 @@ def _socket_directory(run_directory: Path) -> tuple[Path, bool]:
         shared.mkdir(exist_ok=True, mode=0o700)
         return shared, False
     return Path(tempfile.mkdtemp(prefix="trueup-ssh-", dir="/tmp")), True
-
-
-@cache
-def role_digest(role: str) -> str:
-    """The digest of a role's files, as the node's manifest has it: another one means that Trueup itself changed."""
-    path = share() / "playbooks" / "module_utils" / "trueup_digest.py"
-    spec = importlib.util.spec_from_file_location("trueup_digest", path)
-    if spec is None or spec.loader is None:
-        raise Invalid(f"{path} cannot be imported. Reinstall Trueup.")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return str(module.role_digest(module.role_paths(role)))

@@ -84,6 +84,17 @@ class Audit:
         with reading(self._engine) as connection:
             return [_recorded(row) for row in connection.execute(query)]
 
+    def logins_since(self, since: datetime) -> dict[UUID, list[tuple[datetime, str]]]:
+        """The magic logins that were given out since then: when and to whom, by environment."""
+        query = select(audit.c.environment_id, audit.c.at, audit.c.who).where(
+            audit.c.at >= since, audit.c.operation == "magic-login", audit.c.outcome == "done"
+        )
+        found: dict[UUID, list[tuple[datetime, str]]] = {}
+        with reading(self._engine) as connection:
+            for row in connection.execute(query):
+                found.setdefault(row.environment_id, []).append((row.at, row.who))
+        return found
+
     def prune(self, before: datetime) -> int:
         """Forget entries from before then; how many."""
         query = delete(audit).where(audit.c.at < before)

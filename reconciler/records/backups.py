@@ -27,6 +27,8 @@ class Backup:
     size_bytes: int | None = None
     created_at: datetime
     completed_at: datetime | None = None
+    content_id: UUID | None = None
+    """The content that the environment had, as far as the node was sure of it."""
 
 
 class Backups:
@@ -73,6 +75,17 @@ class Backups:
         """The newest backup that was completed and has all of the environment; None: there is none."""
         full = [b for b in self.of(environment_id) if b.backup_scope == "full" and b.status == "completed"]
         return max((b for b in full if b.completed_at), key=lambda b: b.completed_at or b.created_at, default=None)
+
+    def of_content(self, environment_id: UUID, content_id: UUID) -> Backup | None:
+        """The newest completed full backup that was taken of the environment while it had this content."""
+        return next(
+            (
+                backup
+                for backup in self.of(environment_id)
+                if (backup.backup_scope, backup.status, backup.content_id) == ("full", "completed", content_id)
+            ),
+            None,
+        )
 
 
 def _backup(row: Any) -> Backup:

@@ -18,7 +18,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Row, Select, delete, func, insert, select, tuple_, update
 
 from reconciler.core.errors import Conflict, Invalid, NotFound
-from reconciler.core.jobs import MAX_ATTEMPTS, JobStatus
+from reconciler.core.jobs import MAX_ATTEMPTS, JobStatus, JobType
 from reconciler.records import idempotency
 from reconciler.records.database import reading, write
 from reconciler.records.events import EventKind, note
@@ -105,12 +105,20 @@ def locks_from(stored: Sequence[Sequence[Any]]) -> tuple[Lock, ...]:
     return tuple(Lock(resource, capacity) for resource, capacity in stored)
 
 
+def operator_of(job: Job) -> str | None:
+    """Who ran the playbook by hand that the job stands for; None: it is no operator's run."""
+    if job.job_type != JobType.OPERATOR_RUN:
+        return None
+    return str((job.intent or {}).get("actor", {}).get("name"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFilter:
     """Which jobs to look at; every field that is given must hold."""
 
     statuses: frozenset[JobStatus] | None = None
     job_types: frozenset[str] | None = None
+    error_codes: frozenset[str] | None = None
     site_id: UUID | None = None
     environment_id: UUID | None = None
     node_id: UUID | None = None
@@ -173,7 +181,7 @@ class Jobs:
     def reject(self, job_id: UUID, error_code: str, message: str, now: datetime) -> Job:
         """Fail a job that is queued and can never run, such as one whose intent no longer fits the store."""
         values = {"error_code": error_code, "error_message": shortened(message)}
-        return write(self._engine, lambda connection: _end_queued(connection, job_id, JobStatus.FAILED, values, now))
+        return write(self._engine, lambda connection: end_queued(connection, job_id, JobStatus.FAILED, values, now))
 
     def cancel(self, job_id: UUID, now: datetime, key: idempotency.Key | None = None) -> Job:
         """Cancel a queued job at once; ask the worker of a running one to stop it (its heartbeat tells).
@@ -295,7 +303,7 @@ def _queued(new: NewJob, now: datetime) -> Job:
 
 
 def _mark_committed(connection: Connection, job_id: UUID, revision: str, now: datetime) -> None:
-    job = _locked(connection, job_id)
+    job = locked_job(connection, job_id)
     if job.revision not in {None, revision}:
         raise Conflict(f"Job {job_id} is declared by commit {job.revision} already, not by {revision}.")
     if job.revision is None:
@@ -304,22 +312,23 @@ def _mark_committed(connection: Connection, job_id: UUID, revision: str, now: da
 
 
 def _cancel(connection: Connection, job_id: UUID, now: datetime) -> Job:
-    job = _locked(connection, job_id)
+    job = locked_job(connection, job_id)
     if job.status is JobStatus.CANCELLED or (job.status is JobStatus.RUNNING and job.cancel_requested):
         return job
     if job.status is not JobStatus.RUNNING:
         if job.declared and job.revision is None and job.status is JobStatus.QUEUED:
             raise Conflict(f"Job {job_id} is just being committed to the store. Cancel it once it is.")
-        return _end_queued(connection, job_id, JobStatus.CANCELLED, {}, now)
+        return end_queued(connection, job_id, JobStatus.CANCELLED, {}, now)
     tell(connection, job, EventKind.CANCEL_REQUESTED, {}, now)
     query = update(jobs).where(jobs.c.id == job_id).values(cancel_requested=True, updated_at=now)
     return job_from(connection.execute(query.returning(jobs)).one())
 
 
-def _end_queued(
+def end_queued(
     connection: Connection, job_id: UUID, status: JobStatus, values: Mapping[str, Any], now: datetime
 ) -> Job:
-    job = _locked(connection, job_id)
+    """End a job that no worker has, as ``status``."""
+    job = locked_job(connection, job_id)
     if job.status is not JobStatus.QUEUED:
         raise Conflict(f"Job {job_id} is {job.status}, so it can no longer be {status} from the queue.")
     query = update(jobs).where(jobs.c.id == job_id)
@@ -334,7 +343,8 @@ def ending_of(job: Job) -> dict[str, Any]:
     return {"status": job.status.value, "error_code": job.error_code}
 
 
-def _locked(connection: Connection, job_id: UUID) -> Job:
+def locked_job(connection: Connection, job_id: UUID) -> Job:
+    """The job, whose row nobody else changes until the transaction ends."""
     row = connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).first()
     if row is None:
         raise _unknown(job_id)
@@ -350,6 +360,8 @@ def _filtered(query: Select[Any], wanted: JobFilter) -> Select[Any]:
         query = query.where(jobs.c.status.in_(wanted.statuses))
     if wanted.job_types is not None:
         query = query.where(jobs.c.job_type.in_(wanted.job_types))
+    if wanted.error_codes is not None:
+        query = query.where(jobs.c.error_code.in_(wanted.error_codes))
     for name in ("site_id", "environment_id", "node_id", "dedupe_key", "ephemeral"):
         if (value := getattr(wanted, name)) is not None:
             query = query.where(jobs.c[name] == value)

@@ -37,6 +37,10 @@ def node_lock(node_id: UUID, concurrency: int) -> Lock:
     return Lock(f"node:{node_id}", concurrency)
 
 
+REPORTS = Lock("reports")
+"""One drift report at a time: each is compared with what was sent of the one before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """A job in line. Not ``wanted``: it keeps its place, but this worker doesn't take such jobs."""

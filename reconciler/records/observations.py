@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -51,6 +52,13 @@ class Observations:
             rows = connection.execute(select(observations)).all()
         return {row.node_id: _observation(row) for row in rows}
 
+    def answered_at(self, node_ids: Iterable[UUID]) -> dict[UUID, datetime]:
+        """When each node last answered, by its own clock; those that ever did."""
+        columns = observations.c
+        query = select(columns.node_id, columns.observed_at).where(columns.node_id.in_(node_ids))
+        with reading(self._engine) as connection:
+            return {row.node_id: row.observed_at for row in connection.execute(query) if row.observed_at}
+
     def forget(self, node_id: UUID) -> None:
         """The node is gone from the fleet."""
         query = delete(observations).where(observations.c.node_id == node_id)
@@ -72,7 +80,8 @@ def _values(seen: ObservedNode | Unreachable, unreachable_since: datetime | None
     if isinstance(seen, Unreachable):
         return {"unreachable_since": unreachable_since or seen.since, "unreachable_reason": seen.reason}
     return {
-        "observed": seen.model_dump_json(),
+        # Who logged in is kept by itself.
+        "observed": seen.model_dump_json(exclude={"logins"}),
         "observed_at": seen.observed_at,
         "unreachable_since": None,
         "unreachable_reason": None,

@@ -1,7 +1,8 @@
 """The job store as workers see it: claim a job with its locks, keep its lease, end it once, take over from the dead.
 
-Each claim gets a fence, larger than any before it in this database. Whoever comes with an older one is late: the
-job is somebody else's by now, and nothing that the late one says is stored (``LateFence``).
+Each claim gets a fence, larger than any before it. Whoever comes with an older one is late: the job is somebody
+else's by now, and nothing that the late one says is stored (``LateFence``). Nodes remember fences too, longer than
+this database may live: fences follow the clock, so that those of a new or an older database are larger nevertheless.
 """
 
 from __future__ import annotations
@@ -57,7 +58,32 @@ class Queue:
         ``locks`` has the rule. Ready is a queued job whose time has come and that is undeclared or committed;
         jobs that are not ready hold nobody back. ``job_types``: only these, the others keep their place in line.
         """
-        return write(self._engine, lambda connection: self._claim(connection, worker, now, job_types))
+
+        def wanted(row: Any) -> bool:
+            return job_types is None or row.job_type in job_types
+
+        return write(self._engine, lambda connection: self._claim(connection, worker, now, wanted))
+
+    def claim_one(self, job_id: UUID, worker: str, now: datetime, *, in_line: bool) -> Claimed | None:
+        """This job, under the same rule; None: not yet. ``in_line=False``: jobs that wait for workers wait for it."""
+        only = None if in_line else job_id
+        return write(
+            self._engine, lambda connection: self._claim(connection, worker, now, lambda row: row.id == job_id, only)
+        )
+
+    def blocker(self, job: Job) -> Job | None:
+        """The job that keeps a queued one from running: it has its lock, or was in line for it before; None: nobody."""
+        with reading(self._engine) as connection:
+            for lock in job.locks:
+                query = select(jobs).join(locks, locks.c.job_id == jobs.c.id).where(locks.c.resource == lock.resource)
+                holders = [job_from(row) for row in connection.execute(query.order_by(jobs.c.started_at, jobs.c.id))]
+                if len(holders) >= lock.capacity:
+                    return holders[0]
+            wanted = {lock.resource for lock in job.locks}
+            older = select(jobs).where(jobs.c.status == JobStatus.QUEUED, jobs.c.created_at <= job.created_at)
+            found = (job_from(row) for row in connection.execute(older.order_by(jobs.c.created_at, jobs.c.id)))
+            others = (one for one in found if one.id != job.id)
+            return next((one for one in others if wanted & {lock.resource for lock in one.locks}), None)
 
     def heartbeat(self, job_id: UUID, fence: int, now: datetime) -> bool:
         """Extend the lease. True: somebody wants the job cancelled; stop and finish with ``Stopped``."""
@@ -83,7 +109,7 @@ class Queue:
         def work(connection: Connection) -> Job:
             job = _held(connection, job_id, fence)
             values = _queued_again(now) | {"attempt_count": job.attempt_count - 1}
-            return _settle(connection, job, _stopped() if job.cancel_requested else values, now)
+            return _settle(connection, job, _stopped(job) if job.cancel_requested else values, now)
 
         return write(self._engine, work)
 
@@ -113,14 +139,19 @@ class Queue:
         return write(self._engine, work) if orphans else []
 
     def _claim(
-        self, connection: Connection, worker: str, now: datetime, job_types: Collection[str] | None
+        self,
+        connection: Connection,
+        worker: str,
+        now: datetime,
+        wanted: Callable[[Any], bool],
+        only: UUID | None = None,
     ) -> Claimed | None:
         # Held to the end of the transaction: claims go one by one, and each sees the locks of those before it.
         last = connection.execute(select(fences.c.value).with_for_update()).scalar_one()
-        with closing(_waiting(connection, now, job_types)) as waiting:
+        with closing(_waiting(connection, now, wanted, only)) as waiting:
             for candidate in fitting(waiting, _slots_held(connection)):
                 if _still_queued(connection, candidate.job_id):
-                    return self._take(connection, candidate, worker, last + 1, now)
+                    return self._take(connection, candidate, worker, _next_fence(last, now), now)
         return None
 
     def _take(self, connection: Connection, candidate: Waiting, worker: str, fence: int, now: datetime) -> Claimed:
@@ -149,8 +180,14 @@ class Queue:
         return Claimed(job, fence)
 
 
+def _next_fence(last: int, now: datetime) -> int:
+    """Milliseconds since 1970; where more were given than have passed, or the clock was set back, one more than the
+    last."""
+    return max(last + 1, int(now.timestamp() * 1000))
+
+
 def _waiting(
-    connection: Connection, now: datetime, job_types: Collection[str] | None
+    connection: Connection, now: datetime, wanted: Callable[[Any], bool], only: UUID | None
 ) -> Generator[Waiting, None, None]:
     query = (
         select(jobs.c.id, jobs.c.job_type, jobs.c.locks)
@@ -161,10 +198,11 @@ def _waiting(
         )
         .order_by(jobs.c.created_at, jobs.c.id)
     )
+    if only is not None:
+        query = query.where(jobs.c.id == only)
     with closing(connection.execute(query)) as rows:
         for row in rows:
-            wanted = job_types is None or row.job_type in job_types
-            yield Waiting(row.id, locks_from(row.locks), wanted)
+            yield Waiting(row.id, locks_from(row.locks), wanted(row))
 
 
 def _slots_held(connection: Connection) -> dict[str, int]:
@@ -206,7 +244,7 @@ def _lose(connection: Connection, job: Job, now: datetime) -> Lost:
     assert job.fence is not None  # noqa: S101 (a running job has one)
     who = job.locked_by or "unknown"
     if job.cancel_requested:
-        values = _stopped()
+        values = _stopped(job)
     elif job.attempt_count < job.max_attempts:
         values = _queued_again(now)
     else:
@@ -221,11 +259,11 @@ def _ending(job: Job, outcome: Outcome, now: datetime, delays: Sequence[timedelt
         case outcomes.Succeeded(result):
             return {"status": JobStatus.SUCCEEDED, "error_code": None, "error_message": None, "result": result}
         case outcomes.Stopped():
-            return _stopped()
+            return _stopped(job)
         case outcomes.Failed(code, message, result):
             values = _failed(code, message) | {"result": result}
             if job.cancel_requested:
-                return values | _stopped()
+                return values | _stopped(job)
             again = outcomes.next_attempt(code, job.attempt_count, job.max_attempts, now, delays)
             return values if again is None else values | _queued_again(again)
 
@@ -234,7 +272,10 @@ def _failed(code: str, message: str) -> dict[str, Any]:
     return {"status": JobStatus.FAILED, "error_code": code, "error_message": outcomes.shortened(message)}
 
 
-def _stopped() -> dict[str, Any]:
+def _stopped(job: Job) -> dict[str, Any]:
+    """Cancelled, unless it was stopped because upstream left no room for it: that is a failure, which says so."""
+    if job.error_code == JobErrorCode.UPSTREAM_CONFLICT:
+        return _failed(job.error_code, job.error_message or "")
     return {"status": JobStatus.CANCELLED}
 
 

@@ -25,6 +25,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    UniqueConstraint,
     Uuid,
     text,
 )
@@ -256,6 +257,7 @@ backups = Table(
     Column("size_bytes", BigInteger),
     _moment("created_at", nullable=False),
     _moment("completed_at"),
+    Column("content_id", Uuid),
     CheckConstraint("backup_scope IN ('db', 'files', 'full')", name="scope"),
     CheckConstraint("status IN ('pending', 'running', 'completed', 'failed', 'expired')", name="status"),
     Index(None, "environment_id", "created_at"),
@@ -305,3 +307,70 @@ tokens = Table(
     _moment("last_used_at"),
     _moment("revoked_at"),
 )
+
+drift_reports = Table(
+    "drift_reports",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    _moment("created_at", nullable=False),
+    Column("trigger", String, nullable=False),
+    Column("head", _json(), nullable=False),
+    Column("report", _json(), nullable=False),
+    CheckConstraint("trigger IN ('schedule', 'request')", name="trigger"),
+    Index(None, "created_at", "id"),
+)
+"""``head``: what a list tells, so that it need not read whole reports."""
+
+report_deliveries = Table(
+    "report_deliveries",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("report_id", Uuid, ForeignKey("drift_reports.id", ondelete="CASCADE"), nullable=False),
+    Column("target", String(64), nullable=False),
+    Column("name", Prose, nullable=False),
+    Column("changes", _json(), nullable=False),
+    Column("is_first", Boolean, nullable=False),
+    Column("status", String, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    _moment("next_attempt_at", nullable=False),
+    Column("claimed_by", Prose),
+    _moment("claimed_until"),
+    _moment("ended_at"),
+    Column("error", Prose),
+    _moment("created_at", nullable=False),
+    CheckConstraint("status IN ('pending', 'sending', 'sent', 'failed', 'uncertain', 'superseded')", name="status"),
+    UniqueConstraint("report_id", "target"),
+    Index(None, "status", "next_attempt_at"),
+    Index(None, "target", "created_at"),
+)
+"""What is to be sent of a report, once to each target; a row is claimed by one process for one attempt."""
+
+node_logins = Table(
+    "node_logins",
+    metadata,
+    Column("node_id", Uuid, primary_key=True),
+    Column("at", Moment, primary_key=True),
+    Column("user", String, primary_key=True),
+    Column("address", String, nullable=False),
+    Column("key", String),
+    Index(None, "at"),
+)
+"""Whom a node's sshd let in; ``key`` is the fingerprint that they showed."""
+
+announcements = Table(
+    "announcements",
+    metadata,
+    Column("commit", String(40), primary_key=True),
+    _moment("taken_at", nullable=False, index=True),
+    Column("held", _json()),
+    Column("targets", _json()),
+    Column("told", _json()),
+    Column("sent", _json()),
+    Column("request", Integer),
+    Column("commented", String(64)),
+    Column("is_open", Boolean, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    _moment("next_attempt_at", nullable=False),
+    Column("error", Prose),
+)
+"""What the forge is to be told of upstream's commits: ``told`` is what holds, ``sent`` what the forge took last."""

@@ -7,11 +7,11 @@ import re
 from collections.abc import Mapping
 from functools import partial
 
-from reconciler.core.entries import Document, Location, Stalled
+from reconciler.core.entries import Document, Location, Place, Stalled
 from reconciler.core.errors import Invalid
 from reconciler.store.edits import edit
 from reconciler.store.emit import block_lines
-from reconciler.store.syntax import Node, Refused, Scalar, Sequence, compose, data_of
+from reconciler.store.syntax import Node, Refused, Scalar, Sequence, compose, data_in
 
 __all__ = ["LARGEST", "edit", "read", "render", "schema_reference", "too_large"]
 
@@ -25,10 +25,11 @@ def read(path: str, content: bytes) -> Document | Stalled:
         return too_large(path, len(content))
     try:
         text = _decode(content)
-        data = data_of(compose(text))
+        data = data_in(text)
     except Refused as refused:
-        return Stalled(path, refused.line, refused.message)
-    return Document(path, data, partial(_line_of, text))
+        place = Place(refused.line, refused.column) if refused.line else None
+        return Stalled(path, place, refused.message)
+    return Document(path, data, partial(_place_of, text))
 
 
 def too_large(path: str, size: int) -> Stalled:
@@ -43,26 +44,30 @@ def _decode(content: bytes) -> str:
         raise Refused(line, f"not UTF-8 at byte {error.start}. Save the file as UTF-8.") from error
 
 
-def _line_of(text: str, location: Location) -> int | None:
-    """The line of the place, or of the nearest place around it; composed again, as only errors ask."""
+def _place_of(text: str, location: Location) -> Place | None:
+    """Where it stands, or the nearest around it; composed again, as only errors ask."""
     node = compose(text)
-    line = node.line if node else None
+    place = _place(node) if node else None
     for part in location:
         found = _step(node, part)
         if found is None:
             break
-        line, node = found
-    return line
+        place, node = _place(found[0]), found[1]
+    return place
 
 
-def _step(node: Node | None, part: str | int) -> tuple[int, Node] | None:
+def _place(node: Node) -> Place:
+    return Place(node.line, node.column + 1)
+
+
+def _step(node: Node | None, part: str | int) -> tuple[Node, Node] | None:
+    """What names the part, a key or the item itself, and what it holds."""
     if node is None or isinstance(node, Scalar):
         return None
     if isinstance(node, Sequence):
         inside = isinstance(part, int) and 0 <= part < len(node.items)
-        return (node.items[int(part)].line, node.items[int(part)]) if inside else None
-    entry = node.entries.get(str(part))
-    return (entry[0].line, entry[1]) if entry else None
+        return (node.items[int(part)], node.items[int(part)]) if inside else None
+    return node.entries.get(str(part))
 
 
 def schema_reference(path: str, kind: str) -> str:

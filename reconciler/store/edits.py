@@ -7,15 +7,13 @@ anybody gets it, so an edit is either exact or refused.
 from __future__ import annotations
 
 import codecs
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from reconciler.core.errors import Invalid, StoreError
-from reconciler.store import emit
+from reconciler.store import emit, removal
 from reconciler.store import syntax as yaml
-
-_LINE_END = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
+from reconciler.store.syntax import LINE_END as _LINE_END
 
 Tree = dict[str, "Tree | _Leaf"]
 """The changed fields, by their keys."""
@@ -31,8 +29,15 @@ class _Splice(NamedTuple):
     text: str
 
 
-def edit(original: bytes | None, path: str, changes: Mapping[tuple[str, ...], object]) -> bytes:
+def edit(
+    original: bytes | None,
+    path: str,
+    changes: Mapping[tuple[str, ...], object],
+    gone: Iterable[tuple[str, ...]] = (),
+) -> bytes:
     """``original`` with the fields at these key paths set; mappings on the way are made where they are missing.
+
+    Fields in ``gone`` are taken out, where they are there.
 
     Raises:
         Invalid: a key path leads through a value that is no mapping, or a value is none that YAML can say.
@@ -49,7 +54,9 @@ def edit(original: bytes | None, path: str, changes: Mapping[tuple[str, ...], ob
         raise StoreError(f"{path}:{refused.line or 1}: {refused.message} Correct the document first.") from refused
     tree = _tree(changes)
     expected = _expected(yaml.data_of(root), tree, path)
-    edited = _Edit(text, root).apply(tree)
+    edited = _Edit(text, root).apply(tree) if tree else text
+    for keys in sorted(gone):
+        edited, expected = removal.without(edited, keys), removal.data_without(expected, keys)
     if not _reads_as(edited, expected):
         raise StoreError(f"{path} is written in a way that cannot be changed in place. Make the change by hand.")
     return mark + edited.encode()
@@ -166,7 +173,7 @@ class _Edit:
         elif isinstance(value, Mapping | list | tuple):
             self._inline(node, emit.flow_text(value))
         else:
-            self._inline(node, emit.scalar_text(value, _chosen_style(node)))
+            self._inline(node, emit.scalar_text(value, _chosen_style(node, flow=parent.flow), flow=parent.flow))
 
     def _inline(self, node: yaml.Node, text: str) -> None:
         """Puts ``text`` where the value stands, on the line of its key."""
@@ -243,8 +250,8 @@ def _step_of(root: yaml.Node | None) -> int:
     return 2
 
 
-def _chosen_style(node: yaml.Node) -> str:
+def _chosen_style(node: yaml.Node, *, flow: bool) -> str:
     """Its quotes, where somebody chose them: a value that needed them says nothing about the next one."""
-    if isinstance(node, yaml.Scalar) and isinstance(node.value, str) and emit.is_plain(node.value):
+    if isinstance(node, yaml.Scalar) and isinstance(node.value, str) and emit.is_plain(node.value, flow=flow):
         return node.style
     return ""

@@ -17,8 +17,11 @@ _WORDS_OF_1_1 = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", 
 _UNPRINTABLE = re.compile("[^\\x20-\\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]|[\u2028\u2029]")
 
 
-def scalar_text(value: object, style: str = "") -> str:
-    """One scalar on one line, in quotes of ``style`` where it was quoted before and can stay so."""
+def scalar_text(value: object, style: str = "", *, flow: bool = False) -> str:
+    """One scalar on one line, in quotes of ``style`` where it was quoted before and can stay so.
+
+    ``flow``: it stands between brackets or braces.
+    """
     match value:
         case None:
             return "null"
@@ -29,22 +32,24 @@ def scalar_text(value: object, style: str = "") -> str:
         case float() if math.isfinite(value):
             return repr(value) if "e" not in repr(value) else f"{value:.17e}"
         case str():
-            return _string(value, style)
+            return _string(value, style, flow=flow)
     raise Invalid(f"A document cannot hold {value!r}. Use text, numbers, true, false, null, lists and mappings.")
 
 
-def _string(text: str, style: str) -> str:
+def _string(text: str, style: str, *, flow: bool) -> str:
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise Invalid("A document cannot hold text with half a character (a lone surrogate).")
     if style == "'" and not _UNPRINTABLE.search(text):
         return "'" + text.replace("'", "''") + "'"
-    if style != '"' and is_plain(text):
+    if style != '"' and is_plain(text, flow=flow):
         return text
     return _UNPRINTABLE.sub(_escape, json.dumps(text, ensure_ascii=False))
 
 
-def is_plain(text: str) -> bool:
-    """Whether text needs no quotes, in any version of YAML and anywhere in a document."""
+def is_plain(text: str, *, flow: bool = False) -> bool:
+    """Whether text needs no quotes, in any version of YAML; with ``flow``, between brackets or braces either."""
+    if flow and ":" in text:
+        return False
     if _UUID_OF_DIGITS.fullmatch(text):
         return True
     return bool(_PLAIN.fullmatch(text)) and text.lower() not in _WORDS_OF_1_1 and isinstance(resolve(text), str)
@@ -58,16 +63,24 @@ def _escape(match: re.Match[str]) -> str:
 def flow_text(value: object) -> str:
     """Any value on one line."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key_text(key)}: {flow_text(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{key_text(key, flow=True)}: {_in_flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return "[" + ", ".join(flow_text(item) for item in value) + "]"
+        return "[" + ", ".join(_in_flow(item) for item in value) + "]"
     return scalar_text(value)
 
 
-def key_text(key: object) -> str:
+def _in_flow(value: object) -> str:
+    return flow_text(value) if _is_collection(value) else scalar_text(value, flow=True)
+
+
+def _is_collection(value: object) -> bool:
+    return isinstance(value, Mapping | Sequence) and not isinstance(value, str | bytes)
+
+
+def key_text(key: object, *, flow: bool = False) -> str:
     if not isinstance(key, str):
         raise Invalid(f"A document's keys are text; {key!r} is not.")
-    return scalar_text(key)
+    return scalar_text(key, flow=flow)
 
 
 def block_lines(document: Mapping[str, object], indent: int, step: int) -> list[str]:

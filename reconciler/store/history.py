@@ -11,6 +11,8 @@ from threading import Lock
 from reconciler.store.objects import Objects, commit_hex
 
 TRAILER = "Trueup-Job"
+CONFIRMING = "Trueup-Confirm"
+"""Names an environment that shall go back to former content, or go, whatever was written there since."""
 _CHANGE = re.compile(r"([A-Z]+)\t([^\"].*)")
 
 
@@ -21,6 +23,22 @@ class PathHistory:
     commits: int
     created_at: datetime
     updated_at: datetime
+    last: str
+    """The id of the last of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A commit that touched a document."""
+
+    id: str
+    at: datetime
+    author: str
+    subject: str
+    jobs: tuple[str, ...]
+    """The ids of the jobs that it declares."""
+    confirmed: tuple[str, ...] = ()
+    """The environments for which it confirms what it brings."""
 
 
 class History:
@@ -47,28 +65,31 @@ class History:
 
     def _walk(self, commits: str, known: Mapping[str, PathHistory]) -> dict[str, PathHistory]:
         # --cc names in a merge only what it changed itself: the commits that it brings in are counted on their own.
-        log = self._objects.ask(
-            "log", "--reverse", "--topo-order", "--cc", "--no-renames", "--name-status", "--format=@%ct", commits, "--"
-        )
-        return _counted(log.decode(errors="replace").splitlines(), dict(known))
+        shape = ("--reverse", "--topo-order", "--cc", "--no-renames", "--name-status", "--format=@%ct %H")
+        folder = self._objects.folder
+        # Full history: a commit counts wherever it came from, as it does where the documents are at the top.
+        where = ("--full-history", commits, "--", f":(literal){folder}") if folder else (commits, "--")
+        log = self._objects.ask("log", *shape, *where)
+        return _counted(log.decode(errors="replace").splitlines(), dict(known), self._objects.inside(""))
 
 
-def _counted(lines: Iterable[str], paths: dict[str, PathHistory]) -> dict[str, PathHistory]:
-    moment = datetime.fromtimestamp(0, UTC)
+def _counted(lines: Iterable[str], paths: dict[str, PathHistory], folder: str) -> dict[str, PathHistory]:
+    moment, commit = datetime.fromtimestamp(0, UTC), ""
     for line in lines:
         if line.startswith("@"):
-            moment = datetime.fromtimestamp(int(line[1:]), UTC)
+            seconds, _, commit = line[1:].partition(" ")
+            moment = datetime.fromtimestamp(int(seconds), UTC)
         # Names in quotes hold characters that no document's path has.
         elif change := _CHANGE.fullmatch(line):
-            status, path = change.groups()
-            paths[path] = _touched(paths.get(path), moment, came_back=set(status) == {"A"})
+            status, path = change[1], change[2].removeprefix(folder)
+            paths[path] = _touched(paths.get(path), moment, commit, came_back=set(status) == {"A"})
     return paths
 
 
-def _touched(before: PathHistory | None, moment: datetime, *, came_back: bool) -> PathHistory:
+def _touched(before: PathHistory | None, moment: datetime, commit: str, *, came_back: bool) -> PathHistory:
     if before is None:
-        return PathHistory(1, moment, moment)
-    after = replace(before, commits=before.commits + 1, updated_at=max(before.updated_at, moment))
+        return PathHistory(1, moment, moment, commit)
+    after = replace(before, commits=before.commits + 1, updated_at=max(before.updated_at, moment), last=commit)
     return replace(after, created_at=moment) if came_back else after
 
 
@@ -84,7 +105,7 @@ def named_since(objects: Objects, revision: str, path: str, word: str) -> dateti
         "--format=%ct",
         commit_hex(revision),
         "--",
-        f":(literal){path}",
+        f":(literal){objects.inside(path)}",
     )
     return datetime.fromtimestamp(int(log), UTC) if log.strip() else None
 
@@ -107,3 +128,29 @@ def jobs_in_history(objects: Objects, revision: str, ids: Iterable[str], most: i
         commit, _, jobs = line.partition(" ")
         found.update((job, commit) for job in jobs.split() if job in wanted)
     return found
+
+
+def changes_of(objects: Objects, revision: str, path: str, most: int) -> list[Change]:
+    """The latest ``most`` commits that touched the document at ``path``, newest first."""
+    trailers = (f"%(trailers:key={key},valueonly,separator=%x20)" for key in (TRAILER, CONFIRMING))
+    shape = "%x00".join(("%H", "%ct", "%an", "%s", *trailers))
+    log = objects.ask(
+        "log",
+        f"--max-count={most}",
+        f"--format={shape}",
+        commit_hex(revision),
+        "--",
+        f":(literal){objects.inside(path)}",
+    )
+    rows = (line.split("\0") for line in log.decode(errors="replace").splitlines())
+    return [
+        Change(
+            commit,
+            datetime.fromtimestamp(int(seconds), UTC),
+            author,
+            subject,
+            tuple(jobs.split()),
+            tuple(confirmed.split()),
+        )
+        for commit, seconds, author, subject, jobs, confirmed in rows
+    ]

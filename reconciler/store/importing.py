@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from reconciler.core.errors import Invalid
-from reconciler.store.history import TRAILER
+from reconciler.store.history import CONFIRMING, TRAILER
 
 INCOMING = "refs/trueup/incoming"
 
 _PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_FORGED = re.compile(rf"(?im)^(\s*{TRAILER}\s*:)")
+_FORGED = re.compile(rf"(?im)^(\s*(?:{TRAILER}|{CONFIRMING})\s*:)")
 
 
 @dataclass(frozen=True)
@@ -36,26 +36,37 @@ class Prepared:
     message: str
     author: Author
     job: str | None
+    authored: int | None = None
+    """When it was written, in seconds; None: now."""
 
 
-def stream(prepared: Iterable[Prepared], base: str | None, now: int) -> bytes:
-    """The commits one upon the other, the first on ``base``; Git answers with the id of each on a line."""
+def stream(
+    prepared: Iterable[Prepared],
+    base: str | None,
+    now: int,
+    ref: str = INCOMING,
+    inside: Callable[[str], str] = lambda path: path,
+) -> bytes:
+    """The commits one upon the other, the first on ``base``; Git answers with the id of each on a line.
+
+    ``inside`` says where in the repository a file is.
+    """
     parts = [b"feature done\n"]
     for number, commit in enumerate(prepared, 1):
         parts += [
-            b"commit %s\nmark :%d\n" % (INCOMING.encode(), number),
-            b"author %s %d +0000\n" % (_person(commit.author), now),
-            b"committer %s %d +0000\n" % (_person(TRUEUP), now),
+            b"commit %s\nmark :%d\n" % (ref.encode(), number),
+            b"author %s %d +0000\n" % (person(commit.author), now if commit.authored is None else commit.authored),
+            b"committer %s %d +0000\n" % (person(TRUEUP), now),
             _data(message(commit.message, commit.job)),
             b"from %s\n" % base.encode() if number == 1 and base else b"",
-            *(_file(path, content) for path, content in commit.contents.items()),
+            *(_file(inside(checked_path(path)), content) for path, content in commit.contents.items()),
             b"get-mark :%d\n" % number,
         ]
     return b"".join([*parts, b"done\n"])
 
 
 def message(text: str, job: str | None) -> bytes:
-    """What a person wrote, and the trailer that only Trueup writes."""
+    """What a person wrote, without trailers that mean something to Trueup, and the one that only Trueup writes."""
     if job is not None and not _JOB.fullmatch(job):
         raise Invalid(f"`{job}` is no job id.")
     body = _FORGED.sub(r"> \1", text.replace("\0", "").strip()) or "Change the store"
@@ -70,7 +81,8 @@ def checked_path(path: str) -> str:
     return path
 
 
-def _person(author: Author) -> bytes:
+def person(author: Author) -> bytes:
+    """As a commit's header names somebody."""
     name = " ".join(re.sub(r"[<>\x00-\x1f\x7f]", " ", author.name).split()) or "Unknown"
     email = re.sub(r"[<>\s\x00-\x1f\x7f]", "", author.email)
     return f"{name} <{email}>".encode(errors="replace")
@@ -78,8 +90,8 @@ def _person(author: Author) -> bytes:
 
 def _file(path: str, content: bytes | None) -> bytes:
     if content is None:
-        return b"D %s\n" % checked_path(path).encode()
-    return b"M 100644 inline %s\n%s" % (checked_path(path).encode(), _data(content))
+        return b"D %s\n" % path.encode()
+    return b"M 100644 inline %s\n%s" % (path.encode(), _data(content))
 
 
 def _data(content: bytes) -> bytes:

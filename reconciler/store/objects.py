@@ -1,4 +1,4 @@
-"""A bare Git repository's objects and refs, through GitPython. It knows nothing of documents.
+"""A bare Git repository's objects and refs, through GitPython. Of documents it knows where they are.
 
 Commands run as argv lists with their data on standard input; names never stand where an option could. Objects
 come from one persistent ``cat-file --batch``. ``Repo.index`` and the config writers are never used.
@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import subprocess
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -22,14 +23,19 @@ from reconciler.core.errors import NotFound, StoreError
 MAIN = "refs/heads/main"
 NOTHING = "0" * 40
 """What a ref that isn't there is said to hold."""
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+FOLDER = "trueup.folder"
+"""The repository's own setting that says where its documents are."""
 
 _HEX = re.compile(r"[0-9a-f]{40}")
-_SETTINGS = [
+SETTINGS = [
     "core.fsync=all",
     "fastimport.unpackLimit=1",
     "core.fsyncMethod=fsync",
     "core.quotePath=true",
     "core.filesRefLockTimeout=1000",
+    # A path is a name here: a document that looks like another one is not that one moved.
+    "merge.renames=false",
 ]
 _LONGEST_S = 600
 
@@ -54,15 +60,19 @@ class Objects:
         self._git = self._repo.git
         configure(self._git, self.path)
         self._batch = Lock()
+        self.folder = self.run("config", "--local", "--get", FOLDER).output.decode().strip()
+        """The folder that has the documents, without a slash at its end; empty: the top."""
 
     def close(self) -> None:
         with self._batch:
             self._git.clear_cache()
             self._repo.close()
 
-    def run(self, command: str, *arguments: str, feed: bytes = b"") -> Answer:
-        """One Git command with ``feed`` on its standard input, whatever its status."""
-        return run(self._git, command, *arguments, feed=feed)
+    def run(
+        self, command: str, *arguments: str, feed: bytes = b"", settings: Mapping[str, str] | None = None
+    ) -> Answer:
+        """One Git command with ``feed`` on its standard input, whatever its status; ``settings`` hold for it alone."""
+        return run(self._git, command, *arguments, feed=feed, settings=settings)
 
     def ask(self, command: str, *arguments: str, feed: bytes = b"") -> bytes:
         """What one Git command printed.
@@ -116,6 +126,30 @@ class Objects:
             except (OSError, ValueError) as error:
                 raise StoreError(f"Object {blob_id} is missing in {self.path}. Run `git fsck` there.") from error
 
+    def blobs(self, blob_ids: Iterable[str]) -> Iterator[bytes]:
+        """The contents of many blobs, in their order: one process reads them all, asked once."""
+        asked = list(blob_ids)
+        output = self.ask("cat-file", "--batch", feed="".join(f"{one}\n" for one in asked).encode())
+        at = 0
+        for one in asked:
+            end = output.index(b"\n", at)
+            kind, _, size = output[at:end].partition(b" ")[2].partition(b" ")
+            if kind != b"blob":
+                raise StoreError(f"Object {one} is missing in {self.path}. Run `git fsck` there.")
+            yield output[end + 1 : end + 1 + int(size)]
+            at = end + 1 + int(size) + 1
+
+    def content(self, name: str, most: int) -> bytes | int | None:
+        """What ``blob`` answers of the blob that ``commit:path`` names; None: the commit has none there."""
+        with self._batch:
+            try:
+                found, kind, _ = self._header(name)
+            except ValueError:
+                return None
+            except OSError as error:
+                raise StoreError(f"Git cannot read {self.path}: {error.strerror}. Put the store back.") from error
+        return self.blob(os.fsdecode(found), most) if os.fsdecode(kind) == "blob" else None
+
     def _blob(self, blob_id: str, most: int) -> bytes | int:
         _, _, size, stream = self._git.stream_object_data(blob_id)
         if size <= most:
@@ -124,6 +158,30 @@ class Objects:
             pass
         return size
 
+    def inside(self, path: str) -> str:
+        """A document's path as the repository's trees name it."""
+        return f"{self.folder}/{path}" if self.folder else path
+
+    def tree(self, revision: str) -> str:
+        """What a full commit id has in the folder of the documents: a tree, an empty one where no such folder is."""
+        if not self.folder:
+            return commit_hex(revision)
+        with self._batch:
+            try:
+                found, kind, _ = self._header(f"{commit_hex(revision)}:{self.folder}")
+            except ValueError:
+                return EMPTY_TREE
+            except OSError as error:
+                raise StoreError(f"Git cannot read {self.path}: {error.strerror}. Put the store back.") from error
+        return os.fsdecode(found) if os.fsdecode(kind) == "tree" else EMPTY_TREE
+
+    def trees(self, revisions: Iterable[str]) -> list[str]:
+        """The same of many commits, asked at once."""
+        asked = [commit_hex(revision) for revision in revisions]
+        feed = "".join(f"{one}:{self.folder}\n" for one in asked).encode()
+        rows = (line.split() for line in self.ask("cat-file", "--batch-check", feed=feed).decode().splitlines())
+        return [row[0] if row[1:2] == ["tree"] else EMPTY_TREE for row in rows]
+
     def is_ancestor(self, older: str, newer: str) -> bool:
         return self.run("merge-base", "--is-ancestor", commit_hex(older), commit_hex(newer)).status == 0
 
@@ -131,12 +189,16 @@ class Objects:
 def configure(command: git.Git, path: Path) -> None:
     """Makes ``command`` work on the repository at ``path``, whatever the caller's environment names."""
     command.update_environment(GIT_NO_REPLACE_OBJECTS="1", GIT_OPTIONAL_LOCKS="0", GIT_TERMINAL_PROMPT="0")
-    command.set_persistent_git_options(git_dir=str(path), c=_SETTINGS)
+    command.set_persistent_git_options(git_dir=str(path), c=SETTINGS)
 
 
-def run(command: git.Git, name: str, *arguments: str, feed: bytes = b"") -> Answer:
+def run(
+    command: git.Git, name: str, *arguments: str, feed: bytes = b"", settings: Mapping[str, str] | None = None
+) -> Answer:
     try:
-        process = getattr(command, name.replace("-", "_"))(*arguments, istream=subprocess.PIPE, as_process=True)
+        process = getattr(command, name.replace("-", "_"))(
+            *arguments, istream=subprocess.PIPE, as_process=True, env=_environment(settings or {})
+        )
         output, errors = process.communicate(feed, timeout=_LONGEST_S)
     except subprocess.TimeoutExpired as error:
         process.proc.kill()
@@ -145,6 +207,13 @@ def run(command: git.Git, name: str, *arguments: str, feed: bytes = b"") -> Answ
     except (GitError, OSError) as error:
         raise StoreError(f"`git {name}` could not be run: {error}") from error
     return Answer(process.proc.returncode, output, errors.decode(errors="replace").strip())
+
+
+def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """How Git is told settings without an argument for each."""
+    names = {f"GIT_CONFIG_KEY_{number}": name for number, name in enumerate(settings)}
+    values = {f"GIT_CONFIG_VALUE_{number}": value for number, value in enumerate(settings.values())}
+    return {"GIT_CONFIG_COUNT": str(len(settings)), **names, **values} if settings else {}
 
 
 def commit_hex(revision: str) -> str:

@@ -1,13 +1,15 @@
-"""The store: a bare Git repository, branch ``main``, with the fleet's documents in it.
+"""The store: a bare Git repository, branch ``main``, with the fleet's documents in it, or in one folder of it.
 
 Reading and writing meet here; how either is done stands in ``snapshot`` and ``writer``.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -16,13 +18,16 @@ from typing import Self
 import git
 
 from reconciler.core.entries import Document, Stalled
-from reconciler.core.errors import Conflict, StoreError
+from reconciler.core.errors import Conflict, NotFound, StoreError
 from reconciler.store import documents, hook
-from reconciler.store.history import History, PathHistory, jobs_in_history, named_since
+from reconciler.store.history import Change, History, PathHistory, changes_of, jobs_in_history, named_since
 from reconciler.store.importing import Author, Prepared
-from reconciler.store.objects import MAIN, Objects, configure, run
+from reconciler.store.locks import writer_lock
+from reconciler.store.objects import FOLDER, MAIN, Objects, configure, run
+from reconciler.store.remote import FETCHED, Link, Remote
 from reconciler.store.snapshot import Reader, Snapshot
-from reconciler.store.writer import Commit, Evaluate, Writer, import_commits, move_main
+from reconciler.store.upstream import ACCEPTED, Upstream
+from reconciler.store.writer import Commit, Evaluate, Writer, import_commits, move_main, move_refs
 
 __all__ = ["Author", "Commit", "Evaluate", "PathHistory", "Repository", "Snapshot"]
 
@@ -40,6 +45,7 @@ _CONFIG = {
     "gc.autoDetach": "false",
 }
 _MOST_COMMITS = 20_000
+_PLATFORM = "platform.yaml"
 
 
 class Repository:
@@ -52,29 +58,41 @@ class Repository:
         self._history = History(self._objects)
 
     @classmethod
-    def init(cls, path: Path, initial: Mapping[str, bytes], author: Author) -> Self:
-        """Makes a store with one commit that holds ``initial``; it is there whole, or not at all.
+    def init(cls, path: Path, initial: Mapping[str, bytes], author: Author, folder: str = "") -> Self:
+        """Makes a store with one commit that holds ``initial`` in ``folder``; it is there whole, or not at all.
 
         Raises:
             Conflict: something is at ``path``.
             StoreError: it could not be written.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise Conflict(f"{path} exists. Choose another place, or remove it.")
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            draft.mkdir(mode=0o700, parents=True)
-            _fill(draft, initial, author)
-            draft.replace(path)
-        except OSError as error:
-            raise StoreError(f"The store {path} could not be made: {error.strerror}.") from error
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+        _make(path, folder, lambda draft: _begin(draft, initial, author))
+        return cls(path)
+
+    @classmethod
+    def clone(cls, path: Path, remote: Remote) -> Self:
+        """Makes a store of what ``remote`` has, as far as it can be followed from there; whole, or not at all.
+
+        Raises:
+            Conflict: something is at ``path``.
+            NotFound: there is no such branch, or no document in it.
+            UpstreamUnreachable: the remote did not answer.
+            StoreError: it could not be written.
+        """
+        _make(path, remote.folder, lambda draft: _take_over(draft, remote))
         return cls(path)
 
     @property
     def path(self) -> Path:
         return self._objects.path
+
+    @property
+    def folder(self) -> str:
+        """Where in the repository the documents are, whose paths begin there; empty: at its top."""
+        return self._objects.folder
+
+    def located(self, path: str) -> str:
+        """A document's path from the repository's top on, as people see it there."""
+        return self._objects.inside(path)
 
     def close(self) -> None:
         """Ends the Git processes that wait for questions."""
@@ -102,13 +120,15 @@ class Repository:
 
     def earlier(self, path: str, most: int = 20) -> Iterator[Document | Stalled]:
         """The document's versions before the one at the head, newest first, back to where it was added or removed."""
-        literal = f":(literal){path}"
-        log = self._objects.ask("log", f"--max-count={most + 1}", "--format=%H", MAIN, "--", literal)
-        for commit in log.decode().split()[1:]:
-            answer = self._objects.run("cat-file", "blob", f"{commit}:{path}")
-            if answer.status:
+        for _, document in itertools.islice(self.changes(path, most + 1), 1, None):
+            if document is None:
                 return
-            yield documents.read(path, answer.output)
+            yield document
+
+    def content(self, path: str, revision: str) -> bytes | None:
+        """The text of ``path`` at ``revision``; None: no document is there."""
+        found = self._objects.content(f"{revision}:{self._objects.inside(path)}", documents.LARGEST)
+        return found if isinstance(found, bytes) else None
 
     def commit(self, evaluate: Evaluate, author: Author, job: str | None = None) -> Commit:
         """Commits the edit that ``evaluate`` makes of the head's documents, exactly once, even when it changes nothing.
@@ -127,6 +147,12 @@ class Repository:
         """How often and when each path changed up to ``revision``; paths that are gone are still told of."""
         return self._history.at(self._objects.commit_id(revision or MAIN))
 
+    def changes(self, path: str, most: int) -> Iterator[tuple[Change, Document | Stalled | None]]:
+        """The latest ``most`` commits that touched ``path``, newest first, with the document in each; None: removed."""
+        for change in changes_of(self._objects, self.head(), path, most):
+            content = self._objects.content(f"{change.id}:{self._objects.inside(path)}", documents.LARGEST)
+            yield change, documents.too_large(path, content) if isinstance(content, int) else _read(path, content)
+
     def named_since(self, path: str, word: str, revision: str | None = None) -> datetime | None:
         """When the document at ``path`` came to name ``word``; None: it never did."""
         return named_since(self._objects, self._objects.commit_id(revision or MAIN), path, word)
@@ -134,6 +160,29 @@ class Repository:
     def jobs_in_history(self, ids: Iterable[str], most: int = _MOST_COMMITS) -> dict[str, str]:
         """Which commit declares which of these jobs, in the latest ``most`` commits."""
         return jobs_in_history(self._objects, self.head(), ids, most)
+
+    @property
+    def upstream(self) -> Upstream:
+        """What this store has of the repository that it follows, if it follows one."""
+        return Upstream(self._objects, self._reader, self._writer)
+
+    def move_to(self, folder: str) -> bool:
+        """Moves the documents to ``folder``, where nobody can miss them: False when more than `trueup init` wrote here.
+
+        Whoever has the store open must open it anew. Killed half-way, it can be done again.
+        """
+        with writer_lock(self.path), Repository(self.path) as now:
+            if now.folder == folder:
+                return True
+            head = now.head()
+            begun = now.upstream.is_at_its_beginning()
+            # Whoever did it before may have been killed before the setting was written.
+            if not begun or not _has_platform(now._objects, head, folder):
+                if not now.upstream.is_untouched():
+                    return False
+                move_refs(now._objects, [f"update {MAIN} {_moved(now._objects, head, folder)} {head}"], head)
+            now._objects.ask("config", "--local", *((FOLDER, folder) if folder else ("--unset", FOLDER)))
+        return True
 
     def install_hook(self, socket_path: Path) -> None:
         """Makes each push send a datagram to ``socket_path``."""
@@ -144,19 +193,70 @@ class Repository:
         self._writer.exclusively("gc", "--auto", "--quiet")
 
 
-def _fill(path: Path, initial: Mapping[str, bytes], author: Author) -> None:
+def _read(path: str, content: bytes | None) -> Document | Stalled | None:
+    return None if content is None else documents.read(path, content)
+
+
+def _has_platform(objects: Objects, commit: str, folder: str) -> bool:
+    return objects.content(f"{commit}:{folder and f'{folder}/'}{_PLATFORM}", documents.LARGEST) is not None
+
+
+def _moved(objects: Objects, commit: str, folder: str) -> str:
+    """A first commit with its documents in another folder, and nothing else."""
+    tree = objects.ask("rev-parse", "--verify", f"{objects.tree(commit)}^{{tree}}").decode().strip()
+    for name in reversed(folder.split("/") if folder else []):
+        tree = objects.ask("mktree", feed=f"040000 tree {tree}\t{name}\n".encode()).decode().strip()
+    _, _, rest = objects.ask("cat-file", "commit", commit).partition(b"\n")
+    content = f"tree {tree}\n".encode() + rest
+    return objects.ask("hash-object", "-t", "commit", "-w", "--stdin", feed=content).decode().strip()
+
+
+def _make(path: Path, folder: str, fill: Callable[[Path], None]) -> None:
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise Conflict(f"{path} exists. Choose another place, or remove it.")
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.mkdir(mode=0o700, parents=True)
+        _make_bare(draft, folder)
+        fill(draft)
+        draft.replace(path)
+    except OSError as error:
+        raise StoreError(f"The store {path} could not be made: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _make_bare(path: Path, folder: str) -> None:
     command = git.Git(path)
     configure(command, path.resolve())
     steps: list[tuple[str, ...]] = [
         ("init", "--bare", "--quiet", "--template=", "--initial-branch=main", "--object-format=sha1")
     ]
-    steps += [("config", "--", key, value) for key, value in _CONFIG.items()]
+    steps += [
+        ("config", "--", key, value) for key, value in {**_CONFIG, **({FOLDER: folder} if folder else {})}.items()
+    ]
     for name, *arguments in steps:
         if (answer := run(command, name, *arguments)).status:
             raise StoreError(f"`git {name}` failed: {answer.errors}")
-    objects = Objects(path)
-    try:
+
+
+def _begin(path: Path, initial: Mapping[str, bytes], author: Author) -> None:
+    with closing(Objects(path)) as objects:
         first = Prepared(initial, "Start the store", author, None)
         move_main(objects, None, import_commits(objects, [first], None)[-1])
-    finally:
-        objects.close()
+
+
+def _take_over(path: Path, remote: Remote) -> None:
+    link = Link(path, remote)
+    if link.head() is None:
+        others = f"; it has {', '.join(found)}" if (found := link.branches()) else ""
+        raise NotFound(f"{remote} has no such branch{others}. Name the branch that the lost store followed.")
+    link.fetch()
+    with closing(Objects(path)) as objects:
+        commit = objects.commit_id(FETCHED)
+        if not Reader(objects).at(commit).documents:
+            raise NotFound(
+                f"{remote} has no documents. Name the repository that the lost store followed, and where they are "
+                "not at its top, their folder by --path."
+            )
+        move_refs(objects, [f"create {MAIN} {commit}", f"create {ACCEPTED} {commit}"], None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from threading import Lock
@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 from reconciler.core.entries import Document, Stalled
 from reconciler.store import documents
-from reconciler.store.objects import Objects, blob_id, commit_hex
+from reconciler.store.objects import Objects, blob_id
 
 _REGULAR = {b"100644", b"100755", b"100664"}
 _ODD = {b"120000": "a symbolic link", b"160000": "a submodule"}
 _KEPT = 8
+_AT_ONCE = 16 << 20
+"""Bytes that are read together."""
 _pending = count(1)
 
 
@@ -88,19 +90,19 @@ class Reader:
         return snapshot
 
     def _whole(self, revision: str) -> Snapshot:
-        listing = self._objects.ask("ls-tree", "-r", "-z", "--full-tree", commit_hex(revision))
+        listing = self._objects.ask("ls-tree", "-r", "-l", "-z", "--full-tree", self._objects.tree(revision))
         entries: dict[str, str] = {}
         found: dict[str, Document | Stalled] = {}
-        for line in listing.split(b"\0")[:-1]:
-            facts, _, name = line.partition(b"\t")
-            mode, _, id_ = facts.split()
-            self._add(_entry(mode, id_, name), entries, found)
+        for part in _parts(_listed(listing)):
+            asked = [entry.id for entry, size in part if size is not None and size <= documents.LARGEST]
+            contents = dict(zip(asked, self._objects.blobs(asked), strict=True))
+            for entry, _ in part:
+                self._add(entry, entries, found, contents.get(entry.id))
         return Snapshot(revision, entries, found)
 
     def _after(self, base: Snapshot, revision: str) -> Snapshot:
-        listing = self._objects.ask(
-            "diff-tree", "-r", "-z", "--no-renames", commit_hex(base.revision), commit_hex(revision)
-        )
+        trees = (self._objects.tree(base.revision), self._objects.tree(revision))
+        listing = self._objects.ask("diff-tree", "-r", "-z", "--no-renames", *trees)
         entries, found = dict(base.entries), dict(base.documents)
         for entry in _changes(listing):
             entries.pop(entry.path, None)
@@ -109,22 +111,53 @@ class Reader:
                 self._add(entry, entries, found)
         return Snapshot(revision, entries, found)
 
-    def _add(self, entry: _Entry, entries: dict[str, str], found: dict[str, Document | Stalled]) -> None:
+    def _add(
+        self,
+        entry: _Entry,
+        entries: dict[str, str],
+        found: dict[str, Document | Stalled],
+        content: bytes | None = None,
+    ) -> None:
+        """``content``: of the entry's blob; None: not read yet."""
         if not _concerns_us(entry):
             return
         regular = entry.mode in _REGULAR
         entries[entry.path] = entry.id if regular else f"{entry.mode.decode()}:{entry.id}"
-        found[entry.path] = self._document(entry) if regular else _odd(entry)
+        found[entry.path] = self._document(entry, content) if regular else _odd(entry)
 
-    def _document(self, entry: _Entry) -> Document | Stalled:
+    def _document(self, entry: _Entry, known: bytes | None) -> Document | Stalled:
         if not entry.named:
             return Stalled(entry.path, None, "its name is not UTF-8. Rename the file.")
         if entry.path.endswith(".yml"):
             return Stalled(entry.path, None, "its name ends in .yml. Rename it to .yaml.")
-        content = self._objects.blob(entry.id, documents.LARGEST)
+        content = known if known is not None else self._objects.blob(entry.id, documents.LARGEST)
         if isinstance(content, int):
             return documents.too_large(entry.path, content)
         return documents.read(entry.path, content)
+
+
+def _listed(listing: bytes) -> Iterator[tuple[_Entry, int | None]]:
+    """The entries of a tree that concern us, with the sizes of blobs."""
+    for line in listing.split(b"\0")[:-1]:
+        facts, _, name = line.partition(b"\t")
+        mode, _, id_, size = facts.split()
+        entry = _entry(mode, id_, name)
+        if _concerns_us(entry):
+            yield entry, int(size) if size.isdigit() else None
+
+
+def _parts(listed: Iterable[tuple[_Entry, int | None]]) -> Iterator[list[tuple[_Entry, int | None]]]:
+    """In parts whose contents fit into memory together."""
+    part: list[tuple[_Entry, int | None]] = []
+    room = _AT_ONCE
+    for entry, size in listed:
+        part.append((entry, size))
+        room -= (size or 0) + 100
+        if room < 0:
+            yield part
+            part, room = [], _AT_ONCE
+    if part:
+        yield part
 
 
 def _entry(mode: bytes, id_: bytes, name: bytes) -> _Entry:
@@ -143,7 +176,7 @@ def _changes(listing: bytes) -> Iterator[_Entry]:
 
 def _concerns_us(entry: _Entry) -> bool:
     path = entry.path
-    if any(part.startswith(".") for part in path.split("/")):
+    if path.startswith(".") or "/." in path:
         return False
     ours = path.startswith(("nodes/", "sites/"))
     return (

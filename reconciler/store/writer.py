@@ -64,6 +64,29 @@ class _Group:
     refused: list[tuple[_Waiting, Exception]] = field(default_factory=list)
 
 
+class Draft:
+    """Commits that are evaluated and not written yet."""
+
+    def __init__(self, prepare: Callable[[_Waiting, Edit, _Group], Prepared], base: Snapshot) -> None:
+        self._prepare = prepare
+        self._group = _Group(base)
+
+    @property
+    def commits(self) -> list[Prepared]:
+        return [prepared for _, prepared, _ in self._group.accepted]
+
+    def add(self, evaluate: Evaluate, author: Author, job: str | None, authored: int) -> None:
+        """One commit more.
+
+        Raises:
+            Exception: whatever ``evaluate`` raised, or that its edit doesn't go together with those before.
+        """
+        group, waiting = self._group, _Waiting(evaluate, author, job)
+        prepared = replace(self._prepare(waiting, evaluate(group.snapshot), group), authored=authored)
+        group.snapshot = group.snapshot.with_contents(prepared.contents)
+        group.accepted.append((waiting, prepared, group.snapshot))
+
+
 class Writer:
     """Commits to one repository, from any number of threads and processes."""
 
@@ -88,6 +111,10 @@ class Writer:
         if waiting.commit is None:
             raise waiting.error or StoreError("Nothing was committed.")
         return waiting.commit
+
+    def draft(self, base: Snapshot) -> Draft:
+        """Commits to be on ``base``, evaluated one upon the other."""
+        return Draft(self._prepared, base)
 
     def exclusively(self, command: str, *arguments: str) -> None:
         """Runs one Git command while nobody writes."""
@@ -154,15 +181,17 @@ class Writer:
     def _prepared(self, waiting: _Waiting, edit: Edit, group: _Group) -> Prepared:
         message(edit.message, waiting.job)  # refuses a bad job id before anything is imported
         created = {path: _created(path, document, group.snapshot) for path, document in edit.create.items()}
-        if clash := (created.keys() & edit.assign.keys()) | (edit.delete & (created.keys() | edit.assign.keys())):
+        fields = edit.assign.keys() | edit.unset.keys()
+        ways = [*created, *fields, *edit.rewrite, *edit.delete]
+        if clash := {path for path in ways if ways.count(path) > 1}:
             raise Invalid(f"{min(clash)} is changed in two ways by one edit.")
-        changed = {path: self._assigned(path, changes, group) for path, changes in edit.assign.items()}
+        changed = {path: self._changed(path, edit, group) for path in sorted({*fields, *edit.rewrite})}
         contents: dict[str, bytes | None] = dict(created)
         contents |= {path: content for path, content in changed.items() if content is not None}
         contents |= {path: None for path in sorted(edit.delete) if path in group.snapshot.entries}
         return Prepared(contents, edit.message, waiting.author, waiting.job)
 
-    def _assigned(self, path: str, changes: Mapping[tuple[str, ...], object], group: _Group) -> bytes | None:
+    def _changed(self, path: str, edit: Edit, group: _Group) -> bytes | None:
         """The document's new content; None when it was so already."""
         document = group.snapshot.documents.get(path)
         if document is None:
@@ -170,7 +199,10 @@ class Writer:
         if isinstance(document, Stalled):
             raise Conflict(f"{document} Correct the document first.")
         before = self._content(path, group)
-        after = documents.edit(before, path, changes)
+        if path in edit.rewrite:
+            after = edit.rewrite[path]
+        else:
+            after = documents.edit(before, path, edit.assign.get(path, {}), edit.unset.get(path, frozenset()))
         if len(after) > documents.LARGEST:
             raise Conflict(f"{path} would become larger than {documents.LARGEST} bytes.")
         return after if after != before else None
@@ -208,14 +240,14 @@ def _created(path: str, document: Mapping[str, object], snapshot: Snapshot) -> b
     return content
 
 
-def import_commits(objects: Objects, prepared: Sequence[Prepared], base: str | None) -> list[str]:
+def import_commits(objects: Objects, prepared: Sequence[Prepared], base: str | None, ref: str = INCOMING) -> list[str]:
     """Writes the commits' objects, on the private ref only, and returns the commits' ids.
 
     Raises:
         StoreError: Git could not write them; what it left half-written is removed.
     """
     began = time.time()
-    feed = stream(prepared, base, int(began))
+    feed = stream(prepared, base, int(began), ref, objects.inside)
     answer = _past_locks(objects, "fast-import", "--quiet", "--force", "--date-format=raw", feed=feed)
     revisions = answer.output.decode().split()
     if answer.status or len(revisions) != len(prepared):
@@ -230,12 +262,26 @@ def move_main(objects: Objects, old: str | None, new: str) -> bool:
     Raises:
         StoreError: Git could not write the ref.
     """
-    feed = f"start\nupdate {MAIN} {new} {old or NOTHING}\ndelete {INCOMING}\nprepare\ncommit\n"
-    answer = _past_locks(objects, "update-ref", "--stdin", feed=feed.encode(), head=old)
+    moved = False
+    try:
+        moved = move_refs(objects, [f"update {MAIN} {new} {old or NOTHING}", f"delete {INCOMING}"], old)
+    finally:
+        if not moved:
+            objects.run("update-ref", "--stdin", feed=f"delete {INCOMING}\n".encode())
+    return moved
+
+
+def move_refs(objects: Objects, commands: Sequence[str], head: str | None) -> bool:
+    """Changes refs in one transaction, as ``git update-ref --stdin`` reads it; False when ``main`` left ``head``.
+
+    Raises:
+        StoreError: Git could not write them; none was changed.
+    """
+    feed = "\n".join(["start", *commands, "prepare", "commit", ""]).encode()
+    answer = _past_locks(objects, "update-ref", "--stdin", feed=feed, head=head)
     if answer.status == 0:
         return True
-    objects.run("update-ref", "--stdin", feed=f"delete {INCOMING}\n".encode())
-    if old is not None and objects.commit_id() != old:
+    if head is not None and objects.commit_id() != head:
         return False
     raise StoreError(f"The store could not be written: {_reason(objects, answer)} Nothing was changed.")
 

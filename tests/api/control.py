@@ -20,7 +20,7 @@ from api.app import create_app
 from api.dependencies import Dependencies
 from reconciler.dispatch import Dispatcher
 from reconciler.nodes.connection import Connections
-from reconciler.operations import Operations
+from reconciler.operations.requests import Operations
 from reconciler.records.database import migrate, open_database
 from reconciler.settings import Settings
 from reconciler.state import Records, State
@@ -69,7 +69,7 @@ class Control:
     initial: Mapping[str, bytes] = field(default_factory=lambda: ONE_NODE)
 
     def __post_init__(self) -> None:
-        settings = Settings(home=self.home)
+        settings = self.settings
         engine = open_database(settings.database)
         migrate(engine)
         if settings.store.exists():
@@ -86,6 +86,10 @@ class Control:
         )
         if not self.records.admins.emails():
             self.records.admins.set_password(EMAIL, PASSWORD, self.clock())
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(home=self.home)
 
     def close(self) -> None:
         self.connections.close()

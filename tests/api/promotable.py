@@ -1,9 +1,11 @@
 """An environment whose changes may move up: compared, and its target backed up."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID, uuid4
 
+from reconciler.core.changes import Cause, Change
 from reconciler.core.promotion import differences
 from reconciler.records.backups import Backup
 from reconciler.records.drift import DriftCheck
@@ -31,6 +33,19 @@ def compare(control: Control, source: UUID, target: UUID, **written: Mapping[str
     status = "drifted" if any(one.get("content") == "conflicts" for one in found) else "clean"
     now = control.clock()
     check = DriftCheck(id=uuid4(), environment_id=source, status=status, differences=found, created_at=now)
+    control.records.drift_checks.save(check)
+
+
+def change_code(control: Control, environment: UUID) -> None:
+    """A drift check of now that found a plugin which nobody released."""
+    change = Change("release wp-content/plugins/by-hand/", "absent", "unknown", Cause.NODE_TOUCHED, heals=False)
+    check = DriftCheck(
+        id=uuid4(),
+        environment_id=environment,
+        status="drifted",
+        differences=(asdict(change),),
+        created_at=control.clock(),
+    )
     control.records.drift_checks.save(check)
 
 

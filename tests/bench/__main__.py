@@ -1,13 +1,20 @@
-"""Runs the measurements and prints one table: ``python -m tests.bench [store] [nodes] [operations]``, left out: all."""
+"""Runs the measurements and prints one table: ``python -m tests.bench [PART …]``, left out: all of ``PARTS``."""
 
 from __future__ import annotations
 
 import sys
 import time
 
-from tests.bench import measure, nodes, operations, store
+from tests.bench import measure, nodes, operations, pushes, reports, reviews, store
 
-PARTS = {"store": store.run, "nodes": nodes.run, "operations": operations.run}
+PARTS = {
+    "store": store.run,
+    "reports": reports.run,
+    "reviews": reviews.run,
+    "pushes": pushes.run,
+    "nodes": nodes.run,
+    "operations": operations.run,
+}
 
 
 def main() -> int:

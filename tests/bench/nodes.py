@@ -9,12 +9,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from reconciler.artifacts import host_variables
+from reconciler.artifacts.pins import host_variables
 from reconciler.home import Home, clock
 from reconciler.inventory import inventory_of
+from reconciler.loop.tools import Tools
 from reconciler.nodes.connection import Connections
 from reconciler.settings import Settings
-from reconciler.tools import Tools
 from tests.bench.measure import Line, seconds
 from tests.bench.place import put, served
 from tests.controlplane import ControlPlane

@@ -13,17 +13,21 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from reconciler.secret_store import Secrets
+from reconciler.storage.secret_store import Secrets
 from tests.bench.measure import Line, seconds
 from tests.bench.place import put, served
 from tests.controlplane import ControlPlane
+from tests.lab.acme import Acme, acme_server
 from tests.lab.git_server import GitServer, git_daemon
+from tests.lab.mirror import Mirror, plugin, update_mirror
 from tests.lab.node import Node
 from tests.lab.s3 import BUCKET, S3, s3_server
+from tests.lab.web_server import WebServer, web_server
 from tests.place import Place
 
 LOGINS = 21
-DEPLOYS = 3
+DEPLOYS, PURGES = 3, 5
+ACTIVE = 'a:1:{i:0;s:21:"greeting/greeting.php";}'
 SCRIPT = Path(__file__).with_name("operations.sh")
 POSTS, UPLOADS, UPLOAD_KIB = 5000, 200, 256
 FILL = f"""
@@ -54,15 +58,19 @@ print(json.dumps([longest, count]))
 def run(say: Callable[[str], None]) -> Iterator[Line]:
     with served(say) as (plane, node), ExitStack() as stack:
         top = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tb-", dir="/tmp")))
-        for name in ("s3", "git"):
+        for name in ("s3", "git", "acme"):
             (top / name).mkdir()
         storage = stack.enter_context(s3_server(top / "s3", node.network.gateway))
         code = stack.enter_context(git_daemon(top / "git", node.network.gateway))
+        acme = stack.enter_context(acme_server(top / "acme", node.network.gateway))
+        mirror = stack.enter_context(update_mirror(node.network.gateway))
+        web = stack.enter_context(web_server(node.network.gateway))
         Secrets(plane.home / "secrets").put("backups", storage.credentials)
         allowed = f"  imports: {{allowed_hosts: ['{node.network.gateway}']}}\n"
-        plane.clone.push({"platform.yaml": storage.platform() + allowed}, "Name the storage")
+        platform = storage.platform() + allowed + acme.platform() + mirror.platform()
+        plane.clone.push({"platform.yaml": platform}, "Name the storage, the ACME server and the mirror")
         put(node, SCRIPT, "/var/tmp/operations.sh")
-        bench = Bench(plane, node, storage, code)
+        bench = Bench(plane, node, storage, code, acme, mirror, web)
         say("Making a site with some weight")
         bench.fill()
         for name, lines in (
@@ -71,15 +79,30 @@ def run(say: Callable[[str], None]) -> Iterator[Line]:
             ("A clone", bench.clone),
             ("A backup and its restore", bench.backup_and_restore),
             ("A promotion", bench.promotion),
+            ("Purges", bench.purges),
+            ("An update", bench.update),
+            ("An import", bench.bring),
+            ("Domains", bench.domains),
+            ("A removal", bench.removal),
         ):
             say(name)
             yield from lines()
 
 
 class Bench:
-    def __init__(self, plane: ControlPlane, node: Node, storage: S3, code: GitServer) -> None:
+    def __init__(
+        self,
+        plane: ControlPlane,
+        node: Node,
+        storage: S3,
+        code: GitServer,
+        acme: Acme,
+        mirror: Mirror,
+        web: WebServer,
+    ) -> None:
+        self.mirror, self.web = mirror, web
         self.place = Place(plane, {"web-1": node})
-        self.http, self.node, self.storage, self.code = plane.http, node, storage, code
+        self.http, self.node, self.storage, self.code, self.acme = plane.http, node, storage, code, acme
         self.site = self.place.make_site("weighty")
         self.copy: dict[str, Any] = {}
 
@@ -161,6 +184,55 @@ class Bench:
         said = "maintenance mode around mariadb-dump, search-replace, rsync"
         yield Line("promote: longest wait of a write meanwhile", longest[0], "s", "≤ 5 s", plain, said)
         yield Line("promote, whole", whole, "s", "", plain, said)
+
+    def purges(self) -> Iterator[Line]:
+        def ours() -> None:
+            assert self.place.run(self.http.post(f"/api{self.on('/cache/purge')}"))["status"] == "succeeded"
+
+        plain = seconds(lambda: self.shell("purge", self.site["id"]), PURGES)
+        yield Line("purge of both caches", seconds(ours, PURGES), "s", "", plain, "rm, redis-cli unlink")
+
+    def update(self) -> Iterator[Line]:
+        directory = f"/var/www/sites/{self.site['id']}/current/wp-content/plugins/greeting"
+        self.node.ssh(["mkdir", "-p", directory])
+        self.node.ssh(["tee", f"{directory}/greeting.php"], input=plugin("greeting", "1.0", ""))
+        self.place.sql(
+            self.site, f"UPDATE wp_options SET option_value = '{ACTIVE}' WHERE option_name = 'active_plugins'"
+        )
+        self.shell("purge", self.site["id"])
+        self.mirror.publish_plugin("greeting", "1.1", "")
+        ours = seconds(lambda: self.job(self.on("/updates"), scope="plugins"))
+        assert "Version: 1.1" in self.node.ssh(["cat", f"{directory}/greeting.php"]).stdout
+        url = f"{self.mirror.url}/plugins/greeting.1.1.zip"
+        plain = seconds(lambda: self.shell("update", self.site["id"], url))
+        said = "cp -a, curl, unzip, ln -sfn: no rehearsal, no backup"
+        yield Line("update of a plugin, rehearsed and backed up", ours, "s", "", plain, said)
+
+    def bring(self) -> Iterator[Line]:
+        url = self.web.serve("/export.tar.gz", self.place.export(self.site))
+        ours = seconds(lambda: self.job(f"/sites/{self.site['site_id']}/import", archive_url=url))
+        plain = seconds(lambda: self.shell("bring", self.site["id"], url, self.site["preview_url"]))
+        said = "curl, tar, mariadb, search-replace: nothing judged"
+        yield Line("import of an export, judged, with a backup before", ours, "s", "", plain, said)
+
+    def domains(self) -> Iterator[Line]:
+        names = [f"{name}.example.com" for name in ("warm", "ours", "plain")]
+        for name in names:
+            self.acme.point(name, self.node.address)
+        self.job(self.on("/domains"), hostname=names[0])
+        ours = seconds(lambda: self.job(self.on("/domains"), hostname=names[1]))
+        plain = seconds(lambda: self.shell("domain", self.site["id"], names[2], self.acme.directory))
+        yield Line("domain, from nothing to https", ours, "s", "", plain, "nginx, certbot --webroot")
+
+    def removal(self) -> Iterator[Line]:
+        def ours() -> None:
+            job = self.place.run(self.http.delete(f"/api/environments/{self.copy['id']}"))
+            assert job["status"] == "succeeded", job
+
+        taken = seconds(ours)
+        plain = seconds(lambda: self.shell("remove"))
+        said = "DROP DATABASE, rm -rf: no backup"
+        yield Line("removal of the copy, with a last backup", taken, "s", "", plain, said)
 
     @contextmanager
     def _writer(self) -> Iterator[list[float]]:

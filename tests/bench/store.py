@@ -17,10 +17,10 @@ from uuid import uuid4
 
 import httpx
 
-from reconciler.declaring import Actor
 from reconciler.dispatch import Dispatcher
 from reconciler.home import Home, clock, create
-from reconciler.operations import Operations
+from reconciler.operations.declaring import Actor
+from reconciler.operations.requests import Operations
 from reconciler.records.database import migrate, open_database
 from reconciler.settings import Settings
 from reconciler.state import Records, State
@@ -61,6 +61,7 @@ def run(say: Callable[[str], None]) -> Iterator[Line]:
         create(settings, AUTHOR)
         say("Reading it")
         yield from _reading(settings)
+        yield _below_a_folder(settings.store, Path(directory) / "deep")
         say("Writing to it")
         yield from _writing(settings)
         say("Asking the API")
@@ -89,6 +90,20 @@ def _reading(settings: Settings) -> Iterator[Line]:
         taken.append(seconds(state.fleet))
         assert state.fleet().revision == outside
     yield Line("the same after one outside commit", p95(taken) * 1000, "ms", "≤ 50 ms", cold * 1000, "reading it cold")
+
+
+def _below_a_folder(top: Path, deep: Path) -> Line:
+    """All documents, parsed, from a folder of a larger repository; the same of them at the top is the plain way."""
+    Repository.init(deep, documents(), AUTHOR, "hosting/wordpress").close()
+    took = {path: min(seconds(lambda path=path: _read(path)) for _ in range(3)) for path in (top, deep)}
+    return Line(
+        f"the documents of {SITES} sites below a folder", took[deep], "s", "as at the top", took[top], "at the top"
+    )
+
+
+def _read(path: Path) -> None:
+    with Repository(path) as repository:
+        assert len(repository.read().documents) > SITES
 
 
 def _plain_read(store: Path) -> None:

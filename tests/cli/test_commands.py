@@ -7,12 +7,16 @@ import re
 import subprocess
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from ruamel.yaml import YAML
 
 from reconciler import __version__
+from reconciler.core.observed import Unreachable
+from reconciler.core.snapshot import FleetSnapshot
+from reconciler.home import clock
+from reconciler.records.drift import DriftCheck
 from tests.controlplane import (
     EMAIL,
     ControlPlane,
@@ -23,19 +27,22 @@ from tests.controlplane import (
     site_documents,
     until,
 )
+from tests.core.fake_node import fresh, provisioned
+from tests.reports.receivers import web_server
 
 COMMANDS = [
     (),
-    *((name,) for name in ("init", "serve", "fetch", "validate", "plan", "apply", "drift", "status")),
+    *((name,) for name in ("init", "serve", "fetch", "snapshot", "validate", "plan", "apply", "drift", "status")),
     *(("node", name) for name in ("list", "add", "provision")),
     *(("site", name) for name in ("list", "create", "import")),
     *(("job", name) for name in ("list", "show", "follow", "events", "cancel")),
     ("reset",),
+    ("drift", "report"),
     ("admin", "set-password"),
     *(("admin", "token", name) for name in ("create", "list", "revoke")),
-    *((name,) for name in ("clone", "cache", "purge", "login", "promote", "deploy", "rollback", "remove")),
+    *((name,) for name in ("clone", "cache", "purge", "login", "promote", "deploy", "rollback", "remove", "history")),
     *(("backup", name) for name in ("list", "create", "restore", "rebuild")),
-    *(("secret", name) for name in ("set", "list", "remove")),
+    *(("secret", name) for name in ("set", "list", "export", "key", "remove")),
 ]
 
 
@@ -132,10 +139,30 @@ def test_validate(tmp_path: Path, plane: ControlPlane) -> None:
     environment.write_text(environment.read_text().replace("node: web-1", "node: web-9"))
     bad = plane.command("validate", str(tmp_path), check=False)
     assert bad.returncode == 1
-    assert "sites/acme/environments/production.yaml:5: Environment acme/production names node web-9" in bad.stdout
+    assert "sites/acme/environments/production.yaml:5:3: Environment acme/production names node web-9" in bad.stdout
     told = json.loads(plane.cli("validate", str(tmp_path), "-o", "json").stdout)
     assert [(stalled["path"], stalled["line"]) for stalled in told] == [("sites/acme/environments/production.yaml", 5)]
     assert "There is no store at" in error(plane, "validate", str(tmp_path / "missing"))
+
+
+def test_validate_reads_what_the_store_would(tmp_path: Path, plane: ControlPlane) -> None:
+    for name, text in {"nodes/web-1.yml": node_document(), **site_documents("acme")}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "nodes" / "web-1.yaml").symlink_to("web-1.yml")
+    bad = plane.cli("validate", str(tmp_path))
+    assert bad.exit_code == 1
+    assert "nodes/web-1.yml:1: its name ends in .yml. Rename it to .yaml." in bad.stdout
+    assert "nodes/web-1.yaml:1: it is a symbolic link" in bad.stdout
+
+
+def test_snapshot(tmp_path: Path, plane: ControlPlane) -> None:
+    shown = FleetSnapshot.model_validate_json(plane.cli("snapshot").stdout)
+    assert plane.cli("snapshot", "-o", str(tmp_path / "s.json")).exit_code == 0
+    written = FleetSnapshot.model_validate_json((tmp_path / "s.json").read_text())
+    assert (shown.revision, shown.roles) == (written.revision, written.roles)
+    assert written.revision == plane.git("rev-parse", "main")
+    assert "cannot be written" in error(plane, "snapshot", "-o", str(tmp_path / "missing" / "s.json"))
 
 
 def test_status_and_lists(plane: ControlPlane) -> None:
@@ -149,6 +176,23 @@ def test_status_and_lists(plane: ControlPlane) -> None:
     table = plane.cli("status").stdout
     assert "acme/production" in table
     assert "\x1b[" not in table
+
+
+def test_status_names_every_hold_in_force(plane: ControlPlane) -> None:
+    path = "sites/acme/environments/production.yaml"
+    before = plane.clone.read(path)
+    holds = [
+        {"field": "cache.redis", "reason": "Being looked into", "owner": "Ada", "until": "2099-01-01T00:00:00Z"},
+        {"field": "php", "reason": "Over", "owner": "Ada", "until": "2026-01-01T00:00:00Z"},
+    ]
+    plane.clone.push({path: f"{before}  reconcile:\n    holds: {json.dumps(holds)}\n"}, "Hold")
+    try:
+        assert data(plane, "status")["holds"] == [{"target": "acme/production", **holds[0]}]
+        line = "acme/production cache.redis is held by Ada until 2099-01-01T00:00:00Z: Being looked into"
+        assert line in plane.cli("status").stdout
+    finally:
+        plane.clone.push({path: before}, "Hold nothing")
+    assert data(plane, "status")["holds"] == []
 
 
 def test_no_colour_where_none_is_wanted(plane: ControlPlane) -> None:
@@ -172,6 +216,14 @@ def test_plan_of_a_node_that_does_not_answer(plane: ControlPlane) -> None:
     assert error(plane, "plan", "nothing/here") == "Nothing is named nothing/here. `trueup status` shows what there is."
 
 
+def test_only_the_plan_that_was_reviewed_is_applied(plane: ControlPlane) -> None:
+    reviewed = json.loads(plane.cli("plan", "-o", "json").stdout)["digest"]
+    assert plane.cli("apply", "--yes", "--require", reviewed).exit_code == 0, "the node is silent: nothing is done"
+    refused = plane.command("apply", "--yes", "--require", "0" * 64, check=False)
+    assert refused.returncode == 1
+    assert f"The plan's digest is {reviewed}, not the one that was reviewed" in refused.stderr
+
+
 def test_plan_of_nothing(shared_control_plane: MakeControlPlane) -> None:
     empty = shared_control_plane(start=False)
     assert empty.cli("plan", "--detailed-exitcode").exit_code == 0
@@ -184,6 +236,79 @@ def test_drift(plane: ControlPlane) -> None:
     rows = data(plane, "drift")
     assert {row["environment"]: row["drift"] for row in rows}["acme/production"] == "unknown"
     assert "acme/production" in plane.cli("drift", "acme").stdout
+
+
+def test_drift_tells_programs_by_its_exit_code(plane: ControlPlane) -> None:
+    plane.cli("site", "create", "drifting", "--no-wait")
+    with plane.opened() as home:
+        id_ = home.state.fleet().environments_by_key["drifting/production"].id
+        for status, code in ((None, 1), ("clean", 0), ("drifted", 2), ("clean", 0)):
+            if status:
+                check = DriftCheck(id=uuid4(), environment_id=id_, status=status, differences=(), created_at=clock())
+                home.records.drift_checks.save(check)
+            assert plane.cli("drift", "drifting", "--exit-code").exit_code == code, status
+            assert plane.cli("drift", "drifting").exit_code == 0
+    assert plane.cli("drift", "--exit-code").exit_code == 1, "others were never checked"
+
+
+def test_a_drift_report_in_each_shape(plane: ControlPlane) -> None:
+    shown = plane.cli("drift", "report")
+    assert shown.exit_code == 0
+    assert "acme/production" in shown.stdout
+    assert "web-1" in shown.stdout
+    found = json.loads(plane.cli("drift", "report", "--format", "json").stdout)
+    assert {"acme/production"} <= {one["environment"] for one in found["environments"]}
+    assert (found["trigger"], found["requested_by"].endswith("@localhost")) == ("request", True)
+    assert plane.cli("drift", "report", "--format", "markdown").stdout.startswith("# Drift report\n")
+    assert plane.cli("drift", "report", "--format", "html").stdout.startswith("<!doctype html>")
+    with plane.opened() as home:
+        assert home.records.reports.latest() is None, "none of them is kept"
+    assert plane.cli("drift", "acme").exit_code == 0, "the command of one word is as before"
+
+
+def test_a_drift_report_is_kept_and_sent_where_nobody_serves(control_plane: MakeControlPlane, tmp_path: Path) -> None:
+    with web_server() as hook:
+        reports = {"targets": [{"type": "webhook", "url": hook.url}]}
+        platform = {"apiVersion": "trueup/v1", "kind": "Platform", "spec": {"reports": reports}}
+        documents = {"nodes/web-1.yaml": node_document(port=closed_port()), **site_documents("acme")}
+        plane = control_plane({**documents, "platform.yaml": json.dumps(platform)}, start=False)
+        sent = plane.command("drift", "report", "--send", "--format", "json")
+        assert "webhook http://127.0.0.1" in sent.stderr
+        assert ": sent\n" in sent.stderr
+        again = plane.command("drift", "report", "--send")
+        assert "Nobody is sent it" in again.stderr
+        (request,) = hook.requests
+        assert request.data["report"]["id"] == json.loads(sent.stdout)["id"]
+    (target,) = json.loads(plane.cli("status", "-o", "json").stdout)["reports"]
+    assert (target["status"], target["error"], target["report"]) == ("sent", None, request.data["report"]["id"])
+    with plane.opened() as home:
+        home.records.observations.forget(home.state.fleet().nodes_by_slug["web-1"].id)
+        home.records.observations.save(
+            home.state.fleet().nodes_by_slug["web-1"].id, Unreachable(since=clock(), reason="gone"), clock()
+        )
+    failed = plane.command("drift", "report", "--send")
+    assert "pending: It cannot be reached" in failed.stderr
+    assert "report to webhook http://127.0.0.1" in plane.cli("status").stdout
+
+
+def test_too_many_nodes_at_once_are_left_to_a_person(control_plane: MakeControlPlane) -> None:
+    """Nodes that another version of Trueup provisioned, and a new one."""
+    names = ("web-1", "web-2", "web-3")
+    nodes = {f"nodes/{name}.yaml": node_document(f"127.0.0.{number}") for number, name in enumerate(names, 1)}
+    platform = {"apiVersion": "trueup/v1", "kind": "Platform", "spec": {"reconcile": {"node_blast_limit": 1}}}
+    plane = control_plane({**nodes, "platform.yaml": json.dumps(platform)}, start=False)
+    with plane.opened() as home:
+        for node in home.state.fleet().nodes.values():
+            seen = fresh() if node.slug == "web-3" else provisioned(home.state.fleet().node_variables(node.id))
+            home.records.observations.save(node.id, seen.model_copy(update={"observed_at": clock()}), clock())
+    plan = json.loads(plane.cli("plan", "--no-observe", "-o", "json").stdout)
+    assert [(step["target"], step["verdict"]) for step in plan["steps"]] == [
+        *(("web-1", "waiting"), ("web-2", "waiting")),
+        ("web-3", "apply"),
+    ]
+    told = "2 nodes would change at once, more than the 1 of spec.reconcile.node_blast_limit in platform.yaml."
+    assert told in plane.cli("plan", "--no-observe").stdout
+    assert told in plane.cli("plan", "--no-observe", "web-1").stdout, "the whole fleet counts"
 
 
 def test_a_site_without_a_serving_process(plane: ControlPlane) -> None:
@@ -208,7 +333,7 @@ def test_follow_does_the_work_where_nobody_serves(plane: ControlPlane) -> None:
     try:
         with plane.opened() as home:
             tried = home.records.jobs
-            until(lambda: tried.get(UUID(job["id"])).error_code == "ANSIBLE_HOST_UNREACHABLE", "the first attempt", 20)
+            until(lambda: tried.get(UUID(job["id"])).error_code == "ANSIBLE_HOST_UNREACHABLE", "the first attempt")
     finally:
         follower.terminate()
         follower.wait(20)
@@ -246,6 +371,31 @@ def test_one_environment_by_its_name(plane: ControlPlane) -> None:
     assert "redis: false" in plane.git("show", "main:sites/acme/environments/production.yaml")
     assert plane.cli("clone", "acme/production", "staging", "--name", "A copy", "--no-wait").exit_code == 0
     assert "name: A copy" in plane.git("show", "main:sites/acme/environments/staging.yaml")
+
+
+def test_the_history_of_an_environment_is_one_line_of_time(plane: ControlPlane) -> None:
+    """Made, moved to two releases and back by pushes, changed by a job."""
+    plane.cli("site", "create", "told", "--no-wait")
+    path = "sites/told/environments/production.yaml"
+    first, second = (f"0000000{number}-0000-4000-8000-000000000000" for number in (1, 2))
+    made = plane.clone.read(path)
+    own = re.search(r"  release:\n    id: (\S+)", made)
+    assert own
+    for number, id_ in enumerate((first, second)):
+        plane.clone.push({path: made.replace(own[1], id_)}, f"Release {number}")
+    plane.clone.push({path: made}, "Back")
+    assert plane.cli("cache", "told/production", "--no-redis", "--no-wait").exit_code == 0
+    moments = data(plane, "history", "told/production")
+    assert [one["at"] for one in moments] == sorted((one["at"] for one in moments), reverse=True)
+    commits = [one for one in moments if one["kind"] == "commit"]
+    assert [one["what"] for one in commits][1:4] == ["Back", "Release 1", "Release 0"]
+    jobs = {one["id"]: one for one in moments if one["kind"] == "job"}
+    assert [jobs[one["jobs"][0]]["what"] for one in (commits[0], commits[-1])] == ["cache-update", "site-create"]
+    assert [one["id"] for one in moments if one["kind"] == "release"] == [own[1], second, first, own[1]]
+    assert commits[2]["id"][:9] in next(one["what"] for one in moments if one["id"] == second)
+    assert len(data(plane, "history", "told/production", "--limit", "2")) == 2
+    assert commits[0]["id"][:9] in plane.cli("history", "told/production").stdout
+    assert "No environment is named told/live" in error(plane, "history", "told/live")
 
 
 def test_set_password_from_standard_input(plane: ControlPlane) -> None:

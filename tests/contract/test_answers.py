@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,10 +14,13 @@ import pytest
 from httpx import Response
 from starlette.testclient import TestClient
 
+from reconciler.loop.following import Following
+from reconciler.operations.hooks import make_key
 from reconciler.records.idempotency import Key
 from reconciler.records.jobs import NewJob
 from tests.api.control import EMAIL, PASSWORD, Control
-from tests.api.promotable import PLATFORM, promotable
+from tests.api.promotable import PLATFORM, change_code, promotable
+from tests.api.reports import make_report
 from tests.contract.document import Operation, built, resolve, validator
 
 UNREACHED = {(operation.key, 500) for operation in built()} | {
@@ -69,19 +72,26 @@ class World:
     environment_id: UUID
     job_id: UUID
     client: TestClient = field(init=False)
+    report_id: UUID = field(init=False)
 
     def __post_init__(self) -> None:
         self.client = self.control.session()
+        self.report_id = make_report(self.control)
 
     def id_for(self, operation: Operation) -> UUID:
         noun = operation.path.split("/")[1]
         if noun == "domains":
             return self.control.declare_domain("acme")
-        return {"sites": self.site_id, "environments": self.environment_id, "jobs": self.job_id}[noun]
+        known = {"sites": self.site_id, "environments": self.environment_id, "jobs": self.job_id}
+        return {**known, "drift-reports": self.report_id}[noun]
 
     def ask(self, operation: Operation, client: TestClient | None = None, id: object = None, **given: Any) -> Response:
         """The operation with a good request, but for what is given otherwise."""
         url = operation.url.replace("{id}", str(id or (self.id_for(operation) if operation.has_id else "")))
+        if operation.path == "/hooks/{forge}":
+            url = url.replace("{forge}", str(id or "gitlab"))
+            key = make_key(self.control.settings) if given.pop("set_up", True) else ""
+            given["headers"] = {"X-Gitlab-Token": "wrong" if client else key, **given.get("headers", {})}
         if operation.path == "/uploads" and "json" not in given and "content" not in given:
             given["content"] = ARCHIVE["content"]
             given["headers"] = {**ARCHIVE["headers"], **given.get("headers", {})}
@@ -99,7 +109,7 @@ def world(control: Control) -> World:
 def bad_request(world: World, operation: Operation) -> Response:
     if operation.takes("cursor"):
         return world.ask(operation, params={"cursor": "made up"})
-    if operation.has_id:
+    if operation.has_id or operation.path == "/hooks/{forge}":
         return world.ask(operation, id="no-uuid")
     return world.ask(operation, json={"surprise": 1})
 
@@ -134,11 +144,13 @@ def foreign_origin(world: World, operation: Operation) -> Response:
 
 
 def unknown_id(world: World, operation: Operation) -> Response:
+    if operation.path == "/hooks/{forge}":
+        return world.ask(operation, set_up=False)
     return world.ask(operation, id=uuid4())
 
 
 def conflict(world: World, operation: Operation) -> Response:
-    if operation.path == "/uploads":
+    if operation.path in {"/uploads", "/drift-reports"}:
         return key_in_use(world, operation)
     if operation.path.endswith("/reset"):
         return world.ask(operation)
@@ -158,7 +170,9 @@ def conflict(world: World, operation: Operation) -> Response:
 
 def key_in_use(world: World, operation: Operation) -> Response:
     """The first request's job is not committed yet, and never will be."""
-    said = f"POST /api/uploads {sha256(ARCHIVE['content']).hexdigest()}"
+    said = "POST /api/drift-reports?\n"
+    if operation.path == "/uploads":
+        said = f"POST /api/uploads {sha256(ARCHIVE['content']).hexdigest()}"
     key = Key(EMAIL, "one", sha256(said.encode()).hexdigest())
     first = NewJob(id=uuid4(), job_type="deploy", declared=True, key=key)
     world.control.records.jobs.enqueue(first, world.control.clock())
@@ -170,8 +184,24 @@ def accepted(world: World, operation: Operation) -> Response:
     if operation.path.endswith("/promote"):
         staging = promotable(world.control, "acme", world.environment_id)
         return world.ask(operation, id=staging, json={"target_environment_id": str(world.environment_id)})
-    if operation.path.endswith(("/backups", "/import", "/updates")):
+    if operation.path.endswith(("/backups", "/import", "/updates", "/discard")):
         world.control.add({"platform.yaml": PLATFORM})
+    if "/drift/" in operation.path:
+        change_code(world.control, world.environment_id)
+    return world.ask(operation)
+
+
+def made(world: World, operation: Operation) -> Response:
+    """At once, without a job."""
+    if operation.path.endswith("/branch"):
+        world.control.set_status(world.environment_id, "active")
+        change_code(world.control, world.environment_id)
+        upstream = world.control.home / "upstream.git"
+        subprocess.run(["git", "init", "-q", "--bare", "--initial-branch=main", str(upstream)], check=True)
+        settings = world.control.settings.model_copy(update={"upstream": f"file://{upstream}"})
+        assert Following(settings, world.control.state, world.control.clock).look().state == "in-step"
+        app = world.control.app.state
+        app.dependencies = replace(app.dependencies, settings=settings)
     return world.ask(operation)
 
 
@@ -181,7 +211,7 @@ def unreachable_node(world: World, operation: Operation) -> Response:
 
 
 def too_large(world: World, operation: Operation) -> Response:
-    if operation.path == "/uploads":
+    if operation.path in {"/uploads", "/hooks/{forge}"}:
         return world.ask(operation, headers={"Content-Length": str(2 << 40)})
     return world.ask(operation, content=b" " * (64 * 1024 + 1), headers={"Content-Type": "application/json"})
 
@@ -206,6 +236,10 @@ def full_disk(world: World, operation: Operation) -> Response:
 
 
 def broken_database(world: World, operation: Operation) -> Response:
+    if operation.path == "/hooks/{forge}":
+        # It needs no database, but to write down that it came.
+        (world.control.home / "upstream.asked").mkdir()
+        return world.ask(operation)
     path = world.control.home / "trueup.db"
     world.control.records.engine.dispose()
     with path.open("r+b") as file:
@@ -219,7 +253,7 @@ WAYS: dict[int, Callable[[World, Operation], Response]] = {
     412: moved,
     422: key_used_for_another,
     200: lambda world, operation: world.ask(operation),
-    201: lambda world, operation: world.ask(operation),
+    201: made,
     202: accepted,
     400: bad_request,
     401: no_session,

@@ -6,8 +6,9 @@ from enum import StrEnum
 
 import pytest
 
-from reconciler.core import jobs, manifests, status
+from reconciler.core import jobs, manifests, policy, status
 from reconciler.records.events import EventKind
+from reconciler.reports import model
 from tests.contract.document import DOCS, NOT_YET, ROOT, SCHEMAS, operations, table, words
 
 ENUMS = {row[0]: words(row[1]) for row in table("data-model.md", "## Enums")}
@@ -21,6 +22,10 @@ IN_CODE: dict[str, type[StrEnum]] = {
     "JobEventKind": EventKind,
     "PromotionPreset": manifests.PromotionPreset,
     "DriftStatus": status.DriftStatus,
+    "ReconcileMode": policy.ReconcileMode,
+    "ReportTrigger": model.ReportTrigger,
+    "DriftSubjectStatus": model.SubjectStatus,
+    "DriftOrigin": model.Origin,
 }
 
 
@@ -43,7 +48,9 @@ def test_the_page_has_the_contracts_records(name: str) -> None:
     assert list(SCHEMAS[name]["properties"]) == RECORDS[name]
 
 
-@pytest.mark.parametrize("name", ["EnvironmentStatus", "NodeStatus", "JobStatus", "DriftStatus", "TlsStatus"])
+@pytest.mark.parametrize(
+    "name", ["EnvironmentStatus", "NodeStatus", "JobStatus", "DriftStatus", "TlsStatus", "ReportDeliveryStatus"]
+)
 def test_the_state_machines_know_every_state(name: str) -> None:
     page = (DOCS / "state-machines.md").read_text(encoding="utf-8")
     assert [value for value in ENUMS[name] if value not in page] == []

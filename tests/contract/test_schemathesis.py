@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 from schemathesis.core.parameters import ParameterLocation
 
 from tests.api.control import EMAIL, LOCAL, Control, control_at
+from tests.api.promotable import change_code
+from tests.api.reports import make_report
 from tests.api.server import listen, serving
 from tests.contract.document import DOCUMENT, NOT_YET, built
 
@@ -52,7 +54,8 @@ def known(fleet: Control) -> dict[str, UUID]:
     """Ids that exist, by the first part of the path."""
     site, environment = fleet.create_site("acme")
     job = fleet.records.jobs.page().jobs[0].id
-    return {"sites": site, "environments": environment, "jobs": job, "domains": fleet.declare_domain("acme")}
+    found = {"sites": site, "environments": environment, "jobs": job, "domains": fleet.declare_domain("acme")}
+    return {**found, "drift-reports": make_report(fleet)}
 
 
 def _built_part() -> dict[str, Any]:
@@ -98,6 +101,8 @@ def test_made_up_requests_about_what_is_there(case: schemathesis.Case, fleet: Co
     # No node is there to log in at; all else finds the environment ready.
     busy = case.path.endswith("/magic-login")
     fleet.set_status(known["environments"], "deploying" if busy else "active")
+    if case.path.endswith("/drift/adopt"):
+        change_code(fleet, known["environments"])
     send(case, fleet)
 
 
@@ -105,6 +110,7 @@ OUT_OF_REACH = frozenset(
     f"POST {path}"
     for path in (
         "/login",
+        "/hooks/{forge}",
         "/environments/{id}/magic-login",
         "/environments/{id}/promote",
         "/environments/{id}/rollback",
@@ -113,11 +119,13 @@ OUT_OF_REACH = frozenset(
         "/environments/{id}/restore",
         "/environments/{id}/updates",
         "/environments/{id}/reset",
+        "/environments/{id}/drift/adopt/branch",
+        "/environments/{id}/drift/discard",
         "/sites/{id}/reset",
     )
 ) | {"DELETE /sites/{id}", "DELETE /environments/{id}"}
-"""Nobody guesses the password or a promotion's target; there is no node to answer or to go back on, no storage,
-and nothing failed."""
+"""Nobody guesses the password, a signature or a promotion's target; there is no node to answer or to go back on, no
+storage, no repository to follow, and nothing failed."""
 
 
 def test_the_requests_met_good_and_bad_answers(fleet: Control) -> None:

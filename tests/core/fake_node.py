@@ -34,7 +34,12 @@ def configured(variables: EnvironmentVariables, *, role_digest: str = ROLES.envi
     links = {f"/var/www/sites/{variables.id}/current": f"releases/{variables.release.id}"}
     units = (f"trueup-php@{variables.id}.service", f"trueup-cron@{variables.id}.timer")
     applied = _applied(variables, role_digest, files, units).model_copy(
-        update={"links": links, "releases": (variables.release.id,), "contents": (variables.content.id,)}
+        update={
+            "links": links,
+            "releases": (variables.release.id,),
+            "contents": (variables.content.id,),
+            "options": variables.options,
+        }
     )
     return ObservedEnvironment(
         applied=applied,
@@ -42,6 +47,7 @@ def configured(variables: EnvironmentVariables, *, role_digest: str = ROLES.envi
         links=links,
         services=dict.fromkeys(units, RUNNING),
         database=True,
+        options=dict(variables.options),
         wordpress_version=variables.wordpress_version,
         domains={name: ObservedDomain(served=served()) for name in certified(variables)},
     )

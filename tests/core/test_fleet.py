@@ -7,9 +7,10 @@ from uuid import uuid5
 
 import pytest
 
-from reconciler.core.entries import Document, Stalled, parse
+from reconciler.core.entries import Document, Place, Stalled, parse
 from reconciler.core.fleet import assemble
 from reconciler.core.manifests import PATH_NAMESPACE
+from reconciler.core.variables import Job
 from tests.core import documents as d
 
 
@@ -102,7 +103,7 @@ def test_other_files_are_none_of_our_business() -> None:
 
 def test_unreadable_documents_leave_the_rest() -> None:
     rest = [parse(Document(path, data, lambda _: None)) for path, data in d.small().items()]
-    fleet = assemble("0" * 40, [*rest, Stalled("sites/shop/site.yaml", 3, "not YAML")])
+    fleet = assemble("0" * 40, [*rest, Stalled("sites/shop/site.yaml", Place(3), "not YAML")])
     assert [str(item) for item in fleet.stalled] == ["sites/shop/site.yaml:3: not YAML"]
     assert len(fleet.environments) == 1
 
@@ -119,6 +120,17 @@ def test_preview_url_is_kept_once_written() -> None:
     environment = fleet.environments_by_key["acme/production"]
     assert fleet.preview_url(environment) == "http://0a1b2c3d.10-0-0-1.sslip.io"
     assert fleet.environment_variables(environment.id).hostnames == ("0a1b2c3d.10-0-0-1.sslip.io",)
+
+
+def test_variables_that_say_something_else_have_another_digest() -> None:
+    """Also where they are a copy of some whose digest was asked for before."""
+    (environment,) = d.fleet_of(d.small()).environments.values()
+    variables = d.fleet_of(d.small()).environment_variables(environment.id)
+    digest = variables.digest()
+    assert variables.model_copy(update={"job": Job(id="1", fence=1)}).digest() == digest
+    assert variables.model_copy(update={"wordpress_version": "9.9"}).digest() != digest
+    assert variables.model_copy().digest() == variables.digest() == digest
+    assert variables.model_copy(update={"files": "locked"}) != variables
 
 
 def test_a_name_leads_to_one_environment() -> None:

@@ -8,8 +8,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from reconciler.core.health import is_due, way_back
-from reconciler.core.manifests import Reconcile, ReconcileMode, Release
+from reconciler.core.manifests import Release
 from reconciler.core.observed import ObservedHealth, ObservedNode, OnPrivateAddress
+from reconciler.core.policy import Reconcile, ReconcileMode
 from tests.core.documents import fleet_of, small
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

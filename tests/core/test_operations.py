@@ -13,8 +13,10 @@ from reconciler.core.errors import Conflict, NotFound
 from reconciler.core.fleet import Fleet
 from reconciler.core.intents import (
     AddDomain,
+    Adopt,
     CreateEnvironment,
     Deploy,
+    Discard,
     Edit,
     ImportSite,
     Intent,
@@ -58,6 +60,8 @@ def _intents() -> dict[str, Intent]:
         "deploy": Deploy(environment_id=_id(), release_id=NEW, source_type="git", source_ref="https://g.example/a#v1"),
         "rollback": Rollback(environment_id=_id(), release=Release(id=NEW), wordpress_version="6.5.5"),
         "update": Update(environment_id=_id(), release_id=NEW, scope="all"),
+        "adopt": Adopt(environment_id=_id(), release_id=NEW),
+        "discard": Discard(environment_id=_id(), release_id=NEW),
         "import": ImportSite(environment_id=_id(), archive_url="https://old.example.com/a.tar.gz", **both),
         "restore": Restore(environment_id=_id(), backup_id=NEW, scope="full", **both),
         "promote": Promote(environment_id=_id("acme/staging"), target_environment_id=_id(), **both),
@@ -75,6 +79,12 @@ def _applied(edit: Edit, documents: dict[str, Any] | None = None) -> Fleet:
             for key in keys[:-1]:
                 level = level.setdefault(key, {})
             level[keys[-1]] = value
+    for path, gone in edit.unset.items():
+        for keys in gone:
+            level = documents[path]
+            for key in keys[:-1]:
+                level = level[key]
+            level.pop(keys[-1], None)
     fleet = d.fleet_of(documents)
     assert fleet.stalled == ()
     return fleet
@@ -176,15 +186,45 @@ def test_versions_are_recorded_only_for_the_release_that_they_are_of() -> None:
     assert evaluate(recorded, _fleet(), {}, NOW).assign == {}
 
 
-def test_an_update_whose_versions_are_recorded_is_not_taken_back() -> None:
+@pytest.mark.parametrize("name", ["adopt", "discard"])
+def test_a_release_that_is_made_of_the_served_one_keeps_where_its_code_came_from(name: str) -> None:
+    documents = _documents()
+    source = {"source_type": "git", "source_ref": "https://g.example/a#v1", "revision": "ab12"}
+    documents[PATH]["spec"]["release"] = {"id": str(OTHER), **source}
+    edit = evaluate(_intents()[name], d.fleet_of(documents), {}, NOW)
+    declared = {"id": str(NEW), **source, "origin": name, "made_from": str(OTHER)}
+    assert edit.assign == {PATH: {("spec", "release"): declared}}
+
+
+@pytest.mark.parametrize("name", ["update", "adopt"])
+def test_what_has_its_versions_recorded_is_not_taken_back(name: str) -> None:
     before = _fleet()
-    declared = _applied(evaluate(_intents()["update"], before, {}, NOW))
+    declared = _applied(evaluate(_intents()[name], before, {}, NOW))
     versions = RecordVersions(
         environment_id=_id(), release_id=NEW, wordpress_version="7.1.1", plugins={"sample": "2.0"}, themes={}
     )
     now = _applied(evaluate(versions, declared, {}, NOW), _as_documents(declared))
     entries = [fleet.environments[_id()] for fleet in (before, declared, now)]
     assert take_back(*entries, "its worker was lost") is None
+
+
+@pytest.mark.parametrize(
+    "name", ["deploy", "rollback", "import", "restore", "promote", "adopt", "update", "discard", "restore a database"]
+)
+def test_other_code_has_no_recorded_versions(name: str) -> None:
+    """But for the next update's, until it says what it resulted in; a database brings no code."""
+    documents = _documents()
+    documents[PATH]["spec"]["versions"] = {"plugins": {"sample": "2.0"}, "themes": {}}
+    before = d.fleet_of(documents)
+    database = Restore(environment_id=_id(), backup_id=NEW, scope="db", release_id=NEW, content_id=OTHER)
+    after = _applied(evaluate({**_intents(), "restore a database": database}[name], before, {}, NOW), documents)
+    was, said = before.environments[_id()], after.environments[_id()]
+    kept = name in {"update", "discard", "restore a database"}
+    assert dict(said.manifest.spec.versions.plugins) == ({"sample": "2.0"} if kept else {})
+    edit = take_back(was, said, said, "it failed")
+    assert edit is not None
+    back = _applied(edit, _as_documents(after)).environments[_id()]
+    assert back.manifest.spec.versions == was.manifest.spec.versions
 
 
 def test_with_nothing_to_update_the_former_release_is_declared_again() -> None:

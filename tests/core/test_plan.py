@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,12 @@ def _answer(kind: str, fleet: Fleet) -> Answer:
         return there
     variables = fleet.environment_variables(fleet.environments_by_key["acme/production"].id)
     return there.model_copy(update={"environments": {variables.id: configured(variables)}})
+
+
+def answered(path: Path) -> tuple[Fleet, Answer]:
+    """What a case desires, and what its node answers."""
+    case = YAML(typ="safe").load(path)
+    return _fleet(case), _touched(_answer(case["observed"], _fleet({})), case)
 
 
 def _touched(answer: Answer, case: dict[str, Any]) -> Answer:
@@ -109,6 +116,33 @@ def test_deliberate_apply_overrules_report_but_not_pause() -> None:
             fleet, {"web-1": _answer("provisioned", fleet)}, ROLES, NOW, deliberate=frozenset({environment.id})
         )
         assert [step.verdict for step in plan.steps] == [verdict]
+
+
+def _digest(answer: str = "provisioned", now: datetime = NOW, **spec: Any) -> str:
+    fleet = _fleet({"desired": {"sites/acme/environments/production.yaml": {"spec": spec}}})
+    return decide(fleet, {"web-1": _answer(answer, fleet)}, ROLES, now).digest()
+
+
+def test_the_digest_is_that_of_all_that_would_be_done() -> None:
+    """Of an environment that is made from nothing, too, which is one change whatever it is to be."""
+    same = _digest(), _digest()
+    assert same[0] == same[1]
+    others = [
+        _digest(cache={"redis": False}),
+        _digest(domains=[{"hostname": "shop.example.com"}]),
+        _digest(reconcile={"mode": "paused"}),
+        _digest("fresh"),
+        _digest("configured"),
+    ]
+    assert len({same[0], *others}) == 6
+
+
+def test_the_digest_is_none_of_the_clock_s() -> None:
+    """A window that opens or closes between review and apply changes nothing of what a person asks for."""
+    windows = [{"kind": "allow", "cron": "0 2 * * *", "minutes": 60}]
+    assert _digest(reconcile={"windows": windows}) == _digest(
+        now=NOW.replace(hour=2, minute=30), reconcile={"windows": windows}
+    )
 
 
 def test_environment_that_is_on_another_node_is_not_made_again() -> None:

@@ -179,4 +179,4 @@ def test_a_busy_environment_whose_worker_died_after_the_end(plane: ControlPlane)
         home.records.jobs.cancel(job.id, job.created_at)
     plane.restart()
 
-    until(lambda: plane.environment_of("late")["status"] == "failed", "the environment to be told", 20, plane.log)
+    until(lambda: plane.environment_of("late")["status"] == "failed", "the environment to be told", told=plane.log)

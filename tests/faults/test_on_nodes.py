@@ -76,7 +76,7 @@ def test_killed_anywhere_on_the_way(place: Place) -> None:
         time.sleep(number + dice.uniform(0.2, 1.0))
         plane.kill()
         plane.restart()
-        ended = plane.wait_job(job["id"], 90)
+        ended = plane.wait_job(job["id"])
         assert (ended["status"], ended["error_code"]) == ("succeeded", None), ended
         environment = plane.environment_of(slug)
         assert environment["status"] == "active"
@@ -129,8 +129,8 @@ def test_healed_reported_or_left_alone(place: Place, hostile: dict[str, Any], da
         place.touch_block(environment)
     place.node_of(hostile).ssh(["systemctl", "stop", f"trueup-php@{hostile['id']}.service"])
 
-    until(lambda: not place.is_touched(hostile), "the server block to be put right", 30, plane.log)
-    until(lambda: place.page(hostile).status_code == 200, "the site to be back", 30, plane.log)
+    until(lambda: not place.is_touched(hostile), "the server block to be put right", told=plane.log)
+    until(lambda: place.page(hostile).status_code == 200, "the site to be back", told=plane.log)
 
     try:
         time.sleep(5)  # two more observations
@@ -144,7 +144,7 @@ def test_healed_reported_or_left_alone(place: Place, hostile: dict[str, Any], da
     finally:
         for slug in ("dashed", "resting"):
             set_mode(place, slug, "enforce")
-    until(lambda: not place.is_touched(dashed) and not place.is_touched(paused), "both to be healed", 30, plane.log)
+    until(lambda: not place.is_touched(dashed) and not place.is_touched(paused), "both to be healed", told=plane.log)
 
 
 def cache_word(place: Place, environment: dict[str, Any]) -> str | None:
@@ -156,7 +156,7 @@ def test_a_push_is_applied(place: Place, dashed: dict[str, Any]) -> None:
     assert cache_word(place, dashed) == "HIT"
     path = "sites/dashed/environments/production.yaml"
     place.plane.clone.replace(path, "fastcgi: true", "fastcgi: false")
-    until(lambda: cache_word(place, dashed) == "NONE", "the cache to be off", 30, place.plane.log)
+    until(lambda: cache_word(place, dashed) == "NONE", "the cache to be off", told=place.plane.log)
     assert place.plane.environment_of("dashed")["fastcgi_cache_enabled"] is False
     answer = place.plane.http.patch(f"/api/environments/{dashed['id']}/cache", json={"fastcgi_cache_enabled": True})
     assert place.run(answer)["status"] == "succeeded"
@@ -198,7 +198,7 @@ def test_an_unreachable_node_is_nobody_elses_trouble(
     try:
         began = time.monotonic()
         job = plane.http.patch(f"/api/environments/{dashed['id']}/cache", json=flip).json()["job_id"]
-        until(lambda: plane.job(job)["error_code"] is not None, "the attempt to fail", 30, plane.log)
+        until(lambda: plane.job(job)["error_code"] is not None, "the attempt to fail", told=plane.log)
         assert time.monotonic() - began < 30
         assert plane.job(job)["error_code"] == "ANSIBLE_HOST_UNREACHABLE"
         assert plane.job(job)["status"] == "queued"

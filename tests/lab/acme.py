@@ -77,11 +77,14 @@ class Acme:
 
 
 @contextmanager
-def acme_server(where: Path, address: str, *, days: int = 90) -> Iterator[Acme]:
-    """Serve at ``address`` until the block ends. Its certificates live for so many days."""
+def acme_server(where: Path, address: str, *, days: int = 90, dns: str | None = None) -> Iterator[Acme]:
+    """Serve at ``address`` until the block ends. Its certificates live for so many days.
+
+    ``dns``: a server that is asked in place of its own.
+    """
     for program in ("pebble", "pebble-challtestsrv"):
         assert shutil.which(program), f"{program} is not here: run `.ci/prepare test` as root."
-    ports = _free_ports(address)
+    ports = free_ports(address)
     server = Acme(address, ports, _own_certificate(where, address), where / "pebble.log")
     config = {
         "listenAddress": f"{address}:{ports[0]}",
@@ -98,7 +101,7 @@ def acme_server(where: Path, address: str, *, days: int = 90) -> Iterator[Acme]:
     (where / "pebble.json").write_text(json.dumps({"pebble": config}))
     names = ["pebble-challtestsrv", "-defaultIPv4", "", "-defaultIPv6", "", "-dns01", f"{address}:{ports[2]}"]
     names += ["-management", f"{address}:{ports[3]}", "-http01", "", "-https01", "", "-tlsalpn01", ""]
-    issuer = ["pebble", "-config", str(where / "pebble.json"), "-dnsserver", server.resolver, "-strict"]
+    issuer = ["pebble", "-config", str(where / "pebble.json"), "-dnsserver", dns or server.resolver, "-strict"]
     environment = {**os.environ, "PEBBLE_VA_NOSLEEP": "1", "PEBBLE_AUTHZREUSE": "0", "PEBBLE_WFE_NONCEREJECT": "5"}
     with server.log_file.open("wb") as log, (where / "names.log").open("wb") as other:
         processes = [
@@ -166,7 +169,8 @@ def certificate(
     return key, builder.sign(issuer[0] if issuer else key, hashes.SHA256())
 
 
-def _free_ports(address: str) -> tuple[int, int, int, int]:
+def free_ports(address: str) -> tuple[int, int, int, int]:
+    """Four ports that nobody listens at."""
     sockets = [socket.socket() for _ in range(4)]
     try:
         for one in sockets:

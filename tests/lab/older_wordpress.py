@@ -4,8 +4,8 @@ import hashlib
 import io
 import re
 
-from reconciler.archives import member_of, pack, tree_of, tree_of_zip
-from reconciler.artifacts import Source, download
+from reconciler.artifacts.archives import member_of, pack, tree_of, tree_of_zip
+from reconciler.artifacts.pins import Source, download
 from tests.lab.paths import cache_directory
 
 VERSION = "6.5.5"

@@ -4,8 +4,6 @@ Servers, storage and the Git repository are real ones of the lab. What a step cl
 over HTTP or in their databases; the first claim that doesn't hold ends the tour.
 """
 
-import base64
-import json
 import sys
 import tempfile
 import threading
@@ -19,8 +17,8 @@ from typing import Any
 import httpx
 
 from reconciler.home import Home, clock, create
-from reconciler.secret_store import Secrets
 from reconciler.settings import Settings
+from reconciler.storage.secret_store import Secrets
 from tests.controlplane import AUTHOR, EMAIL, PASSWORD, ControlPlane, document_of, until
 from tests.lab.acme import Acme, acme_server
 from tests.lab.doctor import problems
@@ -117,7 +115,7 @@ class Tour:
     def active(self) -> None:
         """Until the environment is active again after a failure: `trueup apply` looks at it."""
         self.place.plane.command("apply", "shop/production", "--yes", check=False)
-        until(lambda: self.get(self.on(""))["status"] == "active", "the environment to be active", 60)
+        until(lambda: self.get(self.on(""))["status"] == "active", "the environment to be active")
 
     # The steps
 
@@ -156,7 +154,7 @@ class Tour:
         statuses = self._visited(deploy)
         holds(jobs[0]["status"] == "failed", "a release with a PHP fatal was deployed")
         holds(set(statuses) == {200}, f"visitors saw {sorted(set(statuses))}")
-        until(lambda: self.get(self.on(""))["current_release_id"] == before, "Git to be put back", 20)
+        until(lambda: self.get(self.on(""))["current_release_id"] == before, "Git to be put back")
         self.active()
         return f"{jobs[0]['error_code']}; {len(statuses)} requests meanwhile, 0 failed; Git put back"
 
@@ -171,13 +169,13 @@ class Tour:
         self.post(self.on("/health-check"))
         before, node = self.get(self.on(""))["current_release_id"], self.place.node_of(self.production)
         self.deployed("fragile")
-        until(lambda: self.get(self.on(""))["current_release_health"] == "healthy", "the clock to find it healthy", 60)
+        until(lambda: self.get(self.on(""))["current_release_health"] == "healthy", "the clock to find it healthy")
         broken = f"/var/www/sites/{self.production['id']}/shared/uploads/break"
         node.ssh(["touch", broken])
         took = until(lambda: self.get(self.on(""))["current_release_id"] == before, "Trueup to go back", 120)
         node.ssh(["rm", broken])
-        until(lambda: "front v1" in self.page(self.production).text, "v1 to be served again", 60)
-        until(lambda: self.get(self.on(""))["status"] == "active", "the job to end", 60)
+        until(lambda: "front v1" in self.page(self.production).text, "v1 to be served again")
+        until(lambda: self.get(self.on(""))["status"] == "active", "the job to end")
         return f"a release that became unhealthy was left for the one before it within {took:.0f} s"
 
     def update(self) -> str:
@@ -308,16 +306,8 @@ class Tour:
         return "https with a checked certificate, 301, DNS_ELSEWHERE for a name that leads nowhere, and back"
 
     def import_site(self) -> str:
-        moved, node = self.place.make_site("moved"), self.place.node_of(self.production)
-        database = "wp_" + self.production["id"].replace("-", "")[:12]
-        meta = json.dumps({"source_url": self.production["preview_url"]})
-        # What an export plugin would do: a dump, the whole wp-content with what its links lead to, and the address.
-        script = (
-            f"d=$(mktemp -d); cat > $d/meta.json; mariadb-dump --hex-blob --ignore-table={database}.trueup_content "
-            f"{database} > $d/db.sql; tar -chz --transform 's,^wp-content,files,' -C $d meta.json db.sql "
-            f"-C /var/www/sites/{self.production['id']}/current wp-content | base64; rm -rf $d"
-        )
-        archive = base64.b64decode(node.ssh(script, input=meta).stdout)
+        moved = self.place.make_site("moved")
+        archive = self.place.export(self.production)
         url = self.web.serve("/export.tar.gz", archive)
         self.post(f"/sites/{moved['site_id']}/import", archive_url=url)
         page = self.page(moved)
@@ -350,7 +340,7 @@ class Tour:
         def gone() -> bool:
             return "stopped" not in [one["slug"] for one in http.get(path).json()]
 
-        until(gone, "what was cancelled to be undeclared", 60, self.place.plane.log)
+        until(gone, "what was cancelled to be undeclared", told=self.place.plane.log)
         before = http.get(f"/api{self.on('')}")
         holds(http.post(f"/api{self.on('/reset')}").json()["code"] == "environment_not_failed", "active was reset")
         stale = http.post(f"/api{self.on('/cache/purge')}", headers={"If-Match": '"0"'})

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.errors import NodeUnreachable
-from reconciler.nodes.connection import CommandTimeout, Connections, OutputTooLarge, Target, scan_host_key
+from reconciler.nodes.connection import CommandTimeout, Connections, OutputTooLarge
+from reconciler.nodes.target import Target, scan_host_key
 from tests.lab import Lab, Node
 from tests.lab.fixtures import MakeNode
 
@@ -66,7 +67,7 @@ def test_forty_commands_at_once_from_many_threads(connections: Connections, targ
 
 def test_a_session_that_sshd_refuses_disturbs_no_other(connections: Connections, make_node: MakeNode, lab: Lab) -> None:
     node = make_node("nn-few")
-    node.ssh("echo 'MaxSessions 4' > /etc/ssh/sshd_config.d/few.conf && systemctl reload ssh")
+    node.ssh("echo 'MaxSessions 4' > /etc/ssh/sshd_config.d/few.conf && systemctl restart ssh")
     target = target_of(node, lab)
     with ThreadPoolExecutor(8) as pool:
         answers = pool.map(lambda n: connections.run(target, ["sh", "-c", f"sleep 1; echo {n}"]).stdout, range(8))

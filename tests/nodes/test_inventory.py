@@ -30,8 +30,9 @@ def document(kind: str, *, metadata: dict[str, Any] | None = None, **spec: Any) 
 
 
 @pytest.fixture
-def evil(tmp_path: Path) -> str:
-    return f"{{{{ lookup('pipe', 'touch {tmp_path}/pwned') }}}}"
+def evil() -> str:
+    """Where it is run, it leaves a file in the directory that it is run in."""
+    return "{{ lookup('pipe', 'touch pwned') }}"
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ def test_a_template_in_a_site_s_name_is_only_a_name(store: Path, tmp_path: Path,
     done = ansible(str(playbook), home=store.parent, program="ansible-playbook")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "said").read_text() == evil
-    assert not (tmp_path / "pwned").exists()
+    assert not list(tmp_path.rglob("pwned"))
 
 
 def test_a_plain_directory_is_a_store_too(tmp_path: Path, files: dict[str, bytes]) -> None:
@@ -150,7 +151,7 @@ def test_stalled_documents_are_left_out_with_a_word_and_the_rest_goes_on(
     assert list(listing["_meta"]["hostvars"]["web-1"]["trueup_environments"]) == ["acme/production"]
     left_out = done.stderr.splitlines()
     assert len(left_out) == 3  # the broken node, its environment, the typo
-    assert any(line.startswith("Left out: nodes/web-2.yaml:2: ") for line in left_out)
+    assert any(line.startswith("Left out: nodes/web-2.yaml:2:") for line in left_out)
     assert any(line.startswith("Left out: sites/acme/environments/typo.yaml:") for line in left_out)
 
 
@@ -178,6 +179,21 @@ def test_a_run_s_inventory_holds_its_host_and_environment_alone(store: Path) -> 
     assert list(inventory.hosts) == ["web-1"]
     assert inventory.groups == {"nodes": ("web-1",), "environment_acme__production": ("web-1",)}
     assert list(inventory.hosts["web-1"]["trueup_environments"]) == ["acme/production"]
+
+
+def test_a_run_may_be_told_another_whole_than_the_document_s(store: Path) -> None:
+    """What is held stays as it was applied."""
+    fleet = read_fleet(store)
+    production, host = fleet.environments_by_key["acme/production"], fleet.nodes_by_slug["web-1"]
+    declared = fleet.environment_variables(production.id)
+    other = declared.model_copy(update={"fastcgi_cache": not declared.fastcgi_cache})
+    given = inventory_of(fleet, key_file=None, artifacts={}, node_id=host.id, instead=other).hosts["web-1"]
+    assert given["trueup_environments"]["acme/production"] == other.model_dump(mode="json", exclude={"job"})
+    assert given["trueup_node"] == fleet.node_variables(host.id).model_dump(mode="json", exclude={"job"})
+    changed = fleet.node_variables(host.id).model_copy(update={"redis_memory_percent": 33})
+    given = inventory_of(fleet, key_file=None, artifacts={}, node_id=host.id, instead=changed).hosts["web-1"]
+    assert given["trueup_node"]["redis_memory_percent"] == 33
+    assert given["trueup_environments"]["acme/production"] == declared.model_dump(mode="json", exclude={"job"})
 
 
 def test_two_environments_whose_groups_meet_keep_both_hosts(tmp_path: Path, files: dict[str, bytes]) -> None:

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 import pytest
 
 from reconciler.core.observed import ObservedNode, Unreachable
-from reconciler.nodes.connection import Connections, Target
+from reconciler.nodes.connection import Connections
 from reconciler.nodes.observation import observe
+from reconciler.nodes.target import Target
 from tests.lab import Lab, Node
 from tests.lab.fixtures import MakeNode
 
@@ -42,9 +43,10 @@ def reason(connections: Connections, target: Target, probe: str) -> str:
 
 
 def test_options_reach_the_probe_and_the_answer_comes_back(connections: Connections, target: Target) -> None:
-    answer = observe(connections, [target], now=NOW, deep=True, environments=["a'b"], probe=ECHO)[target.name]
+    asked = {"deep": True, "environments": ["a'b"], "since": NOW}
+    answer = observe(connections, [target], now=NOW, probe=ECHO, **asked)[target.name]  # type: ignore[arg-type]
     assert isinstance(answer, ObservedNode)
-    assert json.loads(answer.hostname) == {"deep": True, "environments": ["a'b"]}
+    assert json.loads(answer.hostname) == {**asked, "since": NOW.timestamp()}
 
 
 def test_no_environments_is_not_all_environments(connections: Connections, target: Target) -> None:

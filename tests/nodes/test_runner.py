@@ -16,7 +16,8 @@ import pytest
 from reconciler.core.errors import Invalid
 from reconciler.inventory import Inventory
 from reconciler.nodes import processes
-from reconciler.nodes.runner import Runner, RunResult, TaskResult, role_digest
+from reconciler.nodes.runner import Runner, RunResult, TaskResult
+from reconciler.roles import role_digest
 
 Play = Callable[..., RunResult]
 

@@ -16,8 +16,9 @@ from reconciler.core.entries import Document, parse
 from reconciler.core.fleet import Fleet, assemble
 from reconciler.core.manifests import Node as NodeManifest
 from reconciler.inventory import Inventory, inventory_of
-from reconciler.nodes.connection import Connections, Target
+from reconciler.nodes.connection import Connections
 from reconciler.nodes.runner import Runner, RunResult
+from reconciler.nodes.target import Target
 from tests.lab import Lab, Node
 from tests.lab.fixtures import MakeNode
 

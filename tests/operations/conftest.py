@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconciler.secret_store import Secrets
+from reconciler.storage.secret_store import Secrets
 from tests.controlplane import MakeControlPlane, fresh_home, session_control_plane
 from tests.lab import Lab
 from tests.lab.s3 import S3, s3_server

@@ -14,14 +14,14 @@ import pytest
 from sqlalchemy import delete
 from typer.testing import CliRunner
 
-from reconciler.backups import expire
 from reconciler.cli import app
 from reconciler.cli.context import tools_of
-from reconciler.declaring import Actor
 from reconciler.home import clock
+from reconciler.loop.backups import expire
+from reconciler.operations.declaring import Actor
 from reconciler.paths import share
 from reconciler.records.tables import backups
-from reconciler.secret_store import Secrets
+from reconciler.storage.secret_store import Secrets
 from tests.controlplane import program
 from tests.lab.s3 import ACCESS_KEY, BUCKET, S3, SECRET_KEY
 from tests.place import Place

@@ -1,23 +1,22 @@
 """Jobs that are cancelled while they run: within seconds nothing of them runs on a node, and nothing is left there."""
 
-import time
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.controlplane import until
-from tests.lab import Node
+from tests.lab.git_server import git_daemon
 from tests.lab.s3 import BUCKET, S3
 from tests.lab.web_server import web_server
+from tests.operations.cancelling import cancelled, follow_up
 from tests.place import Place
 
 pytestmark = pytest.mark.lab
 
 ROWS = 150_000
 ROLE = "Make the environment what its variable says"
-SECONDS = 10.0
-"""How long a cancelled job may take to stop."""
 
 
 @pytest.fixture(scope="module")
@@ -46,39 +45,6 @@ def _begun(place: Place, answer: httpx.Response, task: str) -> str:
     return job_id
 
 
-def _cancelled(place: Place, job_id: str) -> dict[str, Any]:
-    """The job, cancelled in time; nothing of it runs on any node."""
-    began = time.monotonic()
-    assert place.plane.http.post(f"/api/jobs/{job_id}/cancel").status_code == 202
-    job = place.plane.wait_job(job_id)
-    took = time.monotonic() - began
-    assert job["status"] == "cancelled", job
-    assert took < SECONDS
-    for node in place.nodes.values():
-        assert _running(node, job_id) == []
-    return job
-
-
-def _running(node: Node, job_id: str) -> list[str]:
-    """What runs for a job, or does the work of one."""
-    scopes = node.ssh(["systemctl", "list-units", "--plain", "--no-legend", f"trueup-{job_id}.scope"]).stdout
-    working = node.ssh("pgrep -a 'mariadb-dump|zstd|tar' || true").stdout
-    return [*scopes.splitlines(), *working.splitlines()]
-
-
-def _follow_up(place: Place, job: dict[str, Any], job_type: str) -> dict[str, Any]:
-    """The job that puts right what this one left."""
-    found: list[dict[str, Any]] = []
-
-    def there() -> bool:
-        query = {"site_id": job["site_id"], "limit": 1}
-        found[:] = place.plane.http.get("/api/jobs", params=query).json()
-        return bool(found) and found[0]["job_type"] == job_type
-
-    until(there, f"a {job_type}", told=place.plane.log)
-    return place.plane.wait_job(found[0]["id"])
-
-
 def _traces(place: Place, environment_id: str) -> str:
     """All that any node has of an environment."""
     short = environment_id.replace("-", "")[:12]
@@ -93,7 +59,8 @@ def _half_made(place: Place, environment: dict[str, Any]) -> str:
     """What was got ready beside what is served."""
     site, short = f"/var/www/sites/{environment['id']}", environment["id"].replace("-", "")[:12]
     script = (
-        f"ls -d {site}/incoming {site}/importing {site}/releases/.new-* /var/tmp/trueup-{environment['id']} "
+        f"ls -d {site}/incoming {site}/importing {site}/unpacking {site}/updating {site}/releases/.new-* "
+        f"/var/tmp/trueup-{environment['id']} "
         f"/var/lib/mysql/wp_{short}_* 2>/dev/null || true"
     )
     return place.node_of(environment).ssh(script).stdout
@@ -108,9 +75,9 @@ def test_a_clone_on_its_node_goes_with_all_that_it_made(place: Place, heavy: dic
     job_id = _begun(place, _copy(place, heavy, "near"), "Bring code and content beside what is served")
     node = place.node_of(heavy)
     until(lambda: "mariadb-dump" in node.ssh("pgrep -a mariadb-dump || true").stdout, "the copying to begin")
-    job = _cancelled(place, job_id)
+    job = cancelled(place, job_id)
     environment = f"/api/environments/{job['environment_id']}"
-    assert _follow_up(place, job, "environment-remove")["status"] == "succeeded"
+    assert follow_up(place, job, "environment-remove")["status"] == "succeeded"
     assert place.plane.http.get(environment).status_code == 404
     assert _traces(place, job["environment_id"]) == ""
     assert place.page(heavy).status_code == 200
@@ -122,8 +89,8 @@ def test_a_clone_to_another_node_stops_both_ends_of_the_stream(place: Place, hea
     assert answer.status_code == 202
     node = place.node_of(heavy)
     until(lambda: "mariadb-dump" in node.ssh("pgrep -a mariadb-dump || true").stdout, "the stream to begin")
-    job = _cancelled(place, answer.json()["job_id"])
-    assert _follow_up(place, job, "environment-remove")["status"] == "succeeded"
+    job = cancelled(place, answer.json()["job_id"])
+    assert follow_up(place, job, "environment-remove")["status"] == "succeeded"
     assert place.plane.http.get(f"/api/environments/{job['environment_id']}").status_code == 404
     assert _traces(place, job["environment_id"]) == ""
 
@@ -131,7 +98,7 @@ def test_a_clone_to_another_node_stops_both_ends_of_the_stream(place: Place, hea
 def test_a_backup_leaves_nothing_in_the_bucket(place: Place, heavy: dict[str, Any], storage: S3) -> None:
     url = f"/api/environments/{heavy['id']}/backups"
     answer = place.plane.http.post(url, json={"backup_scope": "full"})
-    _cancelled(place, _begun(place, answer, "Send database and files to storage"))
+    cancelled(place, _begun(place, answer, "Send database and files to storage"))
     assert place.plane.http.get(url).json()[0]["status"] == "failed"
     assert storage.client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []) == []
     listed = storage.client.list_objects_v2(Bucket=BUCKET, Prefix=f"{heavy['id']}/")
@@ -149,8 +116,8 @@ def test_an_import_is_taken_back_and_the_site_is_what_it_was(place: Place, stora
         answer = place.plane.http.post(f"/api/sites/{environment['site_id']}/import", json=body)
         job_id = _begun(place, answer, "Bring code and content beside what is served")
         until(lambda: "/export.tar.gz" in web.asked, "the download to begin")
-        job = _cancelled(place, job_id)
-    assert _follow_up(place, job, "reconcile")["status"] == "succeeded"
+        job = cancelled(place, job_id)
+    assert follow_up(place, job, "reconcile")["status"] == "succeeded"
     now = place.plane.environment_of("importing")
     assert (now["status"], now["current_release_id"]) == ("failed", environment["current_release_id"])
     assert place.manifest(environment)["contents"] == before
@@ -167,8 +134,12 @@ def _content(place: Place, environment: dict[str, Any]) -> str:
 
 
 def test_a_restore_that_had_swapped_its_content_in_is_swapped_out(place: Place, storage: S3) -> None:
-    """What it brings is slow to answer: it is stopped between the swap and the health check's end."""
+    """What it brings is slow to answer: it is stopped between the swap and the health check's end.
+
+    Also where the loop may apply nothing now: what was begun is put right all the same.
+    """
     environment = place.make_site("swapped")
+    place.close("swapped")
     url, node = f"/api/environments/{environment['id']}", place.node_of(environment)
     slow = f"/var/www/sites/{environment['id']}/current/wp-content/mu-plugins/slow.php"
     node.ssh(["tee", slow], input="<?php sleep( 6 );")
@@ -179,8 +150,8 @@ def test_a_restore_that_had_swapped_its_content_in_is_swapped_out(place: Place, 
     before, mark = place.manifest(environment), _content(place, environment)
     answer = place.plane.http.post(f"{url}/restore", json={"backup_id": backup})
     until(lambda: _content(place, environment) != mark, "the swap", told=place.plane.log)
-    job = _cancelled(place, answer.json()["job_id"])
-    assert _follow_up(place, job, "reconcile")["status"] == "succeeded"
+    job = cancelled(place, answer.json()["job_id"])
+    assert follow_up(place, job, "reconcile")["status"] == "succeeded"
     assert _content(place, environment) == mark
     assert place.sql(environment, "SELECT option_value FROM wp_options WHERE option_name = 'blogname'") == "Since then"
     after = place.manifest(environment)
@@ -202,8 +173,8 @@ def test_a_restore_is_undone_before_the_swap(place: Place, storage: S3) -> None:
     before = place.manifest(environment)
     job_id = _begun(place, place.plane.http.post(f"{url}/restore", json={"backup_id": backup}), task)
     with place.databases_held():
-        job = _cancelled(place, job_id)
-    assert _follow_up(place, job, "reconcile")["status"] == "succeeded"
+        job = cancelled(place, job_id)
+    assert follow_up(place, job, "reconcile")["status"] == "succeeded"
     after = place.manifest(environment)
     assert (after["contents"], after["releases"]) == (before["contents"], before["releases"])
     assert place.sql(environment, "SELECT option_value FROM wp_options WHERE option_name = 'blogname'") == "Since then"
@@ -211,11 +182,86 @@ def test_a_restore_is_undone_before_the_swap(place: Place, storage: S3) -> None:
     assert place.page(environment).status_code == 200
 
 
+def _release(place: Place, environment: dict[str, Any]) -> str:
+    """The release that is served, and all that there are."""
+    site = f"/var/www/sites/{environment['id']}"
+    script = f"readlink {site}/current; ls {site}/releases | grep -v '[.]'"
+    return place.node_of(environment).ssh(script).stdout
+
+
+def _is_back(place: Place, environment: dict[str, Any]) -> None:
+    """Failed, as what was stopped says; healthy, as reset finds; and Git says what it said before."""
+    url = f"/api/environments/{environment['id']}"
+    now = place.plane.http.get(url).json()
+    assert (now["status"], now["current_release_id"]) == ("failed", environment["current_release_id"])
+    assert _half_made(place, environment) == ""
+    assert place.page(environment).status_code == 200
+    assert place.run(place.plane.http.post(f"{url}/reset"))["status"] == "succeeded"
+    assert place.plane.http.get(url).json()["status"] == "active"
+
+
+def test_a_deploy_is_taken_back_while_its_release_is_asked(place: Place, storage: S3, tmp_path: Path) -> None:
+    """Its release is slow to answer on its private address: it is stopped before the switch."""
+    environment = place.make_site("stopped-deploy")
+    before, gateway = _release(place, environment), place.node_of(environment).network.gateway
+    with git_daemon(tmp_path, gateway) as server:
+        allowed = f"  imports: {{allowed_hosts: ['{gateway}']}}\n"
+        place.plane.clone.push({"platform.yaml": storage.platform() + allowed})
+        server.commit("slow", {"wp-content/mu-plugins/slow.php": "<?php sleep( 8 );"})
+        body = {"source_type": "git", "source_ref": server.url("slow")}
+        answer = place.plane.http.post(f"/api/environments/{environment['id']}/deploy", json=body)
+        job_id = _begun(place, answer, "Bring the release beside what is served")
+        arrived = f"find /var/www/sites/{environment['id']}/releases -name slow.php"
+        until(lambda: place.node_of(environment).ssh(arrived).stdout, "the release to arrive", told=place.plane.log)
+        job = cancelled(place, job_id)
+    assert follow_up(place, job, "reconcile")["status"] == "succeeded"
+    assert _release(place, environment) == before
+    _is_back(place, environment)
+
+
+def test_a_promotion_leaves_its_target_as_it_was(place: Place, storage: S3) -> None:
+    production = place.make_site("promoted")
+    job = place.run(_copy(place, production, "up", type="staging", promotion_preset="content-protect"))
+    staging = place.plane.http.get(f"/api/environments/{job['environment_id']}").json()
+    said = "SELECT option_value FROM wp_options WHERE option_name = 'blogdescription'"
+    place.sql(staging, "UPDATE wp_options SET option_value = 'Moved' WHERE option_name = 'blogdescription'")
+    gates = (f"{staging['id']}/drift-check", None), (f"{production['id']}/backups", {"backup_scope": "full"})
+    for path, body in gates:
+        assert place.run(place.plane.http.post(f"/api/environments/{path}", json=body))["status"] == "succeeded"
+    before, description = _release(place, production), place.sql(production, said)
+    answer = place.plane.http.post(
+        f"/api/environments/{staging['id']}/promote", json={"target_environment_id": production["id"]}
+    )
+    job_id = _begun(place, answer, "Bring what changed beside what is served")
+    with place.databases_held():
+        job = cancelled(place, job_id)
+    assert follow_up(place, job, "reconcile")["status"] == "succeeded"
+    assert (_release(place, production), place.sql(production, said)) == (before, description)
+    _is_back(place, production)
+    assert place.sql(staging, said) == "Moved"
+
+
+def test_a_removal_that_is_still_backing_up_removes_nothing(place: Place, storage: S3) -> None:
+    production = place.make_site("still-there")
+    job = place.run(_copy(place, production, "copy"))
+    copy = place.plane.http.get(f"/api/environments/{job['environment_id']}").json()
+    head = place.plane.git("rev-parse", "main")
+    answer = place.plane.http.delete(f"/api/environments/{copy['id']}")
+    job_id = _begun(place, answer, "Send database and files to storage")
+    with place.databases_held():
+        cancelled(place, job_id)
+    assert place.plane.git("rev-parse", "main") == head
+    now = place.plane.http.get(f"/api/environments/{copy['id']}").json()
+    assert (now["status"], place.page(copy).status_code) == ("active", 200)
+    assert storage.client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []) == []
+    assert place.run(place.plane.http.delete(f"/api/environments/{copy['id']}"))["status"] == "succeeded"
+
+
 def test_a_site_goes_with_its_documents(place: Place) -> None:
     job_id = _begun(place, place.plane.http.post("/api/sites", json={"name": "Short", "slug": "short"}), ROLE)
     with place.databases_held():
-        job = _cancelled(place, job_id)
-    assert _follow_up(place, job, "site-remove")["status"] == "succeeded"
+        job = cancelled(place, job_id)
+    assert follow_up(place, job, "site-remove")["status"] == "succeeded"
     assert "short" not in [site["slug"] for site in place.plane.http.get("/api/sites").json()]
     assert _traces(place, job["environment_id"]) == ""
     assert place.make_site("short")["status"] == "active", "its slug is free again"

@@ -6,10 +6,10 @@ from uuid import UUID
 
 import pytest
 
-from reconciler.declaring import Actor
-from reconciler.expiring import remove_expired
 from reconciler.home import clock
-from reconciler.secret_store import Secrets
+from reconciler.loop.expiring import remove_expired
+from reconciler.operations.declaring import Actor
+from reconciler.storage.secret_store import Secrets
 from tests.controlplane import until
 from tests.lab.s3 import BUCKET, S3
 from tests.place import Place
@@ -98,7 +98,7 @@ def test_what_has_expired_goes_and_comes_back_with_its_backup(place: Place, stor
         (final,) = home.records.backups.of(UUID(copy["id"]))
     place.plane.clone.push({path: document}, "Have it back")
     ledger = ["test", "-e", f"/etc/trueup/environments/{copy['id']}.json"]
-    until(lambda: place.node_of(copy).ssh(ledger, check=False).returncode == 0, "the copy to be made again", 60)
+    until(lambda: place.node_of(copy).ssh(ledger, check=False).returncode == 0, "the copy to be made again")
     assert place.page(copy).status_code == 200
     answer = place.plane.http.post(f"/api/environments/{copy['id']}/restore", json={"backup_id": str(final.id)})
     assert place.run(answer)["status"] == "succeeded"

@@ -17,6 +17,7 @@ from tests.lab.older_wordpress import VERSION as OLDER
 from tests.lab.older_wordpress import older_wordpress
 from tests.lab.s3 import S3
 from tests.load import visitors
+from tests.operations.cancelling import cancelled, follow_up
 from tests.place import Place
 from tests.updatable import Updatable, speaking
 
@@ -186,6 +187,25 @@ def test_a_worker_killed_during_the_rehearsal(shop: Shop) -> None:
     assert left == ["current", "logs", "releases", "shared", "tmp", shop.database]
 
 
+def test_an_update_that_is_cancelled_in_its_rehearsal_leaves_all_as_it_was(shop: Shop) -> None:
+    shop.mirror.publish_plugin("greeting", "1.4", speaking("greeting 1.4"))
+    before, document, backups = shop.fingerprint(), shop.document(), shop.backups()
+    job_id = shop.begin("plugins")
+    there = ["test", "-d", f"{shop.root}/rehearsal/tree"]
+    until(lambda: shop.node.ssh(there, check=False).returncode == 0, "the rehearsal", 120, shop.place.plane.log)
+    with shop.place.databases_held():
+        job = cancelled(shop.place, job_id)
+    del shop.mirror.plugins["greeting"]
+    assert follow_up(shop.place, job, "reconcile")["status"] == "succeeded"
+    assert (shop.document(), shop.backups()) == (document, backups)
+    assert shop.fingerprint() == before
+    assert "greeting 1.3" in shop.page()
+    url = f"/api/environments/{shop.environment['id']}"
+    assert shop.now()["status"] == "failed"
+    assert shop.place.run(shop.place.plane.http.post(f"{url}/reset"))["status"] == "succeeded"
+    assert shop.now()["status"] == "active"
+
+
 def test_the_command_line_says_how_it_went(shop: Shop) -> None:
     said = shop.place.plane.command("update", "updated/production", "--scope", "themes")
     assert "succeeded" in said.stdout
@@ -205,5 +225,14 @@ def test_an_update_declared_by_a_push_with_nothing_to_update(shop: Shop) -> None
         release = shop.declared().spec.release
         return release is not None and str(release.id) == released
 
-    until(is_told, "the store to say what is there", 60, shop.place.plane.log)
+    until(is_told, "the store to say what is there", told=shop.place.plane.log)
     assert shop.now()["current_release_id"] == released
+
+
+def test_going_back_takes_the_record_of_the_update_out(shop: Shop) -> None:
+    until(lambda: shop.now()["status"] == "active", "the environment to be active", told=shop.place.plane.log)
+    assert dict(shop.declared().spec.versions.plugins)["greeting"] == "1.3"
+    job = shop.place.run(shop.place.plane.http.post(f"/api/environments/{shop.environment['id']}/rollback", json={}))
+    assert job["status"] == "succeeded", job
+    assert "greeting 1.2" in shop.page()
+    assert "versions" not in shop.document()

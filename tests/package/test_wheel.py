@@ -44,7 +44,7 @@ def test_carries_what_the_checkout_has_and_nothing_else(wheel: Path) -> None:
     "path",
     [
         "reconciler/nodes/probe.py",
-        "reconciler/artifacts.yaml",
+        "reconciler/artifacts/pins.yaml",
         "reconciler/records/migrations/env.py",
         "reconciler/records/migrations/script.py.mako",
         "reconciler/records/migrations/versions/0001_first_tables.py",
@@ -125,7 +125,7 @@ def test_tells_file_and_line_of_what_is_wrong(installed: Installed) -> None:
     (broken / path).write_text(text.replace("max_children: 8", "max_children: many"))
     done = installed.run("trueup", "validate", broken)
     assert done.returncode == 1
-    assert f"{path}:{line}: spec.php.max_children" in done.stdout
+    assert f"{path}:{line}:5: spec.php.max_children" in done.stdout
 
 
 def _ansible(installed: Installed) -> dict[str, str]:

@@ -11,7 +11,7 @@ from uuid import NAMESPACE_URL, uuid5
 import httpx
 import pytest
 
-from reconciler.artifacts import Archive, fetch_wordpress
+from reconciler.artifacts.pins import Archive, fetch_wordpress
 from reconciler.core.observed import ObservedEnvironment, ObservedNode
 from reconciler.core.variables import EnvironmentVariables
 from reconciler.inventory import group_of, unsafe_values

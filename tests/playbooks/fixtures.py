@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.artifacts import Archive, fetch_wp_cli
-from reconciler.nodes.runner import role_digest
+from reconciler.artifacts.pins import Archive, fetch_wp_cli
+from reconciler.roles import role_digest
 from tests.lab import Lab, Node
 from tests.lab.fixtures import unique_name
 from tests.lab.paths import cache_directory

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reconciler.artifacts import Archive
+from reconciler.artifacts.pins import Archive
 from reconciler.core.variables import Job, NodeVariables
 from reconciler.paths import share
 from tests.lab import Lab, Node

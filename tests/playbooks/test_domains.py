@@ -77,6 +77,12 @@ class Named:
         script = "cd /var/lib/trueup/letsencrypt/live 2>/dev/null && ls -d */ 2>/dev/null || true"
         return sorted(self.hosting.node.ssh(script).stdout.split())
 
+    def settle(self) -> None:
+        """Have WordPress do what is due with its first requests, so that it changes nothing by itself for an hour."""
+        for _ in range(2):
+            assert self.get(f"{self.preview}/").status_code == 200
+            self.hosting.node.ssh(["systemctl", "start", f"trueup-cron@{self.hosting.id(KEY)}.service"])
+
     def content(self) -> str:
         """All rows but what WordPress itself changes with every request."""
         database = f"wp_{self.hosting.short(KEY)}"
@@ -110,6 +116,7 @@ def named(hosting: Hosting, acme: Acme, tmp_path_factory: pytest.TempPathFactory
     widget = f'<a href="{named.preview}/a">'
     value = f'a:1:{{i:2;a:1:{{s:4:"text";s:{len(widget)}:"{widget}";}}}}'
     hosting.sql(KEY, f"INSERT INTO wp_options (option_name, option_value) VALUES ('widget_ours', '{value}')")
+    named.settle()
     yield named
     run = hosting.run("remove", KEY, "-e", json.dumps({"confirm": hosting.id(KEY)}))
     del hosting.environments[KEY]
@@ -167,7 +174,15 @@ def test_http_2_is_spoken(named: Named) -> None:
 
 def test_another_domain_redirects_and_touches_no_content(named: Named) -> None:
     before = named.content()
+    # On a busy node nginx's former workers take requests for a while; here they learn late that they are to end.
+    workers = "pgrep -P $(cat /run/nginx.pid) -f 'worker process'"
+    former = set(named.hosting.node.ssh(workers).stdout.split())
+    named.hosting.node.ssh(f"kill -STOP {' '.join(former)}")
+    resumed = f"kill -CONT {' '.join(former)}"
+    named.hosting.node.ssh(["systemd-run", "-q", "--collect", "--on-active=9", "sh", "-c", resumed])
     named.declare(FIRST, SECOND, tls=named.tls).raise_if_failed()
+    listening = named.hosting.node.ssh(f"{workers} -a | grep -v 'shutting down' | cut -d' ' -f1").stdout.split()
+    assert not former & set(listening), "nobody is sent on as it was before"
     for scheme in ("http", "https"):
         moved = named.get(f"{scheme}://{SECOND}/x?y=z")
         assert (moved.status_code, moved.headers["location"]) == (301, f"https://{FIRST}/x?y=z")
@@ -210,7 +225,7 @@ def test_one_broken_domain_beside_nine_good_ones(named: Named) -> None:
         named.acme.point(name, named.hosting.node.address)
     named.declare(*names, tls=named.tls).raise_if_failed()
     notes = named.attempts()
-    assert [(name, note["code"]) for name, note in notes.items()] == [(BLOCKED, "CERTIFICATE_FAILED")]
+    assert [(name, note["code"]) for name, note in notes.items()] == [(BLOCKED, "CERTIFICATE_FAILED")], notes
     assert "policy" in notes[BLOCKED]["message"].lower(), notes
     named.hosting.node.ssh(["systemctl", "reload", "nginx"])
     named.hosting.node.ssh(["nginx", "-t", "-q"])
@@ -221,6 +236,32 @@ def test_one_broken_domain_beside_nine_good_ones(named: Named) -> None:
     again = named.declare(*names, tls=named.tls, options=("-e", '{"trueup_certify": []}')).raise_if_failed()
     assert again.changed == 0, "what nobody asks for now is left alone"
     assert named.attempts() == notes
+
+
+CERTBOT = """#!/bin/sh
+echo >> /run/certbot-runs
+[ "$(wc -l < /run/certbot-runs)" -gt {refused} ] && exec /usr/bin/certbot "$@"
+echo 'An unexpected error occurred:' >&2
+echo '  Type:   badNonce' >&2
+echo '  Detail: JWS has an invalid anti-replay nonce: x' >&2
+exit 1
+"""
+"""Stands before the real one, which a server that refuses one nonce after the other ends like this."""
+
+
+@pytest.mark.parametrize(("refused", "runs", "codes"), [(2, 3, []), (9, 3, ["CERTIFICATE_FAILED"])])
+def test_refused_nonces_are_asked_for_again(named: Named, refused: int, runs: int, codes: list[str]) -> None:
+    node, name = named.hosting.node, f"nonce{refused}.example.com"
+    named.acme.point(name, node.address)
+    node.ssh("cat > /usr/sbin/certbot && chmod +x /usr/sbin/certbot", input=CERTBOT.format(refused=refused))
+    try:
+        named.declare(FIRST, name, tls=named.tls).raise_if_failed()
+        assert node.ssh("wc -l < /run/certbot-runs").stdout.strip() == str(runs)
+    finally:
+        node.ssh("rm -f /usr/sbin/certbot /run/certbot-runs")
+    assert [note["code"] for note in named.attempts().values()] == codes
+    assert named.get(f"http://{name}/").headers["location"] == f"https://{FIRST}/"
+    assert named.get(f"https://{FIRST}/").status_code == 200
 
 
 def test_renewal_changes_what_is_served(named: Named) -> None:

@@ -104,6 +104,50 @@ def test_after_a_kill_between_file_and_reload_everything_is_reloaded(hosting: Ho
     assert hosting.apply(KEY).raise_if_failed().changed == 0
 
 
+def test_what_stopped_runs_were_unpacking_goes(hosting: Hosting, payload: str) -> None:
+    hosting.apply(KEY).raise_if_failed()
+    names = ("importing", "unpacking", "updating")
+    for name in names:
+        hosting.node.ssh(["mkdir", "-p", hosting.path(KEY, name, "tree")])
+        hosting.node.ssh(["touch", hosting.path(KEY, name, "tree", "half.php")])
+    assert hosting.apply(KEY).raise_if_failed().changed == 1
+    assert set(names) & set(hosting.node.ssh(["ls", "-A", hosting.path(KEY)]).stdout.split()) == set()
+    assert hosting.apply(KEY).raise_if_failed().changed == 0
+
+
+def test_content_that_was_left_is_not_made_again_and_one_that_was_half_exchanged_goes_back(
+    hosting: Hosting, payload: str
+) -> None:
+    """A return out of a backup that was stopped behind its exchange, and no word for another one."""
+    content, spent, staged = hosting.environments[KEY]["content"], str(uuid4()), str(uuid4())
+    hosting.apply(KEY).raise_if_failed()
+    manifest, live = f"/etc/trueup/environments/{hosting.id(KEY)}.json", f"wp_{hosting.short(KEY)}"
+    applied = json.loads(hosting.node.ssh(["cat", manifest]).stdout)
+    applied["contents"] = [spent, content["id"]]
+    hosting.node.ssh(["tee", manifest], input=json.dumps(applied))
+    sealed = {"content": staged, "database": True, "tables": None, "uploads": None, "merge": None}
+    seal = hosting.path(KEY, "incoming", staged, "sealed.json")
+    hosting.node.ssh(["mkdir", "-p", seal.rpartition("/")[0]])
+    hosting.node.ssh(["tee", seal], input=json.dumps(sealed))
+    hosting.node.ssh(
+        f"""
+        mariadb -e "CREATE DATABASE {live}_former; CREATE DATABASE {live}_next"
+        mariadb-dump {live} | mariadb {live}_former
+        mariadb {live} -e "UPDATE wp_options SET option_value = 'half exchanged' WHERE option_name = 'blogname';
+            CREATE TABLE trueup_content (id CHAR(36)); INSERT INTO trueup_content VALUES ('{staged}')"
+        """
+    )
+    run = hosting.apply(KEY, content={**content, "id": spent})
+    assert run.status != 0
+    assert f"Content {spent} was here and was left for {content['id']}" in run.output
+    assert hosting.sql(KEY, "SELECT option_value FROM wp_options WHERE option_name = 'blogname'") == content["title"]
+    assert "incoming" not in hosting.node.ssh(["ls", hosting.path(KEY)]).stdout.split()
+    assert json.loads(hosting.node.ssh(["cat", manifest]).stdout)["contents"] == [spent, content["id"]]
+    assert hosting.apply(KEY, "--check", content={**content, "id": spent}).status != 0
+    hosting.apply(KEY, content=content).raise_if_failed()
+    assert hosting.apply(KEY).raise_if_failed().changed == 0
+
+
 def test_tables_of_somebody_else_are_kept(hosting: Hosting, payload: str) -> None:
     forget(hosting)
     database = f"wp_{hosting.short(KEY)}"
@@ -125,14 +169,24 @@ def job(fence: int) -> dict[str, object]:
 def test_of_two_jobs_the_later_one_wins_and_the_late_one_is_refused(hosting: Hosting, payload: str) -> None:
     forget(hosting)
     lock = f"/run/trueup/locks/{hosting.id(KEY)}"
-    with ThreadPoolExecutor(1) as pool:
-        early = pool.submit(hosting.apply, KEY, job=job(7))
-        assert wait_until(lambda: '"fence": 7' in hosting.node.ssh(f"cat {lock}", check=False).stdout, 30, 0.05)
-        other = Hosting(hosting.lab, hosting.node, hosting.directory / "other", hosting.wp_cli, hosting.wordpress)
-        other.environments = hosting.environments
-        later = other.apply(KEY, job=job(8))
+
+    def is_held(fence: int) -> bool:
+        return f'"fence": {fence}' in hosting.node.ssh(f"cat {lock}", check=False).stdout
+
+    with ThreadPoolExecutor(2) as pool:
+        # Without a database that answers, the early one is in the middle of it until the later one has come.
+        hosting.node.ssh(["systemctl", "kill", "--signal=STOP", "mariadb.service"])
+        try:
+            early = pool.submit(hosting.apply, KEY, job=job(7))
+            assert wait_until(lambda: is_held(7), 120, 0.05)
+            other = Hosting(hosting.lab, hosting.node, hosting.directory / "other", hosting.wp_cli, hosting.wordpress)
+            other.environments = hosting.environments
+            later = pool.submit(other.apply, KEY, job=job(8))
+            assert wait_until(lambda: is_held(8), 120, 0.05)
+        finally:
+            hosting.node.ssh(["systemctl", "kill", "--signal=CONT", "mariadb.service"])
     assert early.result().status != 0
-    later.raise_if_failed()
+    later.result().raise_if_failed()
     assert hosting.title(KEY) == f"Title of {KEY}"
     late = hosting.apply(KEY, job=job(7))
     assert late.status != 0

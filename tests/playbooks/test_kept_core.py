@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.artifacts import Archive, fetch_wordpress
+from reconciler.artifacts.pins import Archive, fetch_wordpress
 from tests.lab import Lab, Node
 from tests.lab.paths import cache_directory
 from tests.playbooks.nodes import host_variables, run_playbook

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reconciler.artifacts import Archive
+from reconciler.artifacts.pins import Archive
 from reconciler.core.observed import Applied
 from reconciler.core.variables import Job, NodeVariables
 from reconciler.paths import share

@@ -103,7 +103,9 @@ class Site:
             "mariadb-dump --single-transaction --hex-blob --skip-dump-date --order-by-primary "
             f"--ignore-table={database}.wp_options "
             f'{database} | sha256sum; mariadb -N {database} -e "SELECT option_name, option_value FROM wp_options '
-            "WHERE option_name NOT LIKE '%transient%' AND option_name <> 'cron' ORDER BY option_name\" | sha256sum; "
+            "WHERE option_name NOT LIKE '%transient%' "
+            "AND option_name NOT IN ('cron', 'recovery_keys', 'rewrite_rules') "
+            'ORDER BY option_name" | sha256sum; '
             f"readlink {root}/current; ls -A {root} {root}/releases; "
             f"find {root}/shared {root}/releases -type f -exec sha256sum {{}} + | sort | sha256sum"
         ).stdout

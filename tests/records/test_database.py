@@ -65,7 +65,8 @@ def test_the_migrations_make_every_check_and_key_too(tmp_path: Path) -> None:
         with reading(engine) as connection:
             rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
             return {
-                name: sorted(line.strip(" ,\t") for line in sql.splitlines())
+                # A table that was made anew has its own name in quotes.
+                name: sorted(line.strip(" ,\t") for line in sql.replace(f'"{name}"', name).splitlines())
                 for name, sql in rows
                 if name != "alembic_version"
             }
@@ -91,19 +92,16 @@ def test_two_processes_migrate_at_once(database_url: str) -> None:
         assert connection.execute(select(fences.c.value)).all() == [(0,)]
 
 
-def test_a_migration_that_fails_leaves_nothing(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_migration_that_fails_leaves_nothing(database_url: str) -> None:
+    """A table of somebody else's is in the way of the last step, after all others were made."""
     engine = open_database(database_url)
-    upgrade = database._upgrade
-
-    def stumble(connection: object) -> None:
-        upgrade(connection)  # type: ignore[arg-type]
-        raise RecordsError("the power went")
-
-    monkeypatch.setattr(database, "_upgrade", stumble)
-    with pytest.raises(RecordsError, match="the power went"):
+    with writing(engine) as connection:
+        connection.execute(text("CREATE TABLE tokens (theirs INTEGER)"))
+    with pytest.raises(RecordsError, match="tokens"):
         migrate(engine)
-    monkeypatch.undo()
-    assert inspect(engine).get_table_names() == []
+    assert inspect(engine).get_table_names() == ["tokens"]
+    with writing(engine) as connection:
+        connection.execute(text("DROP TABLE tokens"))
     migrate(engine)
     assert current_revision(engine) == head_revision()
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, update
 
 from reconciler.core.errors import LateFence, NotFound
 from reconciler.core.jobs import JobErrorCode, JobStatus
@@ -15,7 +15,7 @@ from reconciler.records.jobs import Job, JobFilter, Jobs
 from reconciler.records.locks import Lock
 from reconciler.records.outcomes import Failed, Stopped, Succeeded
 from reconciler.records.queue import Claimed, Queue
-from reconciler.records.tables import locks
+from reconciler.records.tables import fences, locks
 from tests.records.examples import NOON, after, new_job
 
 
@@ -50,6 +50,22 @@ def test_every_claim_has_a_larger_fence(jobs: Jobs, queue: Queue) -> None:
     fences = [take(queue).fence for _ in range(5)]
     assert fences == sorted(set(fences))
     assert queue.claim("w", NOON) is None
+
+
+def test_a_fence_of_an_emptied_database_is_larger_than_those_that_nodes_remember(
+    engine: Engine, jobs: Jobs, queue: Queue
+) -> None:
+    jobs.enqueue_all([new_job() for _ in range(60)], NOON)
+    before = max(take(queue).fence for _ in range(50))
+    with engine.begin() as connection:
+        connection.execute(update(fences).values(value=0))
+    assert take(queue, 1).fence > before
+
+
+def test_a_clock_that_was_set_back_makes_no_fence_smaller(jobs: Jobs, queue: Queue) -> None:
+    jobs.enqueue_all([new_job() for _ in range(2)], NOON - timedelta(days=2))
+    before = take(queue).fence
+    assert take(queue, -86_400).fence == before + 1
 
 
 def test_a_node_runs_as_many_as_its_capacity(jobs: Jobs, queue: Queue) -> None:
@@ -261,3 +277,30 @@ def test_ephemeral_jobs_leave_no_trace_but_their_last_failure(jobs: Jobs, queue:
     assert [job.id for job in jobs.page(JobFilter(ephemeral=True)).jobs] == [last]
     run(Succeeded())
     assert [job.id for job in jobs.page().jobs] == [kept.job.id]
+
+
+def test_one_job_is_claimed_in_its_place_in_line_or_past_those_that_wait(jobs: Jobs, queue: Queue) -> None:
+    first = jobs.enqueue(new_job("site:a"), NOON)
+    mine = jobs.enqueue(new_job("site:a"), after(seconds=1))
+    assert queue.claim_one(mine.id, "w", after(seconds=2), in_line=True) is None
+    blocker = queue.blocker(mine)
+    assert blocker is not None
+    assert blocker.id == first.id
+    held = queue.claim_one(mine.id, "w", after(seconds=2), in_line=False)
+    assert held is not None
+    assert held.job.id == mine.id
+    assert queue.claim("w", after(seconds=3)) is None, "it has the lock, whoever was before it"
+    blocker = queue.blocker(first)
+    assert blocker is not None
+    assert blocker.id == mine.id
+
+
+def test_nobody_is_in_the_way_where_a_slot_is_free(jobs: Jobs, queue: Queue) -> None:
+    jobs.enqueue(new_job(Lock("node:n", 2)), NOON)
+    take(queue)
+    mine = jobs.enqueue(new_job(Lock("node:n", 2)), after(seconds=1))
+    assert queue.blocker(mine) is None
+    assert queue.claim_one(mine.id, "w", after(seconds=2), in_line=True) is not None
+    other = jobs.enqueue(new_job(Lock("node:n", 2)), after(seconds=3))
+    assert queue.blocker(other) is not None
+    assert queue.claim_one(other.id, "w", after(seconds=4), in_line=False) is None, "a lock is a lock"

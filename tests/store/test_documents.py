@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -13,6 +15,7 @@ from reconciler.core.entries import Document, Stalled
 from reconciler.core.errors import Invalid
 from reconciler.store import documents
 from reconciler.store.edits import same
+from reconciler.store.syntax import DEEPEST, Refused, compose, data_in, data_of
 
 from .conftest import ENVIRONMENT, SITE
 
@@ -102,32 +105,51 @@ def test_an_empty_document_is_null(content: bytes) -> None:
     document = documents.read("a.yaml", content)
     assert isinstance(document, Document)
     assert document.data is None
-    assert document.line_of(("spec",)) in {None, 1, 2}
+    assert document.place_of(("spec",)) in {None, (1, 1), (2, 1)}
 
 
 @pytest.mark.parametrize(
-    ("location", "line"),
+    ("location", "place"),
     [
-        ((), 2),
-        (("metadata", "name"), 5),
-        (("spec", "wordpress", "version"), 9),
-        (("spec", "cache"), 10),
-        (("spec", "cache", "redis"), 14),
-        (("spec", "cache", "absent"), 10),
-        (("spec", "absent", "deeper", 3), 6),
-        (("spec", 0), 6),
+        ((), (2, 1)),
+        (("metadata", "name"), (5, 3)),
+        (("spec", "wordpress", "version"), (9, 15)),
+        (("spec", "cache"), (10, 3)),
+        (("spec", "cache", "redis"), (14, 5)),
+        (("spec", "cache", "absent"), (10, 3)),
+        (("spec", "absent", "deeper", 3), (6, 1)),
+        (("spec", 0), (6, 1)),
     ],
 )
-def test_lines_are_those_of_the_key_or_of_what_is_around_it(location: tuple[str | int, ...], line: int) -> None:
+def test_lines_are_those_of_the_key_or_of_what_is_around_it(
+    location: tuple[str | int, ...], place: tuple[int, int]
+) -> None:
     document = documents.read("a.yaml", ENVIRONMENT)
     assert isinstance(document, Document)
-    assert document.line_of(location) == line
+    assert document.place_of(location) == place
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (b"a: 1\nb: {c: 1, c: 2}\n", (2, 11)),
+        (b"a: &x 1\n", (1, 4)),
+        (b"a: 1\n  b: 2\n", (2, 4)),
+        (b"a: {b: 1\n", (1, None)),
+    ],
+)
+def test_columns_of_what_is_refused(content: bytes, place: tuple[int, int | None]) -> None:
+    stalled = documents.read("a.yaml", content)
+    assert isinstance(stalled, Stalled)
+    assert stalled.place == place
+    column = f":{place[1]}" if place[1] else ""
+    assert str(stalled) == f"a.yaml:{place[0]}{column}: {stalled.message}"
 
 
 def test_lines_of_list_items() -> None:
     document = documents.read("a.yaml", b"\xef\xbb\xbf# c\r\na:\r\n  - b: 1\r\n\r\n  - b: 2\r\n    c: 3\r\n")
     assert isinstance(document, Document)
-    assert [document.line_of(("a", 0)), document.line_of(("a", 1, "c")), document.line_of(("a", 7))] == [3, 6, 2]
+    assert [document.place_of(location) for location in (("a", 0), ("a", 1, "c"), ("a", 7))] == [(3, 5), (6, 5), (2, 1)]
 
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.sampled_from(
@@ -190,6 +212,50 @@ def test_reading_never_fails_in_another_way() -> None:
         for position in range(len(content)):
             for bad in (content[:position], content[:position] + b"\xc3" + content[position + 1 :]):
                 assert isinstance(documents.read("a.yaml", bad), Document | Stalled)
+
+
+_DOCUMENTS = st.dictionaries(_TEXT, VALUES, min_size=1, max_size=4).map(documents.render) | st.just(ENVIRONMENT)
+_YAML = [
+    "&a ",
+    "*a",
+    "!!str ",
+    "%YAML 1.2\n---\n",
+    "---\n",
+    "...\n",
+    "<<: ",
+    "{",
+    "}",
+    "[",
+    "]",
+    "? ",
+    "- ",
+    ": ",
+    "\t",
+    "|\n",
+]
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    _DOCUMENTS.map(bytes.decode) | st.text("ab:-[]{}'\"|>&*!%?,#\n\t ~<", max_size=40),
+    st.integers(0, 400),
+    st.sampled_from(["", *_YAML]),
+)
+@example("a:\n  b: 1\n", 0, "a: &x 1\n")
+@example("[" * (DEEPEST - 1) + "]" * (DEEPEST - 1), 0, "- ")
+@example("[" * DEEPEST + "]" * DEEPEST, 0, "- ")
+def test_data_alone_is_read_as_with_places(text: str, at: int, put: str) -> None:
+    """Nearly all documents go through the short way: it gives the same data, and refuses the same in the same words."""
+    text = text[:at] + put + text[at:]
+    assert same(_told(data_in, text), _told(lambda text: data_of(compose(text)), text))
+
+
+def _told(read: Callable[[str], Any], text: str) -> dict[str, Any]:
+    """What comes of reading ``text``: the data, or why not."""
+    try:
+        return {"data": read(text)}
+    except Refused as refused:
+        return {"refused": refused.message, "line": refused.line, "column": refused.column}
 
 
 @settings(deadline=None)

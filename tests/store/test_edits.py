@@ -137,6 +137,42 @@ def test_a_flag_in_an_awkward_document_changes_its_own_bytes_only(name: str) -> 
     assert after == before[:at] + b"false" + before[at + 4 :]
 
 
+@pytest.mark.parametrize("name", _AWKWARD)
+@pytest.mark.parametrize("value", ["text", "a: #b", {"a": {"b": [1]}}, [{"a": "b"}, "c"], None])
+def test_a_field_that_was_set_and_goes_leaves_what_was_there(name: str, value: object) -> None:
+    before, key = _AWKWARD[name], ("spec", "new")
+    with_spec = edit(before, "a.yaml", {("spec", "other"): 1})
+    there = edit(with_spec, "a.yaml", {key: value})
+    assert there != with_spec
+    assert edit(there, "a.yaml", {}, [key]) == with_spec
+
+
+def test_fields_that_go_take_their_lines_and_no_others() -> None:
+    gone = [("spec", "wordpress"), ("spec", "cache", "fastcgi"), ("spec", "release"), ("nothing", "there")]
+    after = edit(ENVIRONMENT, "a.yaml", {("metadata", "name"): "Ada"}, gone)
+    assert after == ENVIRONMENT.replace(b"'Production'", b"'Ada'").replace(
+        b'  wordpress: {version: "7.1.1"}   # pinned until the shop plugin follows\n', b""
+    ).replace(b"    fastcgi: true    # really\n", b"")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"spec: {a: 1, b: 2, c: 3}\n", b"spec: {c: 3}\n"),
+        (b"spec: {a: 1, b: [2]} # x\n", b"spec: {} # x\n"),
+        (b"spec:\n  a: 1\n  b: |\n    x\n\n# y\n", b"spec:\n  {}\n\n# y\n"),
+        (b"spec:\n  c: 3\n  a: 1\n  b: 2", b"spec:\n  c: 3"),
+    ],
+)
+def test_several_fields_go(before: bytes, after: bytes) -> None:
+    assert edit(before, "a.yaml", {}, [("spec", "a"), ("spec", "b")]) == after
+
+
+def test_a_field_that_cannot_go_alone_is_refused() -> None:
+    with pytest.raises(StoreError, match="by hand"):
+        edit(b"? spec\n: ? a\n  : 1\n  ? b\n  : 2\n", "a.yaml", {}, [("spec", "a")])
+
+
 _WORD = st.from_regex(r"[a-z]{1,6}", fullmatch=True)
 _GAP = st.sampled_from(["", "\n", "# note: x\n", "    # far\n", "\n\n# {y\n"])
 _TAIL = st.sampled_from(["", "   # why", " ", "\t# tab"])
@@ -183,7 +219,8 @@ def test_one_scalar_changes_only_its_own_line(
     old, new = before.split(b"\n"), after.split(b"\n")
     assert len(old) == len(new)
     different = [number for number, (left, right) in enumerate(zip(old, new, strict=True), 1) if left != right]
-    assert different in ([], [document.line_of(path)])
+    place = document.place_of(path)
+    assert different in ([], [place and place.line])
     found = data(after)
     for key in path:
         assert isinstance(found, dict)
@@ -212,6 +249,33 @@ def test_any_values_at_any_places_read_back(
     assert isinstance(level, dict)
     level[path[-1]] = value
     assert same(data(after), expected)
+
+
+@pytest.mark.parametrize(
+    "word", ["https://git.example.com/shop.git#main", "git@example.com:shop.git", "A:0", "10.0.0.1:80"]
+)
+@pytest.mark.parametrize(
+    ("before", "path"),
+    [
+        (b"a: {b: x, c: 1}\n", ("a", "b")),
+        (b"a: {b: x}\n", ("a", "new")),
+        (b"a: {b: {c: 'x'}}\n", ("a", "b", "c")),
+        (b"a: x\n", ("a",)),
+    ],
+)
+def test_a_colon_between_braces(before: bytes, path: tuple[str, ...], word: str) -> None:
+    """There, no reader takes a bare word with a colon."""
+    for value in (word, [word], {word: [word]}):
+        found = data(edit(before, "a.yaml", {path: value}))
+        for key in path:
+            assert isinstance(found, dict)
+            found = found[key]
+        assert found == value
+
+
+def test_quotes_that_a_colon_needed_do_not_stay() -> None:
+    before, path = b"a: {b: x, c: 1}\n", ("a", "b")
+    assert edit(edit(before, "a.yaml", {path: "https://example.com"}), "a.yaml", {path: "x"}) == before
 
 
 def test_a_mapping_grows_in_place_and_keeps_its_comments() -> None:

@@ -111,7 +111,7 @@ def test_a_document_that_is_gone_or_stalled_conflicts(store: Repository, clone: 
     with pytest.raises(Conflict, match="not in the store"):
         store.commit(switch("sites/none/site.yaml", "redis", False), ADA)
     head = push(clone, {PATH: ENVIRONMENT + b"metadata: 1\n"})
-    with pytest.raises(Conflict, match=rf"{PATH}:16: key `metadata` is here twice.*Correct the document first"):
+    with pytest.raises(Conflict, match=rf"{PATH}:16:1: key `metadata` is here twice.*Correct the document first"):
         store.commit(switch(PATH, "redis", False), ADA)
     assert store.head() == head
 

@@ -14,21 +14,25 @@ from pydantic import Field
 from reconciler.core.fleet import Fleet
 from reconciler.core.intents import caches, code, content, domains, nodes, removals, sites
 from reconciler.core.intents.caches import SetCache
-from reconciler.core.intents.code import Deploy, RecordVersions, Rollback, Update
+from reconciler.core.intents.code import Adopt, Deploy, Discard, RecordVersions, Rollback, Update
 from reconciler.core.intents.content import ImportSite, Promote, Restore
 from reconciler.core.intents.domains import AddDomain, RemoveDomain
 from reconciler.core.intents.edits import Edit, KeyPath, Statuses, refuse_unready, refuse_untouchable
 from reconciler.core.intents.nodes import AddNode
+from reconciler.core.intents.options import AdoptOptions, adopt_options
 from reconciler.core.intents.removals import RemoveEnvironment, RemoveSite
-from reconciler.core.intents.returns import stay, take_back
+from reconciler.core.intents.returns import is_all, stay, take_back
 from reconciler.core.intents.sites import CreateEnvironment, CreateSite, source_of
 
 __all__ = [
     "AddDomain",
     "AddNode",
+    "Adopt",
+    "AdoptOptions",
     "CreateEnvironment",
     "CreateSite",
     "Deploy",
+    "Discard",
     "Edit",
     "ImportSite",
     "Intent",
@@ -43,6 +47,7 @@ __all__ = [
     "SetCache",
     "Update",
     "evaluate",
+    "is_all",
     "refuse_unready",
     "refuse_untouchable",
     "source_of",
@@ -57,6 +62,9 @@ Intent = Annotated[
     | Deploy
     | Rollback
     | Update
+    | Adopt
+    | AdoptOptions
+    | Discard
     | RecordVersions
     | ImportSite
     | Restore
@@ -90,6 +98,12 @@ def evaluate(intent: Intent, fleet: Fleet, statuses: Statuses, now: datetime) ->
             return code.rollback(intent, fleet, statuses, now)
         case Update():
             return code.update(intent, fleet, statuses, now)
+        case Adopt():
+            return code.adopt(intent, fleet, statuses, now)
+        case AdoptOptions():
+            return adopt_options(intent, fleet, statuses, now)
+        case Discard():
+            return code.discard(intent, fleet, statuses, now)
         case RecordVersions():
             return code.record_versions(intent, fleet)
         case ImportSite():

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
+from reconciler.core.fields import Version
 from reconciler.core.fleet import Fleet
 from reconciler.core.intents.edits import (
     BaseIntent,
     Edit,
     Statuses,
     derived_release,
+    no_versions,
     plain,
     refuse_unready,
     without_nothing,
 )
-from reconciler.core.manifests import Release, UpdateScope, Version
+from reconciler.core.intents.options import with_options
+from reconciler.core.manifests import Release, UpdateScope
 
 
 class Deploy(BaseIntent):
@@ -51,6 +55,23 @@ class Update(BaseIntent):
     scope: UpdateScope
 
 
+class Adopt(BaseIntent):
+    """Declare the code as it is on the node by now, and with it the options that were set there."""
+
+    operation: Literal["adopt"] = "adopt"
+    environment_id: UUID
+    release_id: UUID
+    options: Mapping[str, str | None] = {}
+
+
+class Discard(BaseIntent):
+    """Declare the code as it was released, without what was changed on the node since."""
+
+    operation: Literal["discard"] = "discard"
+    environment_id: UUID
+    release_id: UUID
+
+
 class RecordVersions(BaseIntent):
     """What an update resulted in; says nothing once another release is declared."""
 
@@ -74,6 +95,7 @@ def deploy(intent: Deploy, fleet: Fleet, statuses: Statuses, now: datetime) -> E
     return Edit(
         message=f"Deploy {intent.source_ref} to {environment.key}",
         assign={environment.path: {("spec", "release"): release}},
+        unset=no_versions(environment),
     )
 
 
@@ -86,28 +108,45 @@ def rollback(intent: Rollback, fleet: Fleet, statuses: Statuses, now: datetime) 
     }
     message = f"Roll {environment.key} back to release {intent.release.id}"
     return Edit(
-        message=f"{message}\n\n{intent.reason}" if intent.reason else message, assign={environment.path: fields}
+        message=f"{message}\n\n{intent.reason}" if intent.reason else message,
+        assign={environment.path: fields},
+        unset=no_versions(environment),
     )
 
 
 def update(intent: Update, fleet: Fleet, statuses: Statuses, now: datetime) -> Edit:
+    return _derive(intent, fleet, statuses, now, message=f"Update {intent.scope} of", scope=intent.scope)
+
+
+def adopt(intent: Adopt, fleet: Fleet, statuses: Statuses, now: datetime) -> Edit:
+    """Which versions that are is recorded once the node has told: see ``RecordVersions``."""
+    edit = _derive(intent, fleet, statuses, now, message="Adopt what was changed in")
+    environment = fleet.environment(intent.environment_id)
+    return with_options(replace(edit, unset=no_versions(environment)), environment, intent.options)
+
+
+def discard(intent: Discard, fleet: Fleet, statuses: Statuses, now: datetime) -> Edit:
+    """The versions stay recorded: it is the release that they were recorded of."""
+    return _derive(intent, fleet, statuses, now, message="Discard what was changed in")
+
+
+def _derive(
+    intent: Update | Adopt | Discard, fleet: Fleet, statuses: Statuses, now: datetime, *, message: str, **more: str
+) -> Edit:
+    """Declare a release that the node makes of the declared one."""
     environment = fleet.environment(intent.environment_id)
     refuse_unready(environment, statuses, now)
-    release = derived_release(
-        environment.manifest.spec.release,
-        intent.release_id,
-        origin="update",
-        made_from=fleet.release_id(environment),
-        scope=intent.scope,
-    )
-    return Edit(
-        message=f"Update {intent.scope} of {environment.key}", assign={environment.path: {("spec", "release"): release}}
-    )
+    made_from = fleet.release_id(environment)
+    former = environment.manifest.spec.release
+    release = derived_release(former, intent.release_id, origin=intent.operation, made_from=made_from, **more)
+    return Edit(message=f"{message} {environment.key}", assign={environment.path: {("spec", "release"): release}})
 
 
 def record_versions(intent: RecordVersions, fleet: Fleet) -> Edit:
     environment = fleet.environment(intent.environment_id)
-    message = f"Record what {environment.key} was updated to"
+    release = environment.manifest.spec.release
+    what = "has adopted" if release and release.origin == "adopt" else "was updated to"
+    message = f"Record what {environment.key} {what}"
     if fleet.release_id(environment) != intent.release_id:
         return Edit(message=message)
     versions = {"plugins": dict(intent.plugins), "themes": dict(intent.themes)}

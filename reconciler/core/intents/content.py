@@ -8,16 +8,18 @@ from uuid import UUID
 
 from reconciler.core.entries import EnvironmentEntry
 from reconciler.core.errors import Conflict
+from reconciler.core.fields import Version
 from reconciler.core.fleet import Fleet
 from reconciler.core.intents.edits import (
     BaseIntent,
     Edit,
     Statuses,
     derived_release,
+    no_versions,
     refuse_unready,
     without_nothing,
 )
-from reconciler.core.manifests import BackupScope, EnvironmentType, PromotionPreset, Version
+from reconciler.core.manifests import BackupScope, EnvironmentType, PromotionPreset
 
 Fields = dict[tuple[str, ...], Any]
 
@@ -61,7 +63,11 @@ def import_site(intent: ImportSite, fleet: Fleet, statuses: Statuses, now: datet
     release = without_nothing(id=intent.release_id, origin="import", made_from=intent.content_id)
     content = without_nothing(id=intent.content_id, origin="import", archive_url=intent.archive_url)
     fields: Fields = {("spec", "release"): release, ("spec", "content"): content}
-    return Edit(message=f"Import {intent.archive_url} into {environment.key}", assign={environment.path: fields})
+    return Edit(
+        message=f"Import {intent.archive_url} into {environment.key}",
+        assign={environment.path: fields},
+        unset=no_versions(environment),
+    )
 
 
 def restore(intent: Restore, fleet: Fleet, statuses: Statuses, now: datetime) -> Edit:
@@ -74,7 +80,11 @@ def restore(intent: Restore, fleet: Fleet, statuses: Statuses, now: datetime) ->
         fields[("spec", "release")] = release
         if intent.wordpress_version:
             fields[("spec", "wordpress")] = {"version": intent.wordpress_version}
-    return Edit(message=f"Restore backup {intent.backup_id} into {environment.key}", assign={environment.path: fields})
+    return Edit(
+        message=f"Restore backup {intent.backup_id} into {environment.key}",
+        assign={environment.path: fields},
+        unset=no_versions(environment) if ("spec", "release") in fields else {},
+    )
 
 
 def refuse_unpromotable(source: EnvironmentEntry, target: EnvironmentEntry) -> None:
@@ -103,4 +113,6 @@ def promote(intent: Promote, fleet: Fleet, statuses: Statuses, now: datetime) ->
         ("spec", "content"): content,
         ("spec", "wordpress"): {"version": version},
     }
-    return Edit(message=f"Promote {source.key} to {target.key}", assign={target.path: fields})
+    return Edit(
+        message=f"Promote {source.key} to {target.key}", assign={target.path: fields}, unset=no_versions(target)
+    )

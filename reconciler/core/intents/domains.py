@@ -8,9 +8,9 @@ from uuid import UUID
 
 from reconciler.core.entries import EnvironmentEntry
 from reconciler.core.errors import Conflict, NotFound
+from reconciler.core.fields import Hostname
 from reconciler.core.fleet import Fleet
 from reconciler.core.intents.edits import BaseIntent, Edit, Statuses, refuse_failed, refuse_untouchable
-from reconciler.core.manifests import Hostname
 
 
 class AddDomain(BaseIntent):

@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict
 
 from reconciler.core.entries import EnvironmentEntry, NodeEntry
 from reconciler.core.errors import Conflict, NoNodeAvailable
+from reconciler.core.fields import Strict
 from reconciler.core.fleet import Fleet
-from reconciler.core.manifests import ReconcileMode, Release, Strict, effective_mode
+from reconciler.core.manifests import Release
+from reconciler.core.policy import ReconcileMode, effective_mode
 from reconciler.core.status import EnvironmentStatus
 
 KeyPath = tuple[str, ...]
@@ -29,6 +31,10 @@ class Edit:
     """Path to the new document; the path must be free."""
     assign: Mapping[str, Mapping[KeyPath, Any]] = field(default_factory=dict)
     """Path to the fields to set; all else in the document stays byte for byte."""
+    unset: Mapping[str, frozenset[KeyPath]] = field(default_factory=dict)
+    """Path to the fields that go, where they are there; all else stays, as ever."""
+    rewrite: Mapping[str, bytes] = field(default_factory=dict)
+    """Path to the whole text that a document had once."""
     delete: frozenset[str] = frozenset()
     """Documents that go."""
 
@@ -91,6 +97,11 @@ def refuse_taken_path(path: str, what: str, fleet: Fleet) -> None:
 def plain(model: Strict | None) -> dict[str, Any] | None:
     """A part of a document as it is written: what says nothing is left out."""
     return None if model is None else model.model_dump(mode="json", exclude_none=True, exclude_defaults=False)
+
+
+def no_versions(environment: EnvironmentEntry) -> dict[str, frozenset[KeyPath]]:
+    """What goes with other code: which versions the last update resulted in says nothing of it."""
+    return {environment.path: frozenset({("spec", "versions")})}
 
 
 def derived_release(former: Release | None, id_: UUID, *, origin: str, made_from: UUID, **more: Any) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from typing import Literal
 from uuid import UUID
 
 from reconciler.core.errors import Conflict
+from reconciler.core.fields import Slug
 from reconciler.core.fleet import Fleet
 from reconciler.core.intents.edits import BaseIntent, Edit
-from reconciler.core.manifests import API_VERSION, Slug
+from reconciler.core.manifests import API_VERSION
 
 
 class AddNode(BaseIntent):

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from reconciler.core.entries import EnvironmentEntry, SiteEntry
 from reconciler.core.errors import Conflict, NotFound
+from reconciler.core.fields import DisplayName, Slug
 from reconciler.core.fleet import Fleet, preview_url
 from reconciler.core.intents.edits import (
     BaseIntent,
@@ -21,7 +22,8 @@ from reconciler.core.intents.edits import (
     refuse_unready,
     without_nothing,
 )
-from reconciler.core.manifests import API_VERSION, DisplayName, EnvironmentType, PromotionPreset, Slug
+from reconciler.core.manifests import API_VERSION, EnvironmentType, PromotionPreset
+from reconciler.core.options import VISIBILITY
 
 
 class CreateSite(BaseIntent):
@@ -142,5 +144,6 @@ def _copied_spec(intent: CreateEnvironment, source: EnvironmentEntry, fleet: Fle
         cache=plain(spec.cache),
         php=plain(spec.php),
         files=spec.files,
+        options={name: value for name, value in spec.options.items() if name.casefold() != VISIBILITY} or None,
         versions=plain(spec.versions) if spec.versions.plugins or spec.versions.themes else None,
     )

@@ -1,0 +1,139 @@
+"""Asks a forge's API: within a time and a size, never anywhere else than where the token belongs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from reconciler.forges.model import ForgeError, cut
+
+SILENCE_S = 10.0
+LONGEST_S = 30.0
+"""An exchange is cut off then, however slowly the other side goes on."""
+MOST_BYTES = 4 << 20
+LONGEST_WAIT_S = 3600.0
+_SAID = 200
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    data: Any
+    """The JSON in it; None: there is none."""
+
+
+class Client:
+    """One forge's API at ``base``, with the header that holds the token. A redirect is an error: it is not followed."""
+
+    def __init__(self, base: str, token: tuple[str, str], *, accept: str = "application/json", ca: str | None = None):
+        self._base = base
+        self._headers = {"User-Agent": "Trueup", "Accept": accept, token[0]: token[1]}
+        self._secret = token[1].split()[-1]
+        self._ca = ca
+
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, **query: str | int) -> Any:
+        """The JSON that a request is answered with.
+
+        Raises:
+            ForgeError: no answer in time, or one that isn't a success.
+        """
+        answer = self.try_(method, path, body, **query)
+        if 200 <= answer.status < 300:
+            return answer.data
+        raise self.refused(method, path, answer)
+
+    def try_(self, method: str, path: str, body: Mapping[str, Any] | None = None, **query: str | int) -> Answer:
+        """The answer, whether it is a success or a refusal.
+
+        Raises:
+            ForgeError: no whole answer in time, one that is no JSON, a redirect, or the wish to be left alone.
+        """
+        try:
+            return asyncio.run(self._within(method, path, body, query))
+        except TimeoutError as error:
+            raise ForgeError(f"{self._base} did not answer within {LONGEST_S:.0f} s.") from error
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
+            words = "no answer in time" if isinstance(error, httpx.TimeoutException) else str(error)
+            why = self._safe(words or type(error).__name__)
+            raise ForgeError(f"{self._base} cannot be asked: {why.rstrip('.')}.") from error
+
+    def refused(self, method: str, path: str, answer: Answer) -> ForgeError:
+        """The error for an answer that is no success."""
+        advice = _ADVICE.get(answer.status, "")
+        said = self._safe(_said(answer.data))
+        why = f" ({said})" if said else ""
+        return ForgeError(f"{method} {self._base}{path} was answered {answer.status}{why}.{advice}", answer.status)
+
+    async def _within(
+        self, method: str, path: str, body: Mapping[str, Any] | None, query: Mapping[str, str | int]
+    ) -> Answer:
+        async with asyncio.timeout(LONGEST_S):
+            # Neither a proxy nor credentials of the environment: the token goes to the forge alone.
+            async with httpx.AsyncClient(verify=self._trusted(), timeout=SILENCE_S, trust_env=False) as client:
+                url = f"{self._base}{path}"
+                asked = client.stream(method, url, headers=self._headers, json=body, params=query or None)
+                async with asked as response:
+                    return self._answer(method, path, response, await _whole(response, self._base))
+
+    def _answer(self, method: str, path: str, response: httpx.Response, content: bytes) -> Answer:
+        status = response.status_code
+        if 300 <= status < 400:
+            raise ForgeError(
+                f"{method} {self._base}{path} was redirected, and a token is not sent on. Correct spec.forge.api or "
+                "spec.forge.repository.",
+                status,
+            )
+        wait_s = _wait_s(response)
+        if status == 429 or (status in {403, 503} and wait_s is not None):
+            raise ForgeError(f"{self._base} asks to be left alone for a while (HTTP {status}).", status, wait_s)
+        try:
+            data = json.loads(content) if content.strip() else None
+        except ValueError as error:
+            if 200 <= status < 300:
+                raise ForgeError(f"{self._base} does not answer with JSON. Correct spec.forge.api.", status) from error
+            data = None
+        return Answer(status, data)
+
+    def _trusted(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cadata=self._ca) if self._ca else ssl.create_default_context()
+
+    def _safe(self, text: str) -> str:
+        """What a forge or a library says, without the token and without what a terminal would obey."""
+        shown = "".join(one if one.isprintable() else " " for one in text)
+        return cut(shown.replace(self._secret, "…"), _SAID)
+
+
+_ADVICE = {
+    401: " Give secret spec.forge.credentials a token that is valid.",
+    403: " Give the token the rights that docs/forges.md names.",
+    404: " Correct spec.forge.repository, or let the token see it.",
+}
+
+
+async def _whole(response: httpx.Response, base: str) -> bytes:
+    content = b""
+    async for block in response.aiter_bytes():
+        content += block
+        if len(content) > MOST_BYTES:
+            raise ForgeError(f"{base} answers with more than {MOST_BYTES >> 20} MiB.", response.status_code)
+    return content
+
+
+def _wait_s(response: httpx.Response) -> float | None:
+    """How long to wait, where it says so in seconds; a moment of its clock says nothing of ours."""
+    text = response.headers.get("Retry-After", "")
+    return min(float(text), LONGEST_WAIT_S) if text.isascii() and text.isdigit() else None
+
+
+def _said(data: Any) -> str:
+    """The reason in an answer, in whichever of its fields."""
+    if isinstance(data, dict):
+        parts = [data.get("message"), data.get("error"), data.get("errors")]
+        return " ".join(part if isinstance(part, str) else json.dumps(part) for part in parts if part)
+    return ""

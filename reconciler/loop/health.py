@@ -1,0 +1,45 @@
+"""Looks at environments, and remembers what was found of the release that each is to have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+import structlog
+
+from reconciler.core.entries import EnvironmentEntry
+from reconciler.core.errors import NodeUnreachable
+from reconciler.core.fleet import Fleet
+from reconciler.core.observed import ObservedHealth
+from reconciler.loop.tools import Tools
+from reconciler.nodes.health import look
+from reconciler.records.outcomes import Outcome, Succeeded
+
+log = structlog.get_logger()
+
+
+def watch(node_id: UUID, environments: Iterable[str], tools: Tools) -> Outcome:
+    """Ask a node which of these environments serve, and remember it. One that does not answer tells nothing."""
+    fleet = tools.state.fleet()
+    node = fleet.nodes.get(node_id)
+    wanted = [one for id_ in environments if (one := fleet.environments.get(UUID(id_)))]
+    if node is None or node.stalled or not wanted:
+        return Succeeded()
+    try:
+        found = look(tools.connections, tools.target(node), [one.id for one in wanted])
+    except NodeUnreachable as error:
+        return Succeeded({"unreachable": error.message})
+    for environment in wanted:
+        remember(environment, found[environment.id], fleet, tools, alone=False)
+    return Succeeded({str(id_): one.health for id_, one in found.items()})
+
+
+def remember(environment: EnvironmentEntry, found: ObservedHealth, fleet: Fleet, tools: Tools, *, alone: bool) -> None:
+    """Keep what was found of the declared release; of another one that is served, nothing can be said."""
+    release_id = fleet.release_id(environment)
+    if found.release != str(release_id):
+        found = ObservedHealth(release=found.release, health="unknown", reason="Another release is served.")
+    before = tools.state.records.health.save(environment.id, release_id, found, tools.clock(), alone=alone)
+    if before is None or before.health != found.health:
+        say = log.warning if found.health == "unhealthy" else log.info
+        say("health", environment=environment.key, health=found.health, release=str(release_id), reason=found.reason)

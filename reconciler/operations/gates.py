@@ -1,0 +1,64 @@
+"""What must have been looked at first, held against what the records know. Asks no node."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from reconciler.core.changes import changed_code
+from reconciler.core.errors import Conflict, StorageNotConfigured
+from reconciler.core.fleet import Fleet
+from reconciler.core.jobs import JobType
+from reconciler.core.options import changed_options
+from reconciler.core.promotion import UNCHANGING, Evidence, checked, refuse_unmet
+from reconciler.records.jobs import JobFilter
+from reconciler.state import Records, State
+
+RECENT = 20
+"""Jobs of an environment among which its last change is looked for: later ones may have ended earlier."""
+
+
+def refuse_unmet_gates(source_id: UUID, target_id: UUID, state: State, now: datetime) -> None:
+    """Raises DriftGateUnmet or BackupGateUnmet unless changes may move from the source to the target now."""
+    fleet, records = state.fleet(), state.records
+    check, backup = records.drift_checks.latest(source_id), records.backups.newest_full(target_id)
+    evidence = Evidence(
+        source=fleet.environment(source_id).key,
+        target=fleet.environment(target_id).key,
+        target_id=str(target_id),
+        check=checked(check.created_at, check.differences) if check else None,
+        last_change=_last_change(records, source_id),
+        backup_at=backup.completed_at if backup else None,
+    )
+    refuse_unmet(evidence, now)
+
+
+def needs_storage(fleet: Fleet, what: str) -> None:
+    """Raises StorageNotConfigured where there is no place for a backup."""
+    if fleet.platform.spec.backups is None:
+        raise StorageNotConfigured(f"{what} needs storage, and platform.yaml names none. Set spec.backups first.")
+
+
+def refuse_without_changes(environment_id: UUID, state: State, *, core: bool = False) -> bool:
+    """Whether the last drift check found changed code, of WordPress itself too with ``core``; else it found options.
+
+    Raises:
+        Conflict: it found neither, or does not hold any more.
+    """
+    key, check = state.fleet().environment(environment_id).key, state.records.drift_checks.latest(environment_id)
+    changed = _last_change(state.records, environment_id)
+    if check is None or (changed and changed > check.created_at):
+        raise Conflict(f"{key} was not looked at since it changed. Run `trueup drift {key} --check` first.")
+    has_code = bool(changed_code(check.differences, core=core))
+    if not has_code and not changed_options(check.differences):
+        raise Conflict(
+            f"The last drift check of {key} found no code and no declared option that was changed on the node."
+        )
+    return has_code
+
+
+def _last_change(records: Records, environment_id: UUID) -> datetime | None:
+    changing = frozenset(kind.value for kind in JobType if kind not in UNCHANGING)
+    wanted = JobFilter(environment_id=environment_id, job_types=changing)
+    jobs = records.jobs.page(wanted, limit=RECENT).jobs
+    return max((job.finished_at or job.updated_at for job in jobs), default=None)

@@ -1,0 +1,1 @@
+"""Backup storage, what is kept in it, and the secrets store."""

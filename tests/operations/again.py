@@ -1,0 +1,58 @@
+"""A job is run once more although all of it is done, as after a worker that died before it could record the end."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import update
+
+from reconciler.core.jobs import JobStatus
+from reconciler.records.database import write
+from reconciler.records.tables import jobs
+from tests.place import Place
+
+SEEN = r"""
+cat /etc/trueup/environments/$1.json /etc/nginx/sites-enabled/trueup-$1.conf 2>&1
+getent passwd wp-$2
+for name in $(mariadb -N -e "SHOW DATABASES LIKE 'wp\_$2%'"); do
+  echo "$name"
+  mariadb-dump --single-transaction --hex-blob --skip-dump-date --order-by-primary --ignore-table=$name.wp_options \
+    $name | sha256sum
+  mariadb -N $name -e "SELECT option_name, MD5(option_value) FROM wp_options WHERE option_name NOT LIKE '%transient%'
+    AND option_name NOT IN ('cron', 'rewrite_rules', 'recovery_keys') ORDER BY option_name"
+done
+test -d /var/www/sites/$1 || exit 0
+find /var/www/sites/$1 -path /var/www/sites/$1/logs -prune -o -path /var/www/sites/$1/tmp -prune -o -type l \
+  -printf '%p %l\n' -o -printf '%p %u %g %m\n' | sort
+find /var/www/sites/$1/releases /var/www/sites/$1/shared -type f -exec sha256sum {} + | sort | sha256sum
+"""
+
+
+def run_again(place: Place, job: dict[str, Any]) -> None:
+    """Run a job that has succeeded once more: it succeeds, and all is what it was, on the nodes and in the records."""
+    before, known = seen(place, job), place.plane.job(job["id"])["attempt_count"]
+    with place.plane.opened() as home:
+        values = {"status": JobStatus.QUEUED, "finished_at": None, "locked_at": None, "locked_by": None}
+        query = update(jobs).where(jobs.c.id == UUID(job["id"]), jobs.c.status == JobStatus.SUCCEEDED).values(**values)
+        assert write(home.records.engine, lambda connection: connection.execute(query).rowcount) == 1
+    again = place.plane.wait_job(job["id"])
+    assert (again["status"], again["attempt_count"]) == ("succeeded", known + 1), again
+    after = seen(place, job)
+    assert after == before
+
+
+def seen(place: Place, job: dict[str, Any]) -> dict[str, Any]:
+    """The site of a job: what the store says, what was backed up, and what each node has of its environments."""
+    listed = place.plane.http.get(f"/api/sites/{job['site_id']}/environments").json()
+    ids = sorted({job["environment_id"], *(one["id"] for one in listed)})
+    with place.plane.opened() as home:
+        kept = {id_: [(one.id, one.status) for one in home.records.backups.of(UUID(id_))] for id_ in ids}
+    found: dict[str, Any] = {"head": place.plane.git("rev-parse", "main"), "kept": kept}
+    found["environments"] = [(one["id"], one["status"], one["current_release_id"]) for one in listed]
+    for name, node in place.nodes.items():
+        for id_ in ids:
+            argv = ["bash", "-c", SEEN, "bash", id_, id_.replace("-", "")[:12]]
+            found[f"{name} {id_}"] = node.ssh(argv, check=False).stdout.splitlines()
+    for one in listed:
+        database = "wp_" + one["id"].replace("-", "")[:12]
+        assert any(database in found[f"{name} {one['id']}"] for name in place.nodes), "nothing was looked at"
+    return found

@@ -1,0 +1,44 @@
+"""A job that is cancelled while it runs: it stops in time, and another one puts right what it left."""
+
+import time
+from typing import Any
+
+from tests.controlplane import until
+from tests.lab import Node
+from tests.place import Place
+
+SECONDS = 10.0
+"""How long a cancelled job may take to stop."""
+
+
+def cancelled(place: Place, job_id: str) -> dict[str, Any]:
+    """The job, cancelled in time; nothing of it runs on any node."""
+    began = time.monotonic()
+    assert place.plane.http.post(f"/api/jobs/{job_id}/cancel").status_code == 202
+    job = place.plane.wait_job(job_id)
+    took = time.monotonic() - began
+    assert job["status"] == "cancelled", job
+    assert took < SECONDS
+    for node in place.nodes.values():
+        assert _running(node, job_id) == []
+    return job
+
+
+def _running(node: Node, job_id: str) -> list[str]:
+    """What runs for a job, or does the work of one."""
+    scopes = node.ssh(["systemctl", "list-units", "--plain", "--no-legend", f"trueup-{job_id}.scope"]).stdout
+    working = node.ssh("pgrep -a 'mariadb-dump|zstd|tar' || true").stdout
+    return [*scopes.splitlines(), *working.splitlines()]
+
+
+def follow_up(place: Place, job: dict[str, Any], job_type: str) -> dict[str, Any]:
+    """The job that puts right what this one left."""
+    found: list[dict[str, Any]] = []
+
+    def there() -> bool:
+        query = {"site_id": job["site_id"], "limit": 1}
+        found[:] = place.plane.http.get("/api/jobs", params=query).json()
+        return bool(found) and found[0]["job_type"] == job_type
+
+    until(there, f"a {job_type}", told=place.plane.log)
+    return place.plane.wait_job(found[0]["id"])
