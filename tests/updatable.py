@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 
 from reconciler.artifacts.learned import learn
 from reconciler.core.manifests import Environment
+from tests.churn import options
 from tests.controlplane import run_git, site_documents, until
 from tests.lab.mirror import Mirror, plugin, theme
 from tests.lab.older_wordpress import VERSION as OLDER
@@ -130,9 +131,9 @@ class Updatable:
         script = (
             "mariadb-dump --single-transaction --hex-blob --skip-dump-date --order-by-primary "
             f"--ignore-table={self.database}.wp_options "
-            f'{self.database} | sha256sum; mariadb -N {self.database} -e "SELECT option_name, option_value FROM '
-            "wp_options WHERE option_name NOT LIKE '%transient%' AND option_name <> 'cron' ORDER BY option_name\" | "
-            f"sha256sum; readlink {self.root}/current; ls -A {self.root} {self.root}/releases; "
+            f"{self.database} | sha256sum; mariadb -N {self.database} "
+            f'-e "{options("option_name, MD5(option_value)")}"; '
+            f"readlink {self.root}/current; ls -A {self.root} {self.root}/releases; "
             f"find {self.root}/shared {self.root}/releases -type f -exec sha256sum {{}} + | sort | sha256sum; "
             f"mariadb -N -e \"SHOW DATABASES LIKE '{self.database}%'; SHOW GRANTS FOR {self.database}@localhost\"; "
             "systemctl list-units --no-legend 'trueup-rehearsal*'"

@@ -8,6 +8,7 @@ from sqlalchemy import update
 from reconciler.core.jobs import JobStatus
 from reconciler.records.database import write
 from reconciler.records.tables import jobs
+from tests.churn import options
 from tests.place import Place
 
 SEEN = r"""
@@ -17,14 +18,13 @@ for name in $(mariadb -N -e "SHOW DATABASES LIKE 'wp\_$2%'"); do
   echo "$name"
   mariadb-dump --single-transaction --hex-blob --skip-dump-date --order-by-primary --ignore-table=$name.wp_options \
     $name | sha256sum
-  mariadb -N $name -e "SELECT option_name, MD5(option_value) FROM wp_options WHERE option_name NOT LIKE '%transient%'
-    AND option_name NOT IN ('cron', 'rewrite_rules', 'recovery_keys') ORDER BY option_name"
+  mariadb -N $name -e "OPTIONS"
 done
 test -d /var/www/sites/$1 || exit 0
 find /var/www/sites/$1 -path /var/www/sites/$1/logs -prune -o -path /var/www/sites/$1/tmp -prune -o -type l \
   -printf '%p %l\n' -o -printf '%p %u %g %m\n' | sort
 find /var/www/sites/$1/releases /var/www/sites/$1/shared -type f -exec sha256sum {} + | sort | sha256sum
-"""
+""".replace("OPTIONS", options("option_name, MD5(option_value)"))
 
 
 def run_again(place: Place, job: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.churn import options
 from tests.place import Place
 from tests.playbooks.test_rewrite import php
 
@@ -58,8 +59,7 @@ def _fingerprint(place: Place, environment: dict[str, Any]) -> str:
     script = (
         f"mariadb-dump --hex-blob --skip-dump-date --skip-comments --order-by-primary {database} "
         f"--ignore-table={database}.wp_options; "
-        f'mariadb -N {database} -e "SELECT option_name, option_value FROM wp_options '
-        "WHERE option_name NOT LIKE '%transient%' AND option_name <> 'cron' ORDER BY option_name\"; "
+        f'mariadb -N {database} -e "{options()}"; '
         f"find {root}/shared {root}/releases -type f -exec sha256sum {{}} + | sort"
     )
     return hashlib.sha256(place.node_of(environment).ssh(script).stdout.encode()).hexdigest()

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests import churn
 from tests.lab.acme import BLOCKED, Acme, acme_server
 from tests.lab.commands import wait_until
 from tests.playbooks.environments import Hosting, hosting, wordpress
@@ -88,8 +89,7 @@ class Named:
         database = f"wp_{self.hosting.short(KEY)}"
         script = (
             f"mariadb-dump --hex-blob --skip-dump-date --skip-comments --order-by-primary {database} "
-            f'--ignore-table={database}.wp_options; mariadb -N {database} -e "SELECT option_name, option_value FROM '
-            "wp_options WHERE option_name NOT LIKE '%transient%' AND option_name <> 'cron' ORDER BY option_name\""
+            f'--ignore-table={database}.wp_options; mariadb -N {database} -e "{churn.options()}"'
         )
         return self.hosting.node.ssh(script).stdout
 

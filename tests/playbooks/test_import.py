@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.churn import options
 from tests.lab.web_server import WebServer, web_server
 from tests.playbooks.environments import Hosting
 from tests.playbooks.exports import packed, whole
@@ -66,8 +67,7 @@ class Site:
         script = (
             f"set -e; systemctl stop {events}.timer {events}.service; "
             f"mariadb-dump --hex-blob --skip-dump-date --order-by-primary --ignore-table={database}.wp_options "
-            f'{database}; mariadb -N {database} -e "SELECT option_name, option_value FROM wp_options '
-            "WHERE option_name NOT LIKE '%transient%' AND option_name <> 'cron' ORDER BY option_name\"; "
+            f'{database}; mariadb -N {database} -e "{options()}"; '
             f"readlink {root}/current; ls {root} {root}/releases; "
             f"find {root}/shared {root}/releases -type f -exec sha256sum {{}} + | sort; "
             f"mariadb -N -e \"SHOW DATABASES LIKE '{database}%'; SELECT User FROM mysql.user ORDER BY 1\""

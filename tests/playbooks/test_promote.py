@@ -12,6 +12,7 @@ from uuid import NAMESPACE_URL, uuid4, uuid5
 
 import pytest
 
+from tests import churn
 from tests.playbooks.environments import Hosting, variables_for
 from tests.playbooks.nodes import Run
 
@@ -96,13 +97,9 @@ class Shop:
         """Every table, byte for byte but for what WordPress churns, and every file that is served."""
         database = f"wp_{self.hosting.short(key)}"
         ignored = f"--ignore-table={database}.wp_options --ignore-table={database}.trueup_content"
-        chosen = (
-            "SELECT * FROM wp_options WHERE option_name NOT LIKE '%transient%' AND option_name NOT IN "
-            "('cron', 'rewrite_rules') ORDER BY option_id"
-        )
         script = (
             f"mariadb-dump --skip-dump-date --skip-comments --order-by-primary {ignored} {database} | sha256sum; "
-            f'mariadb -N {database} -e "{chosen if options else "SELECT 1"}" | sha256sum; '
+            f'mariadb -N {database} -e "{churn.options("*") if options else "SELECT 1"}" | sha256sum; '
             f"readlink {self.hosting.path(key, 'current')}; cd {self.hosting.path(key, 'current')}/; "
             f"find . {self.hosting.path(key, 'shared')} -type f -not -path '*/cache/*' -exec sha256sum {{}} + "
             "| sort | sha256sum"

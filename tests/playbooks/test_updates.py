@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.churn import options
 from tests.lab.mirror import plugin, zipped
 from tests.playbooks.environments import Hosting
 from tests.playbooks.nodes import Run
@@ -102,10 +103,7 @@ class Site:
         return self.hosting.node.ssh(
             "mariadb-dump --single-transaction --hex-blob --skip-dump-date --order-by-primary "
             f"--ignore-table={database}.wp_options "
-            f'{database} | sha256sum; mariadb -N {database} -e "SELECT option_name, option_value FROM wp_options '
-            "WHERE option_name NOT LIKE '%transient%' "
-            "AND option_name NOT IN ('cron', 'recovery_keys', 'rewrite_rules') "
-            'ORDER BY option_name" | sha256sum; '
+            f'{database} | sha256sum; mariadb -N {database} -e "{options("option_name, MD5(option_value)")}"; '
             f"readlink {root}/current; ls -A {root} {root}/releases; "
             f"find {root}/shared {root}/releases -type f -exec sha256sum {{}} + | sort | sha256sum"
         ).stdout
