@@ -47,14 +47,20 @@ OWN = r"siteurl|home|blog_public|upload_path|upload_url_path"
 OWN += r"|trueup_.*|(?:.*_)?db_version|db_upgraded|(?:.*_)?schema_version|schema-.*|woocommerce_version"
 """An environment's own address and visibility, and the shape of its own tables, which code brings about by itself."""
 
-CHURN = r"cron|_transient_.*|_site_transient_.*|rewrite_rules|recovery_keys|recovery_mode_email_last_sent"
-CHURN += r"|recently_activated|theme_switched|fresh_site|wp_calendar_block_has_published_posts|session_tokens"
-CHURN += r"|auto_updater\.lock|core_updater\.lock|auto_core_update_notified|can_compress_scripts|_edit_lock|.*\.lock"
-CHURN += r"|finished_splitting_shared_terms|nonce_.*|adminhash|action_scheduler_.*|wc_.*_cron_.*"
+OF_CONTENT = r"sticky_posts|.*_children"
+"""Which posts are on top, and each taxonomy's tree, by ids of content: content never moves, so these don't."""
+
+CHURN = r"cron|_transient_.*|_site_transient_.*|.*\.lock|_edit_lock|rewrite_rules|recovery_keys|recovery_mode_.*"
+CHURN += r"|.*_paused_extensions|user_count|fresh_site|theme_switched(?:_via_customizer)?|recently_(?:activated|edited)"
+CHURN += r"|wp_calendar_block_has_published_posts|using_application_passwords|session_tokens|finished_.*|adminhash"
+CHURN += r"|auto_core_update_(?:notified|failed)|auto_plugin_theme_update_emails|dismissed_update_core|_split_terms"
+CHURN += r"|can_compress_scripts|admin_email_lifespan|delete_blog_hash|https_(?:detection_errors|migration_required)"
+CHURN += r"|_wp_suggested_policy_text_has_changed|(?:auth|secure_auth|logged_in)_(?:key|salt)|secret_key|nonce_.*"
+CHURN += r"|action_scheduler_.*|wc_.*_cron_.*"
 """What WordPress, or a request, changes without anybody having decided it."""
 
 _COMMERCE = re.compile("|".join(COMMERCE))
-_IGNORED = re.compile(f"{OWN}|{CHURN}")
+_IGNORED = re.compile(f"{OWN}|{OF_CONTENT}|{CHURN}")
 
 
 def bare(table, prefix="wp_"):

@@ -31,8 +31,11 @@ _OWNED = (
         "the code brings it about when it is updated",
     ),
     (
-        r"cron|rewrite_rules|_transient_.*|_site_transient_.*|.*\.lock|recovery_keys|recovery_mode_.*|fresh_site"
-        r"|auto_core_update_notified|can_compress_scripts|https_detection_errors|finished_.*|adminhash|recently_edited"
+        r"cron|rewrite_rules|_transient_.*|_site_transient_.*|.*\.lock|_edit_lock|recovery_keys|recovery_mode_.*"
+        r"|.*_paused_extensions|user_count|fresh_site|using_application_passwords"
+        r"|https_(?:detection_errors|migration_required)|auto_core_update_(?:notified|failed)"
+        r"|auto_plugin_theme_update_emails|dismissed_update_core|can_compress_scripts|_split_terms|finished_.*"
+        r"|adminhash|admin_email_lifespan|delete_blog_hash|_wp_suggested_policy_text_has_changed|recently_edited"
         r"|session_tokens|action_scheduler_.*|wc_.*_cron_.*|wp_calendar_block_has_published_posts",
         "WordPress changes it by itself",
     ),

@@ -63,6 +63,15 @@ def test_an_unknown_preset_is_refused() -> None:
             "trueup_login",
             "core_updater.lock",
         ),
+        *(
+            "user_count",
+            "recovery_mode_auth_key",
+            "secure_auth_salt",
+            "abc_paused_extensions",
+            "https_detection_errors",
+            "sticky_posts",
+            "product_cat_children",
+        ),
     ],
 )
 def test_options_that_never_move(name: str) -> None:

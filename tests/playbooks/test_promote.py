@@ -233,6 +233,18 @@ def test_settings_and_code_move_while_orders_come_in(shop: Shop) -> None:
     assert (again.status, again.changed) == (0, 0), again.output
 
 
+def test_customers_who_register_on_both_sides_hold_nothing(shop: Shop) -> None:
+    """WordPress counts its users in an option."""
+    for key, names in ((STAGING, ["tester"]), (PRODUCTION, ["anna", "bert"])):
+        for name in names:
+            shop.hosting.wp(key, "user", "create", name, f"{name}@example.com", "--role=subscriber")
+    assert (shop.option(STAGING, "user_count"), shop.option(PRODUCTION, "user_count")) == ("2", "3")
+    run = shop.promote()
+    assert run.status == 0, run.output
+    users = shop.sql(PRODUCTION, "SELECT user_login FROM wp_users WHERE ID > 1 ORDER BY ID;").split()
+    assert (users, shop.option(PRODUCTION, "user_count")) == (["anna", "bert"], "3")
+
+
 def test_what_both_sides_changed_blocks_and_nothing_is_touched(shop: Shop) -> None:
     was = shop.hosting.environments[PRODUCTION]
     shop.put(STAGING, "only_there", "one way")
