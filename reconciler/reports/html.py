@@ -123,7 +123,7 @@ def _card(subject: EnvironmentDrift | NodeDrift) -> Html:
 
 
 def _why(one: Difference) -> str:
-    return f"{one.evidence or one.cause}; {one.held}" if one.held else one.evidence or one.cause
+    return wording.with_hold(one.evidence or one.cause, one)
 
 
 def _table(differences: tuple[Difference, ...]) -> Html:

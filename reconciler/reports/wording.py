@@ -85,8 +85,12 @@ def since(difference: Difference) -> str:
 def origin(difference: Difference) -> str:
     """Where it comes from, what tells so, and who has it left as it is."""
     evidence = f": {difference.evidence}" if difference.evidence else ""
-    held = f"; {difference.held}" if difference.held else ""
-    return f"{ORIGINS[difference.origin]}{evidence}{held}"
+    return with_hold(f"{ORIGINS[difference.origin]}{evidence}", difference)
+
+
+def with_hold(said: str, difference: Difference) -> str:
+    """What is said of a difference, and then who has it left as it is."""
+    return f"{said.rstrip('.')}; {difference.held}" if difference.held else said
 
 
 def remarks(subject: EnvironmentDrift | NodeDrift) -> Iterator[str]:

@@ -84,6 +84,22 @@ def test_nothing_changes() -> None:
     assert found.digest == found.plan.digest()
 
 
+def test_what_a_hold_keeps_as_it_is_is_told_with_who_and_why() -> None:
+    hold = {"field": "cache.redis", "owner": "Ada", "reason": "Measuring."}
+    held = {"reconcile": {"holds": [hold]}}
+    before, after = (
+        base(**{PRODUCTION: d.environment(**held, cache={"redis": redis, "fastcgi": fastcgi})})
+        for redis, fastcgi in ((True, True), (False, False))
+    )
+    item = only(changed(after, before))
+    assert facts(item) == {"page cache": ("on", "off"), "object cache": ("on", "off")}
+    note = "spec.cache.redis is held by Ada: Measuring. It stays as it is for now."
+    assert (item.action, note in item.notes) == ("configure", True)
+    assert "page cache" not in str(item.notes)
+    alone = only(changed(base(**{PRODUCTION: d.environment(**held, cache={"redis": False})}), before))
+    assert (facts(alone), alone.notes[0]) == ({"object cache": ("on", "off")}, note)
+
+
 @pytest.mark.parametrize(
     ("spec", "what", "values", "action"),
     [

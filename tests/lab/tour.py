@@ -114,7 +114,7 @@ class Tour:
 
     def active(self) -> None:
         """Until the environment is active again after a failure: `trueup apply` looks at it."""
-        self.place.plane.command("apply", "shop/production", "--yes", check=False)
+        self.place.plane.command("apply", "shop/production", "--yes")
         until(lambda: self.get(self.on(""))["status"] == "active", "the environment to be active")
 
     # The steps

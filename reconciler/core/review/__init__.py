@@ -211,6 +211,9 @@ class _Comparison:
         step, is_there = self._steps.get(entry.key), str(entry.id) in self._seen
         found = step if step and isinstance(step.action, Desired) else None
         known = found.action.variables if found and isinstance(found.action, Desired) else None
+        if entry.manifest.spec.reconcile.holds:
+            # What the node will be told leaves out what is held; the pull request changes that, too.
+            known = None
         facts = of_environment((self._base, before) if before else None, (self._head, entry), known)
         if before is not None and not facts:
             return
@@ -280,6 +283,7 @@ class _Comparison:
         unreadable: bool,
     ) -> Iterator[str]:
         if step:
+            yield from (f"{one.field} is {one.held}. It stays as it is for now." for one in step.changes if one.held)
             yield from courses(step)
             if needs_storage(step, is_there=is_there) and self._head.platform.spec.backups is None:
                 yield "platform.yaml declares no storage for backups (spec.backups): this will fail before it begins."
