@@ -60,10 +60,11 @@ class Promotion:
         self.layout = Layout(variables["id"], variables["release"]["id"])
         self.staging = Staging(run, self.layout, variables["content"]["id"])
         self.url = address_of(variables)
+        self.declared = variables.get("options") or {}
 
     def sides(self):
         content = self.variables["content"]
-        return Sides(self.run, content["source_environment"], self.layout.id, content.get("preset"))
+        return Sides(self.run, content["source_environment"], self.layout.id, content.get("preset"), self.declared)
 
     def bring(self):
         if self.staging.is_ready() and releases.is_there(self.layout):
@@ -82,7 +83,12 @@ class Promotion:
             user,
             database=False,
             uploads=False,
-            merge={"url": self.url, "preset": sides.preset, "baseline": self._known(sides)},
+            merge={
+                "url": self.url,
+                "preset": sides.preset,
+                "baseline": self._known(sides),
+                "declared": sorted(self.declared),
+            },
         )
         return self._told(sides, written, code)
 

@@ -46,13 +46,17 @@ class Tables:
         return baselines.rows(self.run, self.database, self.shapes[table], self.normal, self.host)
 
 
-def compared(source, target, baseline):
-    """``{table: Comparison}`` of the tables that both have and that the baseline knows."""
+def compared(source, target, baseline, declared=()):
+    """``{table: Comparison}`` of the tables that both have and that the baseline knows.
+
+    ``declared``: the options that the target's document sets, whatever anybody made of them.
+    """
     found = {}
+    declared = frozenset(declared)
     for table in sorted({*source.shapes, *target.shapes}):
         if table in source.shapes and table in target.shapes:
             sides = (baseline.get(table, {}), source.digests(table), target.digests(table))
-            found[table] = compare(*sides, ignored=lambda key, table=table: presets.is_ignored(table, key))
+            found[table] = compare(*sides, ignored=lambda key, table=table: presets.is_ignored(table, key, declared))
     return found
 
 
@@ -83,6 +87,7 @@ class Merge:
         self.url = merge["url"]
         self.preset = merge["preset"]
         self.baseline = merge["baseline"]
+        self.declared = merge.get("declared", ())
 
     def forward(self):
         """Put in what moves, against the target as it is now. The seconds for which its rows were locked."""
@@ -126,7 +131,7 @@ class Merge:
         """``[(shape, keys)]`` of the tables in which anything moves."""
         source = Tables(self.run, self.staged, self.url, self.preset)
         target = Tables(self.run, self.live, self.url, self.preset)
-        found = compared(source, target, self.baseline)
+        found = compared(source, target, self.baseline, self.declared)
         refuse_conflicts(conflicts(found))
         moves = [(target.shapes[table], one.moves) for table, one in found.items() if one.moves]
         for shape, _ in moves:

@@ -81,6 +81,9 @@ def is_written(table, preset, prefix="wp_"):
     return name in SETTINGS
 
 
-def is_ignored(table, key, prefix="wp_"):
-    """Whether the row never moves and is no difference; ``key`` is an option's name."""
-    return bare(table, prefix) == "options" and _IGNORED.fullmatch(key) is not None
+def is_ignored(table, key, declared=(), prefix="wp_"):
+    """Whether the row never moves and is no difference; ``key`` is an option's name.
+
+    ``declared``: the options that the target's document sets.
+    """
+    return bare(table, prefix) == "options" and (key in declared or _IGNORED.fullmatch(key) is not None)

@@ -43,9 +43,11 @@ class Side:
 class Sides:
     """A source, its target, and the baseline of the newest of the source's contents that has one."""
 
-    def __init__(self, run, source_id, target_id, preset):
+    def __init__(self, run, source_id, target_id, preset, declared=None):
+        """``declared``: the options that the target's document sets; None: those that were applied."""
         self.source = Side(run, source_id)
         self.target = Side(run, target_id)
+        self.declared = self.target.ledger.declared_options if declared is None else declared
         self.preset = preset or presets.DEFAULT
         self.baseline_of, (self.rows, self.files) = self._baseline()
 
@@ -62,7 +64,8 @@ class Sides:
 
     def written(self):
         """``{table: Comparison}`` of the write set."""
-        return compared(self.source.tables(self.preset), self.target.tables(self.preset), self.rows)
+        tables = (self.source.tables(self.preset), self.target.tables(self.preset))
+        return compared(*tables, self.rows, self.declared)
 
     def code(self):
         """The Comparison of the files of plugins, themes and the like."""

@@ -79,6 +79,11 @@ def test_options_that_never_move(name: str) -> None:
     assert not presets.is_ignored("wp_links", name)
 
 
+def test_an_option_that_the_target_declares_never_moves() -> None:
+    assert presets.is_ignored("wp_options", "blogname", {"blogname"})
+    assert not presets.is_ignored("wp_links", "blogname", {"blogname"})
+
+
 @pytest.mark.parametrize(
     "name", ["blogname", "home_page", "active_plugins", "wp_user_roles", "widget_text", "cronometer"]
 )

@@ -79,7 +79,8 @@ class Shop:
         now = self.hosting.environments[PRODUCTION]
         content = {**now["content"], "id": str(uuid4()), "origin": "promote", "source_environment": source["id"]}
         release = {**now["release"], "id": str(uuid4()), "origin": "promote", "made_from": source["id"]}
-        self.hosting.declare(PRODUCTION, content={**content, "preset": preset}, release=release)
+        options = now.get("options", {})
+        self.hosting.declare(PRODUCTION, content={**content, "preset": preset}, release=release, options=options)
 
     def compare(self) -> Run:
         target = self.hosting.id(PRODUCTION)
@@ -243,6 +244,20 @@ def test_customers_who_register_on_both_sides_hold_nothing(shop: Shop) -> None:
     assert run.status == 0, run.output
     users = shop.sql(PRODUCTION, "SELECT user_login FROM wp_users WHERE ID > 1 ORDER BY ID;").split()
     assert (users, shop.option(PRODUCTION, "user_count")) == (["anna", "bert"], "3")
+
+
+def test_what_the_document_of_the_target_sets_neither_moves_nor_blocks(shop: Shop) -> None:
+    now = shop.hosting.environments[PRODUCTION]
+    declared = {"blogdescription": "declared"}
+    shop.hosting.apply(PRODUCTION, content=now["content"], release=now["release"], options=declared).raise_if_failed()
+    shop.put(STAGING, "blogdescription", "of staging")
+    shop.put(PRODUCTION, "blogdescription", "by somebody")
+    shop.put(STAGING, "only_there", "newer")
+    assert '"blogdescription"' not in shop.compare().raise_if_failed().output
+    run = shop.promote()
+    assert run.status == 0, run.output
+    assert shop.option(PRODUCTION, "blogdescription") == "declared"
+    assert shop.option(PRODUCTION, "only_there") == "newer"
 
 
 def test_what_both_sides_changed_blocks_and_nothing_is_touched(shop: Shop) -> None:
