@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
-from api.requests import FORMS
+from api.forms import FORMS
 from reconciler.core import errors
 from reconciler.core.errors import TrueupError
 from reconciler.records.idempotency import Answered

@@ -6,7 +6,6 @@ It is what an operator has. A test may kill it, restart it, push to its store, a
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from reconciler.settings import Settings
 from reconciler.store.repository import Author
 from tests.lab.node import Node
 from tests.lab.paths import cache_directory
+from tests.lab.ports import free_port
 
 EMAIL, PASSWORD = "admin@example.com", "correct horse battery"
 AUTHOR = Author("Grace Hopper", "grace@example.com")
@@ -84,7 +84,7 @@ class ControlPlane:
         self.home = home
         self.settings = settings
         self.log_file = home.with_name(f"{home.name}-{secrets.token_hex(2)}.log")  # outside: a full home can't fill it
-        self.port = _free_port()
+        self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=40, trust_env=False)
         self._clone: Clone | None = None
@@ -198,7 +198,7 @@ class ControlPlane:
             job.update(self.job(job_id))
             return job["status"] not in {"queued", "running"}
 
-        until(finished, f"job {job_id} to finish", patience_s, lambda: f"{job}\n{self.log()}")
+        until(finished, f"job {job_id} to finish", patience_s, lambda: f"{job}\n{self.log()}", pause_s=0.1)
         return job
 
     def environment_of(self, slug: str) -> dict[str, Any]:
@@ -245,13 +245,19 @@ def program() -> str:
 
 
 def until(
-    condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S, told: Callable[[], str] = lambda: ""
+    condition: Callable[[], bool],
+    what: str,
+    patience_s: float = PATIENCE_S,
+    told: Callable[[], str] = lambda: "",
+    pause_s: float = 0.03,
 ) -> float:
-    """Wait for it; the seconds that it took."""
-    began = time.monotonic()
+    """Wait for it; the seconds that it took. Asking takes at most half of the time: the rest is for what is awaited."""
+    began = asked = time.monotonic()
     while not condition():
-        assert time.monotonic() - began < patience_s, f"Waited {patience_s:.0f} s in vain for {what}. {told()}"
-        time.sleep(0.03)
+        now = time.monotonic()
+        assert now - began < patience_s, f"Waited {patience_s:.0f} s in vain for {what}. {told()}"
+        time.sleep(max(pause_s, now - asked))
+        asked = time.monotonic()
     return time.monotonic() - began
 
 
@@ -281,13 +287,7 @@ def site_documents(slug: str, node: str = "web-1") -> dict[str, str]:
 
 def closed_port() -> int:
     """A port of this host where nobody listens: a node that refuses connections."""
-    return _free_port()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 # Fixtures

@@ -46,13 +46,12 @@ import shutil
 from ansible.module_utils import trueup_baseline as baselines
 from ansible.module_utils import trueup_environment_account as account
 from ansible.module_utils import trueup_release as releases
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.trueup_beside import run_beside
 from ansible.module_utils.trueup_content import DUMP, OURS, Staging, root, tables
 from ansible.module_utils.trueup_domains import address_of
 from ansible.module_utils.trueup_environment_database import CLIENT
 from ansible.module_utils.trueup_environment_layout import Layout
-from ansible.module_utils.trueup_environment_run import Beside, Failure
-from ansible.module_utils.trueup_fence import Fence, Refused
+from ansible.module_utils.trueup_environment_run import Failure
 from ansible.module_utils.trueup_merge import address_taken_out
 
 
@@ -144,26 +143,12 @@ class Copy:
         self.run.command(argv, hint=f"{name} was not unpacked")
 
 
+def bring(run, params, _fence):
+    return {"rewritten": Copy(run, params["variables"], params["source"]).bring()}
+
+
 def main():
-    options = {"variables": {"type": "dict", "required": True}, "source": {"type": "dict", "required": True}}
-    module = AnsibleModule(options, supports_check_mode=True)
-    os.umask(0o022)
-    variables = module.params["variables"]
-    try:
-        layout = Layout(variables["id"])
-        run = Beside(module.check_mode, layout.pending, variables.get("job"))
-        copy = Copy(run, variables, module.params["source"])
-        if module.check_mode:
-            counts = copy.bring()
-        else:
-            with Fence(layout.id, variables.get("job")) as fence:
-                run.inherited = (fence.handle,)
-                counts = copy.bring()
-    except (Failure, Refused) as error:
-        module.fail_json(msg=str(error), **error.facts)
-    except (OSError, ValueError) as error:
-        module.fail_json(msg=f"{type(error).__name__}: {error}")
-    module.exit_json(changed=run.changed, diff=run.diff, rewritten=counts)
+    run_beside({"source": {"type": "dict", "required": True}}, bring)
 
 
 if __name__ == "__main__":

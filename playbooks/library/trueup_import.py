@@ -47,12 +47,11 @@ from ansible.module_utils import trueup_import_archive as archives
 from ansible.module_utils import trueup_import_database as databases
 from ansible.module_utils import trueup_import_fetch as fetching
 from ansible.module_utils import trueup_release as releases
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.trueup_beside import run_beside
 from ansible.module_utils.trueup_content import Staging
 from ansible.module_utils.trueup_domains import address_of
 from ansible.module_utils.trueup_environment_layout import Layout
-from ansible.module_utils.trueup_environment_run import Beside, Failure
-from ansible.module_utils.trueup_fence import Fence, Refused
+from ansible.module_utils.trueup_environment_run import Failure
 
 DATABASES = "/var/lib/mysql"
 SPARE = 256 << 20
@@ -154,26 +153,12 @@ def refuse_without_room(directory, export):
             )
 
 
+def bring(run, params, _fence):
+    return {"rewritten": Import(run, params["variables"], params["source"] or {}).bring()}
+
+
 def main():
-    options = {"variables": {"type": "dict", "required": True}, "source": {"type": "dict"}}
-    module = AnsibleModule(options, supports_check_mode=True)
-    os.umask(0o022)
-    variables = module.params["variables"]
-    try:
-        layout = Layout(variables["id"])
-        run = Beside(module.check_mode, layout.pending, variables.get("job"))
-        coming = Import(run, variables, module.params["source"] or {})
-        if module.check_mode:
-            counts = coming.bring()
-        else:
-            with Fence(layout.id, variables.get("job")) as fence:
-                run.inherited = (fence.handle,)
-                counts = coming.bring()
-    except (Failure, Refused) as error:
-        module.fail_json(msg=str(error), **error.facts)
-    except (OSError, ValueError) as error:
-        module.fail_json(msg=f"{type(error).__name__}: {error}")
-    module.exit_json(changed=run.changed, diff=run.diff, notes=run.notes, rewritten=counts)
+    run_beside({"source": {"type": "dict"}}, bring)
 
 
 if __name__ == "__main__":

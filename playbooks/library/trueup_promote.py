@@ -43,12 +43,10 @@ import shutil
 
 from ansible.module_utils import trueup_environment_account as account
 from ansible.module_utils import trueup_release as releases
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.trueup_beside import run_beside
 from ansible.module_utils.trueup_content import Staging, root
 from ansible.module_utils.trueup_domains import address_of
 from ansible.module_utils.trueup_environment_layout import Layout
-from ansible.module_utils.trueup_environment_run import Beside, Failure
-from ansible.module_utils.trueup_fence import Fence, Refused
 from ansible.module_utils.trueup_merge import conflicts, refuse_conflicts
 from ansible.module_utils.trueup_sides import Sides
 
@@ -138,33 +136,16 @@ class Promotion:
         }
 
 
-def promote(module, run):
-    promotion = Promotion(run, module.params["variables"])
-    if module.params["state"] == "prepared":
+def bring(run, params, _fence):
+    promotion = Promotion(run, params["variables"])
+    if params["state"] == "prepared":
         return promotion.bring()
     promotion.settle()
     return {}
 
 
 def main():
-    options = {
-        "variables": {"type": "dict", "required": True},
-        "state": {"type": "str", "choices": ["prepared", "settled"], "default": "prepared"},
-    }
-    module = AnsibleModule(options, supports_check_mode=True)
-    os.umask(0o022)
-    variables = module.params["variables"]
-    try:
-        layout = Layout(variables["id"])
-        run = Beside(module.check_mode, layout.pending, variables.get("job"))
-        with contextlib.nullcontext() if module.check_mode else Fence(layout.id, variables.get("job")) as fence:
-            run.inherited = (fence.handle,) if fence else ()
-            facts = promote(module, run)
-    except (Failure, Refused) as error:
-        module.fail_json(msg=str(error), **error.facts)
-    except (OSError, ValueError) as error:
-        module.fail_json(msg=f"{type(error).__name__}: {error}")
-    module.exit_json(changed=run.changed, diff=run.diff, notes=run.notes, **facts)
+    run_beside({"state": {"type": "str", "choices": ["prepared", "settled"], "default": "prepared"}}, bring)
 
 
 if __name__ == "__main__":

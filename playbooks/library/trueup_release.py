@@ -47,10 +47,8 @@ import shutil
 from ansible.module_utils import trueup_environment_account as account
 from ansible.module_utils import trueup_release as releases
 from ansible.module_utils import trueup_source_tree as trees
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.trueup_beside import run_beside
 from ansible.module_utils.trueup_environment_layout import Layout
-from ansible.module_utils.trueup_environment_run import Beside, Failure
-from ansible.module_utils.trueup_fence import Fence, Refused
 from ansible.module_utils.trueup_unpack import refuse_unless_as_sent, unpack
 
 COMPOSER = ("install", "--no-dev", "--no-interaction", "--no-progress", "--prefer-dist", "--optimize-autoloader")
@@ -122,26 +120,12 @@ class Release:
             )
 
 
+def bring(run, params, _fence):
+    return Release(run, params["variables"], params["archive"]).bring()
+
+
 def main():
-    options = {"variables": {"type": "dict", "required": True}, "archive": {"type": "dict"}}
-    module = AnsibleModule(options, supports_check_mode=True)
-    os.umask(0o022)
-    variables = module.params["variables"]
-    try:
-        layout = Layout(variables["id"])
-        run = Beside(module.check_mode, layout.pending, variables.get("job"))
-        release = Release(run, variables, module.params["archive"])
-        if module.check_mode:
-            facts = release.bring()
-        else:
-            with Fence(layout.id, variables.get("job")) as fence:
-                run.inherited = (fence.handle,)
-                facts = release.bring()
-    except (Failure, Refused) as error:
-        module.fail_json(msg=str(error), **error.facts)
-    except (OSError, ValueError) as error:
-        module.fail_json(msg=f"{type(error).__name__}: {error}")
-    module.exit_json(changed=run.changed, diff=run.diff, notes=run.notes, **facts)
+    run_beside({"archive": {"type": "dict"}}, bring)
 
 
 if __name__ == "__main__":

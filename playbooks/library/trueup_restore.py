@@ -44,13 +44,11 @@ import shutil
 
 from ansible.module_utils import trueup_environment_account as account
 from ansible.module_utils import trueup_release as releases
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.trueup_beside import run_beside
 from ansible.module_utils.trueup_content import Staging, root
 from ansible.module_utils.trueup_domains import address_of
 from ansible.module_utils.trueup_environment_database import CLIENT
 from ansible.module_utils.trueup_environment_layout import Layout
-from ansible.module_utils.trueup_environment_run import Beside, Failure
-from ansible.module_utils.trueup_fence import Fence, Refused
 from ansible.module_utils.trueup_transfer import download
 
 DATABASE, FILES = "database.sql.zst", "files.tar.zst"
@@ -112,31 +110,12 @@ class Restore:
         return self.staging.rewrite([(one, now) for one in sorted(former)])
 
 
+def bring(run, params, _fence):
+    return {"rewritten": Restore(run, params["variables"], params["backup"], params["staged"]).bring()}
+
+
 def main():
-    options = {
-        "variables": {"type": "dict", "required": True},
-        "backup": {"type": "dict", "required": True},
-        "staged": {"type": "str"},
-    }
-    module = AnsibleModule(options, supports_check_mode=True)
-    os.umask(0o022)
-    variables = module.params["variables"]
-    counts = {}
-    try:
-        layout = Layout(variables["id"])
-        run = Beside(module.check_mode, layout.pending, variables.get("job"))
-        restore = Restore(run, variables, module.params["backup"], module.params["staged"])
-        if module.check_mode:
-            counts = restore.bring()
-        else:
-            with Fence(layout.id, variables.get("job")) as fence:
-                run.inherited = (fence.handle,)
-                counts = restore.bring()
-    except (Failure, Refused) as error:
-        module.fail_json(msg=str(error), **error.facts)
-    except (OSError, ValueError) as error:
-        module.fail_json(msg=f"{type(error).__name__}: {error}")
-    module.exit_json(changed=run.changed, diff=run.diff, rewritten=counts)
+    run_beside({"backup": {"type": "dict", "required": True}, "staged": {"type": "str"}}, bring)
 
 
 if __name__ == "__main__":

@@ -44,18 +44,16 @@ wanted: {description: Whether the packages have to be sent first., type: bool, r
 notes: {description: What a person should know., type: list, returned: always}
 """
 
-import contextlib
 import os
 import shutil
 
 from ansible.module_utils import trueup_environment_account as account
 from ansible.module_utils import trueup_release as releases
 from ansible.module_utils import trueup_updated_tree as trees
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.trueup_beside import run_beside
 from ansible.module_utils.trueup_environment_layout import Layout
 from ansible.module_utils.trueup_environment_ledger import Ledger
-from ansible.module_utils.trueup_environment_run import Beside, Failure
-from ansible.module_utils.trueup_fence import Fence, Refused
+from ansible.module_utils.trueup_environment_run import Failure
 from ansible.module_utils.trueup_rehearsal import Rehearsal
 
 
@@ -114,26 +112,12 @@ class Update:
         trees.make(self.run, self.layout, self._version, user, source, self.packages, self.work)
 
 
+def bring(run, params, fence):
+    return Update(run, params["variables"], params["packages"]).prepare(fence.unit if fence else None)
+
+
 def main():
-    options = {
-        "variables": {"type": "dict", "required": True},
-        "packages": {"type": "list", "elements": "dict", "default": []},
-    }
-    module = AnsibleModule(options, supports_check_mode=True)
-    os.umask(0o022)
-    variables = module.params["variables"]
-    try:
-        layout = Layout(variables["id"])
-        run = Beside(module.check_mode, layout.pending, variables.get("job"))
-        update = Update(run, variables, module.params["packages"])
-        with contextlib.nullcontext() if module.check_mode else Fence(layout.id, variables.get("job")) as fence:
-            run.inherited = (fence.handle,) if fence else ()
-            facts = update.prepare(fence.unit if fence else None)
-    except (Failure, Refused) as error:
-        module.fail_json(msg=str(error), **error.facts)
-    except (OSError, ValueError) as error:
-        module.fail_json(msg=f"{type(error).__name__}: {error}")
-    module.exit_json(changed=run.changed, diff=run.diff, notes=run.notes, **facts)
+    run_beside({"packages": {"type": "list", "elements": "dict", "default": []}}, bring)
 
 
 if __name__ == "__main__":

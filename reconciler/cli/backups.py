@@ -16,7 +16,6 @@ from reconciler.cli.jobs import finish
 from reconciler.cli.output import Format, Output, show
 from reconciler.core.errors import Invalid
 from reconciler.core.manifests import BackupScope
-from reconciler.storage.kept import restorable
 from reconciler.storage.secret_store import Secrets
 
 app = typer.Typer(help="Backups.", no_args_is_help=True)
@@ -61,6 +60,8 @@ def restore(
     with opened() as home:
         fleet = home.state.fleet()
         found, record = environment_named(fleet, environment), home.records.backups.get(backup)
+        from reconciler.storage.kept import restorable
+
         version = str(restorable(record, found, fleet, home.settings)["wordpress_version"])
         job_id = home.operations.restore(found.id, backup, BackupScope(record.backup_scope), version, actor())
         finish(home, job_id, wait=wait)

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 from pydantic import ValidationError
 
-from api.requests import FORMS
+from api.forms import FORMS
 from reconciler.core.entries import EnvironmentEntry, NodeEntry
 from reconciler.core.errors import Invalid, NotFound
 from reconciler.core.fleet import Fleet

@@ -7,7 +7,6 @@ and the records at each look and kept in the database; each change of it is sent
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from reconciler.core.status import EnvironmentStatus
 from reconciler.forges.model import Forge, ForgeError
 from reconciler.forges.opening import forge_of
 from reconciler.loop.circumstances import RECONCILING, latest
+from reconciler.loop.looking import Looking
 from reconciler.loop.tools import Tools
 from reconciler.records.announcements import NO_REQUEST, Announcement
 from reconciler.records.jobs import JobFilter
@@ -57,39 +57,29 @@ class Announcing:
         self._clock = clock
         self._records = tools.state.records
         self._secrets = Secrets(tools.settings.secrets)
-        self._stopping, self._woken = threading.Event(), threading.Event()
-        self._thread: threading.Thread | None = None
+        self._looking = Looking("announcing", STOP_S)
+        self._began = 0.0
         self._slow: datetime | None = None
 
     def start(self, leads: Callable[[], bool]) -> None:
-        self._thread = threading.Thread(target=self._run, args=(leads,), name="announcing", daemon=True)
-        self._thread.start()
+        self._looking.start(lambda: self._look(leads), self._rest)
 
     def stop(self) -> None:
-        self._stopping.set()
-        self._woken.set()
-        if self._thread:
-            self._thread.join(STOP_S)
+        self._looking.stop()
 
     def wake(self) -> None:
         """There may be something to tell."""
-        self._woken.set()
+        self._looking.wake()
 
-    def _run(self, leads: Callable[[], bool]) -> None:
-        while not self._stopping.is_set():
-            self._woken.clear()
-            began = time.monotonic()
-            try:
-                if leads():
-                    self.work()
-            except TrueupError as error:
-                log.error("commits not looked at", error=error.message)
-            except Exception:
-                # The thread's boundary: what is our own mistake must not end the telling without a word.
-                log.exception("commits not looked at")
-            # Of a large fleet a look takes its time, and most of that is left to those who work.
-            self._stopping.wait(min(SHARE * (time.monotonic() - began), SLOW_LOOK_S))
-            self._woken.wait(LOOK_S)
+    def _look(self, leads: Callable[[], bool]) -> None:
+        self._began = time.monotonic()
+        if leads():
+            self.work()
+
+    def _rest(self) -> None:
+        # Of a large fleet a look takes its time, and most of that is left to those who work.
+        self._looking.stopping.wait(min(SHARE * (time.monotonic() - self._began), SLOW_LOOK_S))
+        self._looking.woken.wait(LOOK_S)
 
     def work(self) -> None:
         """Look at what may have changed, and tell it."""
@@ -106,7 +96,7 @@ class Announcing:
             return
         look = _Look(self._tools, fleet)
         for row in rows:
-            if self._stopping.is_set():
+            if self._looking.stopping.is_set():
                 return
             seen = self._seen(row, look)
             if seen is not None and seen.told is not None:

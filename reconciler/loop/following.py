@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import os
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -17,6 +16,7 @@ from reconciler.core.announcing import held
 from reconciler.core.entries import Document, PlatformEntry, parse
 from reconciler.core.errors import Conflict, RecordsError, StoreError, TrueupError, UpstreamHeld, UpstreamUnreachable
 from reconciler.core.manifests import PlatformSpec
+from reconciler.loop.looking import Looking
 from reconciler.operations import hooks
 from reconciler.operations.redeclaring import Redeclaring
 from reconciler.settings import Settings
@@ -47,11 +47,11 @@ class Following:
             raise Conflict("This store follows no repository. Set TRUEUP_UPSTREAM.")
         self._path = settings.upstream_standing
         self._poll_s, self._store_poll_s = settings.upstream_poll, settings.store_poll_s
-        self._thread: threading.Thread | None = None
         self._state = state
         self._clock = clock
-        self._stopping = threading.Event()
-        self._woken = threading.Event()
+        self._looking = Looking("upstream", STOP_S)
+        self._stopping = self._looking.stopping
+        self._due, self._rested, self._heard = 0.0, 0.0, ""
         self._asked = settings.upstream_asked
         self._remote = Remote.parse(settings.upstream, settings.upstream_branch, settings.upstream_path)
         self._link = Link(state.repository.path, self._remote, self._stopping)
@@ -67,45 +67,34 @@ class Following:
 
         ``leads`` is asked whether it is this process that follows; ``moved`` is called when the store's branch moved.
         """
-        self._thread = threading.Thread(target=self._run, args=(leads, moved), name="upstream", daemon=True)
-        self._thread.start()
+        self._looking.start(lambda: self._follow(leads, moved), self._rest)
 
     def stop(self) -> None:
         """End what waits for the remote, and the thread."""
-        self._stopping.set()
-        self._woken.set()
-        if self._thread:
-            self._thread.join(STOP_S)
+        self._looking.stop()
 
     def wake(self) -> None:
         """Somebody asked for a look, or there may be something to push."""
-        self._woken.set()
+        self._looking.wake()
 
-    def _run(self, leads: Callable[[], bool], moved: Callable[[], None]) -> None:
-        due, rested, heard = 0.0, 0.0, ""
-        while not self._stopping.is_set():
-            self._woken.clear()
-            asked = hooks.asked(self._asked)
-            wanted = asked != heard and time.monotonic() >= rested
-            try:
-                if (time.monotonic() >= due or wanted or self.is_behind()) and leads():
-                    # What is asked from here on may mean what comes after this look.
-                    heard = asked
-                    before = self.upstream.head()
-                    self.look()
-                    due = time.monotonic() + self._poll_s * random.uniform(0.8, 1.2)  # noqa: S311 (no secret)
-                    rested = time.monotonic() + REST_S
-                    if self.upstream.head() != before:
-                        moved()
-            except TrueupError as error:
-                log.error("following failed", error=error.message)
-            except Exception:
-                # The thread's boundary: what is our own mistake must not end the following without a word.
-                log.exception("following failed unexpectedly")
-            self._stopping.wait(_PAUSE_S)
-            waits = hooks.asked(self._asked) != heard
-            rest_s = max(0.0, rested - time.monotonic())
-            self._woken.wait(min(rest_s, self._store_poll_s) if waits else self._store_poll_s)
+    def _follow(self, leads: Callable[[], bool], moved: Callable[[], None]) -> None:
+        asked = hooks.asked(self._asked)
+        wanted = asked != self._heard and time.monotonic() >= self._rested
+        if (time.monotonic() >= self._due or wanted or self.is_behind()) and leads():
+            # What is asked from here on may mean what comes after this look.
+            self._heard = asked
+            before = self.upstream.head()
+            self.look()
+            self._due = time.monotonic() + self._poll_s * random.uniform(0.8, 1.2)  # noqa: S311 (no secret)
+            self._rested = time.monotonic() + REST_S
+            if self.upstream.head() != before:
+                moved()
+
+    def _rest(self) -> None:
+        self._stopping.wait(_PAUSE_S)
+        waits = hooks.asked(self._asked) != self._heard
+        rest_s = max(0.0, self._rested - time.monotonic())
+        self._looking.woken.wait(min(rest_s, self._store_poll_s) if waits else self._store_poll_s)
 
     def is_behind(self) -> bool:
         """Whether there is something to push and nothing known that stands in its way."""

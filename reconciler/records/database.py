@@ -13,10 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
@@ -33,6 +29,8 @@ _WRITES = "trueup_writes"
 _MIGRATION_LOCK = 0x7472756575700001
 _DEADLOCK = "40P01"
 _MIGRATIONS = Path(__file__).parent / "migrations"
+HEAD = "0007"
+"""The schema revision that this version of Trueup needs: that of the newest migration."""
 _turns: WeakKeyDictionary[Engine, threading.Lock] = WeakKeyDictionary()
 
 
@@ -193,7 +191,7 @@ def _explain(engine: Engine, fact: str) -> str:
 
 def migrate(engine: Engine) -> None:
     """Bring the schema up to date. Safe when several processes do it at once, and free when there is nothing to do."""
-    if current_revision(engine) == head_revision():
+    if current_revision(engine) == HEAD:
         return
     with _typed_errors(engine), engine.connect() as connection:
         connection.execution_options(**{_WRITES: True})
@@ -211,12 +209,12 @@ def current_revision(engine: Engine) -> str | None:
         return revision
 
 
-def head_revision() -> str:
-    """The schema revision that this version of Trueup needs."""
-    return str(ScriptDirectory(str(_MIGRATIONS)).get_current_head())
-
-
 def _upgrade(connection: Connection) -> None:
+    # Nobody waits for these who has nothing to upgrade.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
+from tests.lab.ports import free_port
 
 ACCESS_KEY, SECRET_KEY, BUCKET = "trueup-tests", "a secret of the tests", "backups"
 
@@ -64,13 +65,14 @@ def s3_server(directory: Path, address: str) -> Iterator[S3]:
     config = directory / "s3.json"
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     config.write_text(json.dumps({"identities": [{**identity, "actions": actions}]}))
-    ports = [_free_port() for _ in range(4)]
+    # Each has its gRPC neighbour ten thousand above.
+    ports = [free_port(10_000) for _ in range(4)]
     argv = [str(Path(sys.executable).with_name("weed")), "-logtostderr=true", "server", f"-dir={directory}"]
     argv += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.volumeSizeLimitMB=256", "-volume.max=40", "-filer", "-s3"]
     argv += [f"-s3.ip.bind={address}", f"-s3.port={ports[0]}", f"-s3.config={config}"]
     argv += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
     argv += [f"-master.port={ports[1]}", f"-volume.port={ports[2]}", f"-filer.port={ports[3]}"]
-    environment = {**os.environ, "GOMEMLIMIT": "300MiB"}
+    environment = {**os.environ, "GOMEMLIMIT": "1GiB"}
     with (directory / "weed.log").open("wb") as log:
         process = subprocess.Popen(argv, stdout=log, stderr=log, env=environment, start_new_session=True)
     try:
@@ -91,18 +93,3 @@ def _wait(server: S3, log: Path) -> None:
             return
         time.sleep(0.3)
     raise AssertionError(f"The storage did not start: {log.read_text(errors='replace')[-2000:]}")
-
-
-def _free_port() -> int:
-    """One whose gRPC neighbour, ten thousand above, can be had too."""
-    for port in range(20_000 + os.getpid() % 10_000, 50_000):
-        with suppress(OSError), socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", port))
-            other.bind(("127.0.0.1", port + 10_000))
-            if port not in _GIVEN:
-                _GIVEN.add(port)
-                return port
-    raise AssertionError("no free port")
-
-
-_GIVEN: set[int] = set()

@@ -9,6 +9,7 @@ from reconciler.core.jobs import JobStatus
 from reconciler.records.database import write
 from reconciler.records.tables import jobs
 from tests.churn import options
+from tests.controlplane import until
 from tests.place import Place
 
 SEEN = r"""
@@ -29,15 +30,23 @@ find /var/www/sites/$1/releases /var/www/sites/$1/shared -type f -exec sha256sum
 
 def run_again(place: Place, job: dict[str, Any]) -> None:
     """Run a job that has succeeded once more: it succeeds, and all is what it was, on the nodes and in the records."""
+    until(lambda: not _is_busy(place, job), "nothing to be under way", told=place.plane.log)
     before, known = seen(place, job), place.plane.job(job["id"])["attempt_count"]
     with place.plane.opened() as home:
         values = {"status": JobStatus.QUEUED, "finished_at": None, "locked_at": None, "locked_by": None}
         query = update(jobs).where(jobs.c.id == UUID(job["id"]), jobs.c.status == JobStatus.SUCCEEDED).values(**values)
         assert write(home.records.engine, lambda connection: connection.execute(query).rowcount) == 1
     again = place.plane.wait_job(job["id"])
+    until(lambda: not _is_busy(place, job), "nothing to be under way", told=place.plane.log)
     assert (again["status"], again["attempt_count"]) == ("succeeded", known + 1), again
     after = seen(place, job)
     assert after == before
+
+
+def _is_busy(place: Place, job: dict[str, Any]) -> bool:
+    """Whether anything else is at work on the site, as what the loop does about a job that was killed."""
+    jobs = place.plane.http.get("/api/jobs", params={"site_id": job["site_id"]}).json()
+    return any(one["status"] in {"queued", "running"} for one in jobs)
 
 
 def seen(place: Place, job: dict[str, Any]) -> dict[str, Any]:

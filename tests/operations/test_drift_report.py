@@ -102,7 +102,7 @@ def test_what_people_changed_is_told_with_who_and_when_and_then_that_it_is_mende
     _check(place, environment)
 
     def seen() -> int:
-        (step,) = json.loads(place.plane.command("plan", KEY, "-o", "json").stdout)["steps"] or ({"changes": ()},)
+        (step,) = json.loads(place.plane.cli("plan", KEY, "-o", "json").stdout)["steps"] or ({"changes": ()},)
         return len(step["changes"])
 
     until(lambda: seen() == 2, "the loop to see both files", told=place.plane.log)

@@ -72,10 +72,10 @@ def test_each_of_the_three_checks_says_what_is_wrong_and_changes_nothing(place: 
 def server(place: Place, storage: S3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitServer]:
     gateway = place.nodes["web-1"].network.gateway
     with git_daemon(tmp_path_factory.mktemp("git"), gateway) as server:
-        yaml = storage.platform() + f"  imports: {{allowed_hosts: ['{gateway}']}}\n  health: {{interval_s: 5}}\n"
-        place.plane.clone.push({"platform.yaml": yaml}, "Allow the Git server, look often")
+        yaml = storage.platform() + f"  imports: {{allowed_hosts: ['{gateway}']}}\n"
+        place.plane.clone.push({"platform.yaml": yaml}, "Allow the Git server")
         yield server
-        place.plane.clone.push({"platform.yaml": storage.platform()}, "Look as usual")
+        place.plane.clone.push({"platform.yaml": storage.platform()}, "Allow no Git server")
 
 
 def breakable(word: str) -> str:
@@ -89,6 +89,7 @@ def test_a_release_that_becomes_unhealthy_is_left_once_for_the_one_before_it(pla
     site = place.make_site("rolling")
     plane, node, path = place.plane, place.node_of(site), f"/api/environments/{site['id']}"
     uploads, document = f"/var/www/sites/{site['id']}/shared/uploads", "sites/rolling/environments/production.yaml"
+    plane.clone.replace(document, "spec:\n", "spec:\n  health: {interval_s: 5}\n")
     released = []
     for word in ("first", "second"):
         server.commit("rolling", {"wp-content/mu-plugins/ours.php": breakable(word)})

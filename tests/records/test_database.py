@@ -16,13 +16,14 @@ from uuid import uuid4
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, inspect, select, text
 
 from reconciler.core.errors import Invalid, RecordsError
 from reconciler.records import database
 from reconciler.records.database import (
+    HEAD,
     current_revision,
-    head_revision,
     migrate,
     open_database,
     reading,
@@ -38,11 +39,15 @@ from tests.records.examples import NOON, after, new_job
 ROOT = Path(__file__).parents[2]
 
 
+def test_the_newest_migration_is_the_one_that_is_needed() -> None:
+    assert ScriptDirectory(str(Path(database.__file__).parent / "migrations")).get_current_head() == HEAD
+
+
 def test_migrating_an_empty_database(database_url: str) -> None:
     engine = open_database(database_url)
     assert current_revision(engine) is None
     migrate(engine)
-    assert current_revision(engine) == head_revision()
+    assert current_revision(engine) == HEAD
     migrate(engine)
     assert set(inspect(engine).get_table_names()) == set(metadata.tables) | {"alembic_version"}
     with reading(engine) as connection:
@@ -87,7 +92,7 @@ def test_two_processes_migrate_at_once(database_url: str) -> None:
         errors = list(pool.map(lambda process: process.communicate("x", timeout=60)[1], processes))
     assert [process.returncode for process in processes] == [0] * 4, errors
     engine = open_database(database_url)
-    assert current_revision(engine) == head_revision()
+    assert current_revision(engine) == HEAD
     with reading(engine) as connection:
         assert connection.execute(select(fences.c.value)).all() == [(0,)]
 
@@ -103,7 +108,7 @@ def test_a_migration_that_fails_leaves_nothing(database_url: str) -> None:
     with writing(engine) as connection:
         connection.execute(text("DROP TABLE tokens"))
     migrate(engine)
-    assert current_revision(engine) == head_revision()
+    assert current_revision(engine) == HEAD
 
 
 def test_a_database_from_the_future_is_left_alone(engine: Engine) -> None:

@@ -21,6 +21,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from cryptography.hazmat.primitives import serialization
 
 from tests.lab.acme import certificate, key_pem
+from tests.lab.ports import free_port
 
 HANG_UP = 0
 """In place of a status: take the request, and close without an answer."""
@@ -182,7 +183,7 @@ class Post:
 @contextmanager
 def mail_server(where: Path, *, encrypted: bool = True, password: str | None = None) -> Iterator[Post]:
     """``encrypted``: it takes mail only after STARTTLS, with a certificate of its own authority (``ca``)."""
-    post = Post(_free_port())
+    post = Post(free_port())
     options: dict[str, Any] = {}
     if encrypted:
         options |= {"tls_context": _tls(where, post), "require_starttls": True}
@@ -209,9 +210,3 @@ def _tls(where: Path, post: Post) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(where / "mail.pem")
     return context
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,0 +1,31 @@
+"""Ports for servers that tests start and start again."""
+
+import random
+import socket
+from contextlib import ExitStack
+
+# Below what the kernel gives to whoever connects: a port stays free while its server is down.
+_RANGE = range(12_000, 22_000)
+_given: set[int] = set()
+
+
+def free_port(*neighbours: int) -> int:
+    """A port of loopback that nobody has; so are those at these distances.
+
+    At random, since other processes choose, too.
+    """
+    for port in random.sample(_RANGE, 1000):
+        if port not in _given and _are_free(port, *(port + distance for distance in neighbours)):
+            _given.add(port)
+            return port
+    raise AssertionError("no free port")
+
+
+def _are_free(*ports: int) -> bool:
+    try:
+        with ExitStack() as stack:
+            for port in ports:
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    return True
