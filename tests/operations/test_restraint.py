@@ -1,6 +1,7 @@
 """What the loop does not do by itself: production before staging, too much at once, what failed as it is."""
 
 import json
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,21 +58,21 @@ def memory_of(place: Place, environment: dict[str, Any]) -> int:
     return limit
 
 
-def steps(place: Place, *targets: str) -> dict[str, tuple[str, str | None]]:
-    """Verdict and reason by target; of all that is there without targets."""
-    plan = json.loads(place.plane.cli("plan", *targets, "-o", "json").stdout)
+def steps(place: Place) -> dict[str, tuple[str, str | None]]:
+    """Verdict and reason by target."""
+    plan = json.loads(place.plane.cli("plan", "ordered", "-o", "json").stdout)
     return {step["target"]: (step["verdict"], step["reason"]) for step in plan["steps"]}
 
 
 def test_production_follows_staging_once_that_is_healthy(place: Place, both: dict[str, Any]) -> None:
     path, staging = DOCUMENTS[STAGING], f"/api/environments/{both[STAGING]['id']}"
     place.plane.clone.push({path: edited(place, path, health={"interval_s": 86_400})}, "Look once a day")
-    until(lambda: STAGING not in steps(place, "ordered"), "staging to be as declared", told=place.plane.log)
+    until(lambda: STAGING not in steps(place), "staging to be as declared", told=place.plane.log)
     change_both(place, 300)
     until(lambda: memory_of(place, both[STAGING]) == 300, "staging", told=place.plane.log)
     held = "Waits for a look at whether ordered/staging serves."
     until(
-        lambda: str(steps(place, "ordered").get(PRODUCTION, ("", ""))[1]).startswith(held),
+        lambda: str(steps(place).get(PRODUCTION, ("", ""))[1]).startswith(held),
         "it to wait",
         told=place.plane.log,
     )
@@ -81,13 +82,14 @@ def test_production_follows_staging_once_that_is_healthy(place: Place, both: dic
 
 
 def test_too_much_at_once_is_a_persons(place: Place, both: dict[str, Any], platform: str) -> None:
-    settled = lambda: "apply" not in {verdict for verdict, _ in steps(place).values()}  # noqa: E731
-    until(settled, "all to be as declared", told=place.plane.log)
     place.plane.clone.push({"platform.yaml": platform + "  reconcile: {blast_limit: 1}\n"}, "One at a time")
     change_both(place, 310)
     found = steps(place)
-    assert {target for target, (verdict, _) in found.items() if verdict == "waiting"} == {PRODUCTION, STAGING}, found
-    assert "2 environments would change at once" in str(found[STAGING][1])
+    assert [found[key][0] for key in (PRODUCTION, STAGING)] == ["waiting", "waiting"]
+    # Of the other sites here one may be about to change, too.
+    told = re.match(r"(\d+) environments would change at once, more than the 1 ", str(found[STAGING][1]))
+    assert told, found
+    assert int(told[1]) >= 2
     digest = json.loads(place.plane.command("plan", "ordered", "-o", "json").stdout)["digest"]
     done = place.plane.command("apply", "ordered", "--yes", "--require", digest)
     assert done.returncode == 0
@@ -105,7 +107,7 @@ def test_what_ended_unhealthy_is_left_until_its_document_changes(
         release = {"id": str(uuid.uuid4()), "source_type": "git", "source_ref": server.url("ordered")}
         place.plane.clone.push({path: edited(place, path, release=release)}, "Release what is broken")
         until(
-            lambda: "Quarantined" in str(steps(place, "ordered").get(STAGING, ("", ""))[1]),
+            lambda: "Quarantined" in str(steps(place).get(STAGING, ("", ""))[1]),
             "it to be quarantined",
             told=place.plane.log,
         )
@@ -115,9 +117,9 @@ def test_what_ended_unhealthy_is_left_until_its_document_changes(
         place.touch_block(both[PRODUCTION])
         until(lambda: not place.is_touched(both[PRODUCTION]), "the loop to look again", told=place.plane.log)
         assert len(_tries(place, both[STAGING])) == tried
-        assert steps(place, "ordered")[STAGING][0] == "waiting"
+        assert steps(place)[STAGING][0] == "waiting"
         place.plane.clone.push({path: before}, "Back to what was served")
-        until(lambda: STAGING not in steps(place, "ordered"), "staging to be as declared", told=place.plane.log)
+        until(lambda: STAGING not in steps(place), "staging to be as declared", told=place.plane.log)
     assert place.manifest(both[STAGING])["releases"][-1] == served
     assert place.page(both[STAGING]).status_code == 200
 
