@@ -18,8 +18,7 @@ def run_beside(options, bring):
 
     ``bring``: takes the run, the parameters and the fence (None in check mode), and answers facts of the result.
     """
-    variables = {"variables": {"type": "dict", "required": True}}
-    module = AnsibleModule({**variables, **options}, supports_check_mode=True)
+    module = AnsibleModule({"variables": {"type": "dict", "required": True}, **options}, supports_check_mode=True)
     os.umask(0o022)
     variables = module.params["variables"]
     job = variables.get("job")

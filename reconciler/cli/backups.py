@@ -57,11 +57,11 @@ def restore(
     environment: Environment, backup: Annotated[UUID, typer.Argument(help="The backup's id.")], wait: Wait = True
 ) -> None:
     """Put a backup of the same site in; what is there is backed up first."""
+    from reconciler.storage.kept import restorable
+
     with opened() as home:
         fleet = home.state.fleet()
         found, record = environment_named(fleet, environment), home.records.backups.get(backup)
-        from reconciler.storage.kept import restorable
-
         version = str(restorable(record, found, fleet, home.settings)["wordpress_version"])
         job_id = home.operations.restore(found.id, backup, BackupScope(record.backup_scope), version, actor())
         finish(home, job_id, wait=wait)
