@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -134,11 +133,9 @@ def test_fetch_names_the_host(bare_node: Node) -> None:
 def test_freeze_makes_ssh_fail_and_thaw_heals(make_node: MakeNode, how: str) -> None:
     node = make_node("frozen")
     node.freeze(how)  # type: ignore[arg-type]
-    started = time.monotonic()
-    assert node.ssh(["true"], check=False, timeout=15).returncode == 255
-    assert time.monotonic() - started < 10
+    assert node.ssh(["true"], check=False, timeout=60).returncode == 255, "ssh itself gives up"
     node.thaw()
-    assert node.ssh(["echo", "back"], timeout=15).stdout == "back\n"
+    assert node.ssh(["echo", "back"], timeout=60).stdout == "back\n"
 
 
 def test_reboot_keeps_files_and_host_key(make_node: MakeNode) -> None:

@@ -1,4 +1,4 @@
-"""Jobs that are cancelled while they run: within seconds nothing of them runs on a node, and nothing is left there."""
+"""Jobs that are cancelled while they run: from then on nothing of them runs on a node, and nothing is left there."""
 
 from pathlib import Path
 from typing import Any

@@ -15,9 +15,10 @@ import pytest
 from tests.lab import Lab
 from tests.lab.commands import wait_until
 from tests.playbooks.environments import Hosting, variables_for
+from tests.proof import count
 
 KEY = "fault/production"
-ROUNDS = 10
+ROUNDS = count(short=2, full=10)
 
 pytestmark = pytest.mark.lab
 

@@ -23,8 +23,6 @@ from tests.lab.fixtures import unique_name
 from tests.playbooks.nodes import Run, host_variables, node_variables, provision, run_playbook
 
 SERVICES = ("nginx", "mariadb", "redis-server", "fail2ban", "nftables")
-FIRST_RUN_S = 45
-NO_OP_RUN_S = 25
 
 
 @dataclass(frozen=True)
@@ -71,15 +69,14 @@ def test_a_check_run_on_a_fresh_node_succeeds_and_changes_nothing(provisioned: P
 
 
 @pytest.mark.lab
-def test_the_first_run_succeeds_in_time(provisioned: Provisioned) -> None:
-    provisioned.first.raise_if_failed()
-    assert provisioned.first.seconds < FIRST_RUN_S
+def test_the_first_run_succeeds(provisioned: Provisioned) -> None:
+    assert provisioned.first.raise_if_failed().changed > 10
 
 
 @pytest.mark.lab
 def test_the_second_run_and_a_check_change_nothing(provisioned: Provisioned) -> None:
     assert provisioned.second.raise_if_failed().changed == 0, provisioned.second.output
-    assert provisioned.second.seconds < NO_OP_RUN_S
+    assert provisioned.second.seconds < provisioned.first.seconds, "a run with nothing to do is the shorter one"
     assert provisioned.second_check.raise_if_failed().changed == 0, provisioned.second_check.output
 
 
@@ -101,8 +98,8 @@ def states(node: Node) -> dict[str, tuple[str, str]]:
 def test_only_ssh_and_web_answer_from_outside(provisioned: Provisioned) -> None:
     node = provisioned.node
     node.ssh("systemd-run --quiet --unit=listener python3 -m http.server 9999")
-    time.sleep(0.5)
-    assert node.ssh("curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:9999/").stdout == "200"
+    curl = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:9999/"
+    assert wait_for(lambda: node.ssh(curl, check=False).stdout == "200", 60)
     ports = (21, 22, 25, 80, 443, 3306, 6379, 8080, 9999)
     assert [port for port in ports if answers(node.address, port)] == [22, 80, 443]
     node.ssh("systemctl stop listener")

@@ -13,8 +13,10 @@ from uuid import NAMESPACE_URL, uuid4, uuid5
 import pytest
 
 from tests import churn
+from tests.controlplane import until
 from tests.playbooks.environments import Hosting, variables_for
 from tests.playbooks.nodes import Run
+from tests.proof import count
 
 pytestmark = pytest.mark.lab
 
@@ -43,6 +45,8 @@ COMMIT;
 PROTECTED = ["wp_wc_orders", "wp_wc_order_stats", "wp_woocommerce_order_items", "wp_wc_customer_lookup"]
 PROTECTED += ["wp_comments", "wp_woocommerce_sessions", "wp_actionscheduler_actions"]
 PRODUCTION, STAGING = "shop/production", "shop/staging"
+KILLED_AFTER_S = (0.0, 0.6, 0.3, 1.0)
+"""From when a run is at work on its node."""
 
 
 class Shop:
@@ -205,12 +209,12 @@ def test_settings_and_code_move_while_orders_come_in(shop: Shop) -> None:
     assert run.status == 0, run.output
     frozen = re.search(r"locked for ([0-9.]+) s", run.output)
     assert frozen, run.output
-    assert float(frozen.group(1)) < 5
+    assert float(frozen.group(1)) < run.seconds / 2
     print(
         f"{writer.taken} orders in {run.seconds:.1f} s; moved rows locked {frozen.group(1)} s; longest order "
         f"{writer.longest_order:.3f} s, longest write of an option {writer.longest_setting:.3f} s"
     )
-    assert writer.taken > 100
+    assert writer.taken > 10
     assert [after - was for after, was in zip(counts(shop), before, strict=True)] == [writer.taken] * len(PROTECTED)
     numbers = shop.sql(PRODUCTION, "SELECT total FROM wp_wc_orders WHERE id > 2 ORDER BY id;").split()
     assert [float(one) for one in numbers] == [float(one + 1) for one in range(writer.taken)]
@@ -218,7 +222,7 @@ def test_settings_and_code_move_while_orders_come_in(shop: Shop) -> None:
     assert int(uploads.stdout) == sum(len(str(one + 1)) for one in range(writer.taken))
     assert shop.option(PRODUCTION, "counter") == str(writer.taken)
     assert shop.sql(PRODUCTION, "SELECT * FROM wp_wc_orders WHERE id <= 2;") in rows
-    assert max(writer.longest_order, writer.longest_setting) < 5
+    assert max(writer.longest_order, writer.longest_setting) < run.seconds / 2, "nobody waits for the promotion"
     assert shop.option(PRODUCTION, "only_there") == "new"
     assert shop.option(PRODUCTION, "only_here") == "changed in production"
     assert shop.option(PRODUCTION, "brand_new") == f"{url}/a"
@@ -294,14 +298,18 @@ def test_a_promotion_that_breaks_the_site_is_undone_byte_for_byte(shop: Shop) ->
 def test_it_may_be_killed_anywhere_and_run_again(shop: Shop) -> None:
     shop.declare_promotion()
     node, hosting = shop.hosting.node, shop.hosting
-    for fence, delay in enumerate((0.6, 1.2, 1.7, 2.3), 10):
+    ended: list[Run] = []
+    for fence, delay in enumerate(KILLED_AFTER_S[: count(short=2, full=len(KILLED_AFTER_S))], 10):
         job = {"id": str(uuid5(NAMESPACE_URL, f"kill {delay}")), "fence": fence}
-        thread = threading.Thread(target=hosting.run, args=("promote", PRODUCTION), kwargs={"job": job})
+        thread = threading.Thread(target=lambda job=job: ended.append(hosting.run("promote", PRODUCTION, job=job)))  # type: ignore[misc]
         thread.start()
+        unit = f"trueup-{job['id']}.scope"
+        until(lambda unit=unit: node.ssh(["systemctl", "is-active", unit], check=False).returncode == 0, "work")  # type: ignore[misc]
         time.sleep(delay)
-        node.ssh(["systemctl", "kill", "--signal=KILL", f"trueup-{job['id']}.scope"], check=False)
+        node.ssh(["systemctl", "kill", "--signal=KILL", unit], check=False)
         thread.join()
         assert hosting.fetch(PRODUCTION).status_code == 200
+    assert ended[0].status != 0, "it was killed as soon as it was at work"
     run = hosting.run("promote", PRODUCTION, job={"id": str(uuid4()), "fence": 99})
     assert run.status == 0, run.output
     assert shop.option(PRODUCTION, "only_there") == "a third value"

@@ -23,10 +23,11 @@ from reconciler.core.jobs import JobStatus
 from reconciler.store.remote import Link, Remote
 from reconciler.store.standing import State
 from tests.controlplane import Clone, until
+from tests.proof import count
 
 from .conftest import ADA, ENVIRONMENT, Followed, fsck
 
-ROUNDS = int(os.environ.get("TRUEUP_RACE_ROUNDS", "40"))
+ROUNDS = count(short=12, full=40)
 
 PUSHER = """
 import pathlib, random, subprocess, sys, time
@@ -53,7 +54,10 @@ while done < pushes:
 """
 
 
-@pytest.mark.parametrize("pauses", [0.0, 10.0], ids=["without a pause", "with pauses"])
+@pytest.mark.parametrize(
+    "pauses",
+    [pytest.param(0.0, id="without a pause"), pytest.param(10.0, id="with pauses", marks=pytest.mark.long)],
+)
 def test_somebody_pushes_while_the_api_commits(followed: Followed, person: Clone, pauses: float) -> None:
     """``pauses``: how long the other one rests at most after a push, as a multiple of how long that took."""
     for setting in ("receive.denyNonFastForwards", "receive.denyDeletes"):
@@ -201,7 +205,7 @@ def test_killed_anywhere_again_and_again(followed: Followed, person: Clone) -> N
     dice = random.Random(11)
     jobs: list[UUID] = []
     pushes: list[str] = []
-    for number in range(12):
+    for number in range(count(short=3, full=12)):
         process = follower(followed, "loop")
         ends = time.monotonic() + 1.2 + dice.uniform(0, 0.6)
         while time.monotonic() < ends:

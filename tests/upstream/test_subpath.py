@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -13,12 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import pytest
+
 from reconciler.core.jobs import JobStatus
 from reconciler.home import create
 from reconciler.operations.confirming import is_confirmed
 from reconciler.settings import Settings
 from reconciler.store.standing import State
 from tests.controlplane import AUTHOR, Clone, ControlPlane, MakeControlPlane, run_git, site_documents, until
+from tests.proof import count
 
 from .conftest import ADA, ENVIRONMENT, Followed, followed_at, fsck
 from .larger import DOCUMENTS, FOLDER, HERE, below, follow, followed, forge, outside, person
@@ -28,7 +30,7 @@ from .test_serving import ready
 
 __all__ = ["follow", "followed", "forge", "person"]
 
-ROUNDS = int(os.environ.get("TRUEUP_RACE_ROUNDS", "30"))
+ROUNDS = count(short=10, full=30)
 
 # Both directions
 
@@ -146,6 +148,7 @@ def test_an_empty_forge_is_filled_below_the_folder(tmp_path: Path) -> None:
         one.home.close()
 
 
+@pytest.mark.long
 def test_somebody_pushes_beside_and_into_the_folder_while_the_api_commits(followed: Followed, person: Clone) -> None:
     """``ROUNDS`` pushes that change a document and a file at the top, each racing with commits of the API."""
     for setting in ("receive.denyNonFastForwards", "receive.denyDeletes"):
