@@ -95,6 +95,7 @@ def test_ssh_refuses_another_host_key(pair: list[Node]) -> None:
     assert "Host key verification failed" in done.stderr
 
 
+@pytest.mark.long
 def test_a_callers_key_may_log_in(make_node: MakeNode, tmp_path: Path) -> None:
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
@@ -129,6 +130,7 @@ def test_fetch_names_the_host(bare_node: Node) -> None:
     assert "GET / HTTP/1.1" in access_log
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["link", "pause"])
 def test_freeze_makes_ssh_fail_and_thaw_heals(make_node: MakeNode, how: str) -> None:
     node = make_node("frozen")
@@ -138,6 +140,7 @@ def test_freeze_makes_ssh_fail_and_thaw_heals(make_node: MakeNode, how: str) -> 
     assert node.ssh(["echo", "back"], timeout=60).stdout == "back\n"
 
 
+@pytest.mark.long
 def test_reboot_keeps_files_and_host_key(make_node: MakeNode) -> None:
     node = make_node("again")
     host_key = node.host_key
@@ -149,6 +152,7 @@ def test_reboot_keeps_files_and_host_key(make_node: MakeNode) -> None:
     assert node.host_key == host_key
 
 
+@pytest.mark.long
 def test_a_node_that_reboots_itself_can_be_started_again(make_node: MakeNode) -> None:
     node = make_node("itself")
     node.ssh("touch /root/file; systemctl reboot", check=False)
@@ -157,6 +161,7 @@ def test_a_node_that_reboots_itself_can_be_started_again(make_node: MakeNode) ->
     assert node.ssh(["ls", "/root/file"]).returncode == 0
 
 
+@pytest.mark.long
 def test_killed_power_keeps_what_was_written(make_node: MakeNode) -> None:
     node = make_node("plug")
     node.ssh("mariadb -e 'CREATE DATABASE kept'")
@@ -165,6 +170,7 @@ def test_killed_power_keeps_what_was_written(make_node: MakeNode) -> None:
     assert "kept" in node.ssh(["mariadb", "-e", "SHOW DATABASES"]).stdout
 
 
+@pytest.mark.long
 def test_snapshot_keeps_files_and_changes_identity(lab: Lab, make_node: MakeNode) -> None:
     key = unique_name("snapshot")
     original = make_node("original")
@@ -189,6 +195,7 @@ def test_snapshot_keeps_files_and_changes_identity(lab: Lab, make_node: MakeNode
         lab.forget_snapshot(key)
 
 
+@pytest.mark.long
 def test_ensure_snapshot_prepares_once(lab: Lab) -> None:
     key, prepared = unique_name("once"), []
 
@@ -212,6 +219,7 @@ def test_down_leaves_nothing(make_node: MakeNode) -> None:
     node.down()
 
 
+@pytest.mark.long
 def test_a_paused_node_can_be_removed(make_node: MakeNode) -> None:
     node = make_node("stuck")
     node.freeze("pause")
@@ -227,6 +235,7 @@ def test_names_are_checked_and_taken_once(make_node: MakeNode, lab: Lab) -> None
         lab.up(node.name)
 
 
+@pytest.mark.long
 def test_the_next_lab_sweeps_what_a_killed_process_left(lab: Lab) -> None:
     name = unique_name("orphan")
     code = f"import time; from tests.lab import Lab; Lab().up({name!r}); print('up', flush=True); time.sleep(600)"
@@ -244,6 +253,7 @@ def test_the_next_lab_sweeps_what_a_killed_process_left(lab: Lab) -> None:
     assert not any(traces(orphan).values()), traces(orphan)
 
 
+@pytest.mark.long
 def test_a_persistent_node_outlives_its_maker_until_down(lab: Lab) -> None:
     name = unique_name("demo")
     command = [sys.executable, "-m", "tests.lab"]

@@ -65,6 +65,7 @@ def test_forty_commands_at_once_from_many_threads(connections: Connections, targ
     assert [int(answer) for answer in answers] == list(range(40))
 
 
+@pytest.mark.long
 def test_a_session_that_sshd_refuses_disturbs_no_other(connections: Connections, make_node: MakeNode, lab: Lab) -> None:
     node = make_node("nn-few")
     node.ssh("echo 'MaxSessions 4' > /etc/ssh/sshd_config.d/few.conf && systemctl restart ssh")
@@ -139,6 +140,7 @@ def test_a_frozen_node_is_given_up_and_found_again(
     assert connections.run(target, ["echo", "back"]).stdout == b"back\n"
 
 
+@pytest.mark.long
 def test_a_node_that_was_rebooted_is_connected_again_by_itself(
     connections: Connections, make_node: MakeNode, lab: Lab
 ) -> None:
@@ -150,6 +152,7 @@ def test_a_node_that_was_rebooted_is_connected_again_by_itself(
     assert connections.run(target, ["echo", "again"]).stdout == b"again\n"
 
 
+@pytest.mark.long
 def test_a_node_that_is_lost_in_the_middle(connections: Connections, make_node: MakeNode, lab: Lab) -> None:
     node = make_node("nn-lost")
     plug = threading.Timer(1.0, node.kill)

@@ -86,6 +86,7 @@ def shop(names: Names) -> dict[str, Any]:
     return names.place.make_site("named", "Named Shop")
 
 
+@pytest.mark.long
 def test_a_domain_from_nothing_to_https(names: Names, shop: dict[str, Any]) -> None:
     names.point(shop, "named.example.com")
     job = names.add(shop, "named.example.com")
@@ -104,6 +105,7 @@ def test_a_domain_from_nothing_to_https(names: Names, shop: dict[str, Any]) -> N
     assert (moved.status_code, moved.headers["location"]) == (302, "https://named.example.com/")
 
 
+@pytest.mark.long
 def test_the_administrator_comes_in_at_the_domain(names: Names, shop: dict[str, Any]) -> None:
     answer = names.place.plane.http.post(f"/api/environments/{shop['id']}/magic-login")
     url, _, token = answer.json()["login_url"].partition("?trueup_login=")
@@ -113,6 +115,7 @@ def test_the_administrator_comes_in_at_the_domain(names: Names, shop: dict[str, 
     assert all("secure" in cookie.lower() for cookie in page.headers.get_list("set-cookie"))
 
 
+@pytest.mark.long
 def test_dns_elsewhere_is_told_and_costs_no_attempt(names: Names, shop: dict[str, Any]) -> None:
     names.acme.point("later.example.com", "192.0.2.9")
     orders = names.acme.orders()
@@ -131,6 +134,7 @@ def test_dns_elsewhere_is_told_and_costs_no_attempt(names: Names, shop: dict[str
     assert names.get(shop, "https://later.example.com/").status_code == 301
 
 
+@pytest.mark.long
 def test_the_loop_waits_and_then_tries_again(names: Names, shop: dict[str, Any]) -> None:
     names.point(shop, BLOCKED)
     job = names.add(shop, BLOCKED)
@@ -160,6 +164,7 @@ def test_the_loop_waits_and_then_tries_again(names: Names, shop: dict[str, Any])
     assert node.ssh(["test", "-e", path], check=False).returncode != 0
 
 
+@pytest.mark.long
 def test_the_command_line(names: Names, shop: dict[str, Any]) -> None:
     plane = names.place.plane
     names.point(shop, "cli.example.com")
@@ -176,6 +181,7 @@ def test_the_command_line(names: Names, shop: dict[str, Any]) -> None:
     assert "hostname: " in plane.command("domain", "add", "named/production", "No Host", check=False).stderr
 
 
+@pytest.mark.long
 def test_a_certificate_that_ends_soon_is_told_and_renewed(names: Names, shop: dict[str, Any]) -> None:
     plane, node = names.place.plane, names.place.node_of(shop)
     document = "sites/named/environments/production.yaml"
@@ -203,6 +209,7 @@ def test_a_certificate_that_ends_soon_is_told_and_renewed(names: Names, shop: di
     assert names.get(shop, "https://named.example.com/").status_code == 200
 
 
+@pytest.mark.long
 def test_a_copy_takes_no_domain_and_can_be_promoted(names: Names, shop: dict[str, Any]) -> None:
     place = names.place
     place.sql(shop, "INSERT INTO wp_options (option_name, option_value) VALUES ('ours', 'https://named.example.com/a')")
@@ -239,6 +246,7 @@ add_action( 'init', function () {
 """
 
 
+@pytest.mark.long
 def test_no_order_is_lost_while_the_address_moves(names: Names) -> None:
     """Orders are sent to the preview URL throughout: before, while, and after the address moves to a domain."""
     place = names.place
@@ -288,6 +296,7 @@ def test_no_order_is_lost_while_the_address_moves(names: Names) -> None:
     )
 
 
+@pytest.mark.long
 def test_without_its_last_domain_a_site_is_at_its_preview_url(names: Names, shop: dict[str, Any]) -> None:
     assert names.remove(shop, "named.example.com")["status"] == "succeeded"
     assert names.get(shop, "https://later.example.com/").status_code == 200, "the next one is the address"
@@ -301,6 +310,7 @@ def test_without_its_last_domain_a_site_is_at_its_preview_url(names: Names, shop
     assert names.environment(shop)["drift_status"] == "clean"
 
 
+@pytest.mark.long
 def test_a_name_that_another_environment_has_is_refused(names: Names, shop: dict[str, Any]) -> None:
     names.acme.point("taken.example.com")
     other = names.place.make_site("other")

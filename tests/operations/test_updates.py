@@ -68,6 +68,7 @@ def shop(place: Place, mirror: Mirror) -> Shop:
     return found
 
 
+@pytest.mark.long
 def test_nothing_to_update_changes_nothing(shop: Shop) -> None:
     before, declared = shop.fingerprint(), shop.declared()
     job = shop.update("all")
@@ -78,6 +79,7 @@ def test_nothing_to_update_changes_nothing(shop: Shop) -> None:
     assert shop.now()["status"] == "active"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "says", [b"<html>down for maintenance</html>", b'{"offers": "none"}', b'{"offers": [{"response": "upgrade"}]}']
 )
@@ -90,6 +92,7 @@ def test_a_mirror_that_talks_nonsense(shop: Shop, says: bytes) -> None:
     assert "cannot be understood" in job["error_message"]
 
 
+@pytest.mark.long
 def test_a_mirror_that_does_not_answer(shop: Shop) -> None:
     platform = shop.place.plane.clone.read("platform.yaml")
     gone = platform.replace(str(shop.mirror.port), "9")
@@ -100,6 +103,7 @@ def test_a_mirror_that_does_not_answer(shop: Shop) -> None:
         shop.place.plane.clone.push({"platform.yaml": platform}, "Name the mirror again")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("package", "code"),
     [
@@ -117,6 +121,7 @@ def test_packages_that_are_not_what_they_say(shop: Shop, package: Callable[[], b
         del shop.mirror.plugins["greeting"]
 
 
+@pytest.mark.long
 def test_a_core_that_no_pin_knows(shop: Shop) -> None:
     """Refused where it is not what its checksums say; else brought, and learned."""
     name, older = "wp-includes/version.php", older_wordpress()
@@ -135,6 +140,7 @@ def test_a_core_that_no_pin_knows(shop: Shop) -> None:
     assert shop.node.ssh(["test", "-e", "/etc/trueup/node.pending"], check=False).returncode != 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("hook", ["wp_footer", "admin_init"])
 def test_a_broken_plugin_is_caught_on_the_copy(shop: Shop, hook: str) -> None:
     shop.mirror.publish_plugin("greeting", "1.1", BROKEN.format(hook=hook, url=shop.mirror.url))
@@ -171,6 +177,7 @@ def test_core_plugins_and_themes_at_once(shop: Shop) -> None:
     print(f"requests: {visits.total} during an update of everything, 0 failed")
 
 
+@pytest.mark.long
 def test_a_worker_killed_during_the_rehearsal(shop: Shop) -> None:
     plane = shop.place.plane
     shop.mirror.publish_plugin("greeting", "1.3", speaking("greeting 1.3"))
@@ -187,6 +194,7 @@ def test_a_worker_killed_during_the_rehearsal(shop: Shop) -> None:
     assert left == ["current", "logs", "releases", "shared", "tmp", shop.database]
 
 
+@pytest.mark.long
 def test_an_update_that_is_cancelled_in_its_rehearsal_leaves_all_as_it_was(shop: Shop) -> None:
     shop.mirror.publish_plugin("greeting", "1.4", speaking("greeting 1.4"))
     before, document, backups = shop.fingerprint(), shop.document(), shop.backups()
@@ -206,6 +214,7 @@ def test_an_update_that_is_cancelled_in_its_rehearsal_leaves_all_as_it_was(shop:
     assert shop.now()["status"] == "active"
 
 
+@pytest.mark.long
 def test_the_command_line_says_how_it_went(shop: Shop) -> None:
     said = shop.place.plane.command("update", "updated/production", "--scope", "themes")
     assert "succeeded" in said.stdout
@@ -213,6 +222,7 @@ def test_the_command_line_says_how_it_went(shop: Shop) -> None:
     assert shop.place.plane.command("update", "updated/production", "--scope", "none", check=False).returncode == 2
 
 
+@pytest.mark.long
 def test_an_update_declared_by_a_push_with_nothing_to_update(shop: Shop) -> None:
     released = shop.now()["current_release_id"]
     data = YAML(typ="safe").load(shop.document())
@@ -229,6 +239,7 @@ def test_an_update_declared_by_a_push_with_nothing_to_update(shop: Shop) -> None
     assert shop.now()["current_release_id"] == released
 
 
+@pytest.mark.long
 def test_going_back_takes_the_record_of_the_update_out(shop: Shop) -> None:
     until(lambda: shop.now()["status"] == "active", "the environment to be active", told=shop.place.plane.log)
     assert dict(shop.declared().spec.versions.plugins)["greeting"] == "1.3"

@@ -100,6 +100,7 @@ def shop(previews: Previews) -> dict[str, Any]:
     return previews.place.make_site("wild", "Wild Shop")
 
 
+@pytest.mark.long
 def test_a_wrong_key_is_told_and_previews_go_on_over_http(previews: Previews, shop: dict[str, Any]) -> None:
     assert shop["preview_url"] == f"https://{shop['id'][:8]}.{PREVIEW}"
     previews.wait(lambda: previews.kept.notes().failure, "the refusal to be noted")
@@ -128,6 +129,7 @@ def test_the_right_key_makes_the_preview_url_answer_over_https(previews: Preview
     assert "strict-transport-security" not in previews.get(shop, shop["preview_url"]).headers
 
 
+@pytest.mark.long
 def test_over_http_what_reads_is_sent_on_and_what_writes_is_served(previews: Previews, shop: dict[str, Any]) -> None:
     plain = shop["preview_url"].replace("https:", "http:")
     for method in ("GET", "HEAD"):
@@ -138,6 +140,7 @@ def test_over_http_what_reads_is_sent_on_and_what_writes_is_served(previews: Pre
     assert (fronted.status_code, "Wild Shop" in fronted.text) == (200, True), "what TLS in front took does not turn"
 
 
+@pytest.mark.long
 def test_wordpress_stays_at_the_address_that_it_always_had(previews: Previews, shop: dict[str, Any]) -> None:
     place, urls = previews.place, "SELECT option_value FROM wp_options WHERE option_name IN ('home', 'siteurl')"
     assert place.sql(shop, urls).split() == [shop["preview_url"]] * 2
@@ -151,6 +154,7 @@ def test_wordpress_stays_at_the_address_that_it_always_had(previews: Previews, s
     assert job["status"] == "succeeded", job
 
 
+@pytest.mark.long
 def test_the_key_is_read_by_nobody_else_and_told_nowhere(previews: Previews, shop: dict[str, Any]) -> None:
     home = previews.place.plane.home
     for name in ("certificate.json", "account.pem", "notes.json"):
@@ -167,6 +171,7 @@ def test_the_key_is_read_by_nobody_else_and_told_nowhere(previews: Previews, sho
     assert node.ssh(["journalctl", "--no-pager", "-q", f"--grep={secret[:40]}"], check=False).stdout == ""
 
 
+@pytest.mark.long
 def test_a_second_site_is_secure_from_the_beginning(previews: Previews) -> None:
     orders = previews.acme.orders()
     other = previews.place.make_site("wilder", "Wilder Shop")
@@ -174,6 +179,7 @@ def test_a_second_site_is_secure_from_the_beginning(previews: Previews) -> None:
     assert previews.acme.orders() == orders, "one certificate is for all"
 
 
+@pytest.mark.long
 def test_files_that_were_lost_or_changed_come_back(previews: Previews, shop: dict[str, Any]) -> None:
     node, log = previews.place.node_of(shop), previews.place.plane.log_file
     for damage, sign in (("rm", "test -s"), ("echo '# by hand' >>", "! grep -q 'by hand'")):
@@ -187,6 +193,7 @@ def test_files_that_were_lost_or_changed_come_back(previews: Previews, shop: dic
     assert previews.is_secure(shop)
 
 
+@pytest.mark.long
 def test_a_decommissioned_node_loses_the_key(previews: Previews, shop: dict[str, Any]) -> None:
     place, used = previews.place, previews.place.node_of(shop)
     name = next(name for name, node in place.nodes.items() if node is not used)
@@ -205,6 +212,7 @@ def test_a_decommissioned_node_loses_the_key(previews: Previews, shop: dict[str,
     previews.wait(has_it, "the other node to have it again")
 
 
+@pytest.mark.long
 def test_a_renewal_replaces_what_is_shown(previews: Previews, shop: dict[str, Any]) -> None:
     before, found = previews.shown(shop), previews.kept.wildcard()
     assert found
@@ -226,6 +234,7 @@ def test_a_renewal_replaces_what_is_shown(previews: Previews, shop: dict[str, An
     assert left == "1", "the former key is gone from the node"
 
 
+@pytest.mark.long
 def test_a_renewal_that_fails_breaks_nothing(previews: Previews, shop: dict[str, Any]) -> None:
     before, found = previews.shown(shop), previews.kept.wildcard()
     assert found
@@ -247,6 +256,7 @@ def test_a_renewal_that_fails_breaks_nothing(previews: Previews, shop: dict[str,
     assert previews.status()["preview_certificate"]["nodes"]
 
 
+@pytest.mark.long
 def test_wanted_no_more_it_leaves_the_nodes(previews: Previews, shop: dict[str, Any]) -> None:
     text = previews.place.plane.clone.read("platform.yaml")
     kept, _, rest = text.partition("  preview_tls:\n")

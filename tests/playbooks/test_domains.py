@@ -176,6 +176,7 @@ def test_a_second_run_changes_nothing(named: Named) -> None:
     assert named.acme.orders() == orders
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("at_first")
 def test_requests_that_write_are_served_where_they_were_sent(named: Named) -> None:
     place = named.hosting.path(KEY, "current", "wp-content", "plugins", "ask.php")
@@ -187,6 +188,7 @@ def test_requests_that_write_are_served_where_they_were_sent(named: Named) -> No
     named.hosting.node.ssh(["rm", place])
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("at_first")
 def test_http_2_is_spoken(named: Named) -> None:
     context = ssl.create_default_context(cadata=ssl.DER_cert_to_PEM_cert(named.roots.get_ca_certs(binary_form=True)[0]))
@@ -196,6 +198,7 @@ def test_http_2_is_spoken(named: Named) -> None:
         assert secure.selected_alpn_protocol() == "h2"
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("at_first")
 def test_another_domain_redirects_and_touches_no_content(named: Named) -> None:
     before = named.content()
@@ -235,6 +238,7 @@ def test_dns_elsewhere_asks_for_nothing(named: Named) -> None:
     assert named.get(f"https://{FIRST}/").status_code == 200
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("at_first")
 def test_name_servers_that_are_silent_have_a_code_of_their_own(named: Named) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
@@ -245,6 +249,7 @@ def test_name_servers_that_are_silent_have_a_code_of_their_own(named: Named) -> 
     assert named.get(f"https://{FIRST}/").status_code == 200
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("at_first")
 def test_one_broken_domain_beside_nine_good_ones(named: Named) -> None:
     names = [FIRST, *(f"n{number}.example.com" for number in range(4)), BLOCKED]
@@ -277,6 +282,7 @@ exit 1
 """Stands before the real one, which a server that refuses one nonce after the other ends like this."""
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("at_first")
 @pytest.mark.parametrize(("refused", "runs", "codes"), [(2, 3, []), (9, 3, ["CERTIFICATE_FAILED"])])
 def test_refused_nonces_are_asked_for_again(named: Named, refused: int, runs: int, codes: list[str]) -> None:
@@ -293,6 +299,7 @@ def test_refused_nonces_are_asked_for_again(named: Named, refused: int, runs: in
     assert named.get(f"https://{FIRST}/").status_code == 200
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("at_first")
 def test_renewal_changes_what_is_served(named: Named) -> None:
     named.declare(FIRST, tls=named.tls).raise_if_failed()
@@ -309,6 +316,7 @@ def test_renewal_changes_what_is_served(named: Named) -> None:
     assert named.declare(FIRST, tls=named.tls).raise_if_failed().changed == 0
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("at_first")
 def test_killed_while_it_asks_it_is_run_again(named: Named) -> None:
     node = named.hosting.node
@@ -330,6 +338,7 @@ def test_killed_while_it_asks_it_is_run_again(named: Named) -> None:
     assert named.lineages() == [f"{FIRST}/", f"{SECOND}/"]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("at_first")
 def test_the_order_of_the_document_decides_the_address(named: Named) -> None:
     named.declare(SECOND, FIRST, tls=named.tls).raise_if_failed()
@@ -338,6 +347,7 @@ def test_the_order_of_the_document_decides_the_address(named: Named) -> None:
     assert f"https://{FIRST}" not in named.content()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("at_first")
 def test_without_the_primary_domain_it_is_the_preview_url_again(named: Named) -> None:
     named.declare().raise_if_failed()
@@ -350,6 +360,7 @@ def test_without_the_primary_domain_it_is_the_preview_url_again(named: Named) ->
     assert named.declare().raise_if_failed().changed == 0
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("unnamed")
 def test_a_domain_without_tls_is_served_over_http(named: Named) -> None:
     orders = named.acme.orders()
@@ -361,6 +372,7 @@ def test_a_domain_without_tls_is_served_over_http(named: Named) -> None:
     named.declare().raise_if_failed()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("unnamed")
 def test_an_address_that_breaks_the_site_is_taken_back(named: Named) -> None:
     node, before = named.hosting.node, named.content()

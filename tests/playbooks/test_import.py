@@ -157,6 +157,7 @@ def test_an_export_of_another_prefix_and_address_becomes_the_site(
     assert hosting.node.ssh(["mariadb", "-N", "-e", "SELECT User FROM mysql.user WHERE User LIKE '%in'"]).stdout == ""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
@@ -180,6 +181,7 @@ def test_what_is_refused_touches_nothing(site: Site, answer: Any, code: str) -> 
     assert site.fingerprint() == before
 
 
+@pytest.mark.long
 def test_the_loading_user_reaches_no_other_database(site: Site, hosting: Hosting, export: dict[str, bytes]) -> None:
     other = f"wp_{hosting.short('acme/staging')}"
     text = export["db.sql"] + f"INSERT INTO wp_orders SELECT user_pass, '' FROM `{other}`.`wp_users`;\n".encode()
@@ -191,6 +193,7 @@ def test_the_loading_user_reaches_no_other_database(site: Site, hosting: Hosting
     assert site.fingerprint() == before
 
 
+@pytest.mark.long
 def test_a_site_that_does_not_run_here_is_undone(brought: Site, export: dict[str, bytes]) -> None:
     site = brought
     broken = {**export, "files/mu-plugins/broken.php": b"<?php this is no php"}
@@ -208,6 +211,7 @@ do systemctl kill --signal=KILL $unit && echo $unit; done
 """
 
 
+@pytest.mark.long
 def test_killed_halfway_and_run_again(brought: Site, hosting: Hosting, export: dict[str, bytes]) -> None:
     site, data = brought, packed({**export, "files/uploads/second.txt": b"second"})
     killed: list[str] = []
@@ -236,6 +240,7 @@ def test_killed_halfway_and_run_again(brought: Site, hosting: Hosting, export: d
     assert site.again().raise_if_failed().changed == 0
 
 
+@pytest.mark.long
 def test_an_older_wordpress_is_brought_up_to_date(site: Site, hosting: Hosting, export: dict[str, bytes]) -> None:
     """A database of WordPress 6.4 has an older version in its options."""
     old = export["db.sql"] + b"UPDATE"[:0]

@@ -257,6 +257,7 @@ def test_log_rotation_is_valid(provisioned: Provisioned) -> None:
 # Tests that change a node: each gets one of its own, provisioned already.
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_a_rerun_puts_drift_right(lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path) -> None:
     node = provisioned_node
@@ -283,6 +284,7 @@ def test_a_rerun_puts_drift_right(lab: Lab, provisioned_node: Node, wp_cli: Arch
     assert provision(lab, node, run_directory, wp_cli).raise_if_failed().changed == 0
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_a_run_that_was_cut_off_is_finished_by_the_next(
     lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path
@@ -300,6 +302,7 @@ def test_a_run_that_was_cut_off_is_finished_by_the_next(
     assert node.ssh("test -e /etc/trueup/node.pending", check=False).returncode == 1
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_everything_is_back_after_a_reboot(provisioned_node: Node) -> None:
     node = provisioned_node
@@ -311,6 +314,7 @@ def test_everything_is_back_after_a_reboot(provisioned_node: Node) -> None:
     assert node.ssh("stat --format=%a /run/trueup/locks").stdout.strip() == "700"
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_files_that_nginx_refuses_are_put_back(
     lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path
@@ -326,6 +330,7 @@ def test_files_that_nginx_refuses_are_put_back(
     assert node.ssh("test -e /etc/trueup/node.pending", check=False).returncode == 0
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_late_jobs_and_held_nodes_are_refused(
     lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path
@@ -358,6 +363,7 @@ dpkg --purge --force-depends unzip >/dev/null
 """
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_missing_packages_are_installed(lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path) -> None:
     node = provisioned_node
@@ -369,6 +375,7 @@ def test_missing_packages_are_installed(lab: Lab, provisioned_node: Node, wp_cli
     assert node.ssh(["dpkg-query", "--show", "--showformat=${Version}", "unzip"]).stdout == "99"
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_an_archive_that_is_not_what_its_pin_says_never_leaves(
     lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path
@@ -384,6 +391,7 @@ def test_an_archive_that_is_not_what_its_pin_says_never_leaves(
     assert node.ssh("sha256sum /usr/local/bin/wp").stdout.split()[0] == wp_cli.sha256
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_template_code_in_a_variable_is_inert(
     lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path
@@ -420,6 +428,7 @@ def test_argument_specs_and_variables_are_the_same() -> None:
     assert set(options["job"]["options"]) == set(Job.model_fields)
 
 
+@pytest.mark.long
 def test_playbooks_pass_ansible_lint() -> None:
     done = subprocess.run(
         [

@@ -238,6 +238,7 @@ def test_settings_and_code_move_while_orders_come_in(shop: Shop) -> None:
     assert (again.status, again.changed) == (0, 0), again.output
 
 
+@pytest.mark.long
 def test_customers_who_register_on_both_sides_hold_nothing(shop: Shop) -> None:
     """WordPress counts its users in an option."""
     for key, names in ((STAGING, ["tester"]), (PRODUCTION, ["anna", "bert"])):
@@ -250,6 +251,7 @@ def test_customers_who_register_on_both_sides_hold_nothing(shop: Shop) -> None:
     assert (users, shop.option(PRODUCTION, "user_count")) == (["anna", "bert"], "3")
 
 
+@pytest.mark.long
 def test_what_the_document_of_the_target_sets_neither_moves_nor_blocks(shop: Shop) -> None:
     now = shop.hosting.environments[PRODUCTION]
     declared = {"blogdescription": "declared"}
@@ -264,6 +266,7 @@ def test_what_the_document_of_the_target_sets_neither_moves_nor_blocks(shop: Sho
     assert shop.option(PRODUCTION, "only_there") == "newer"
 
 
+@pytest.mark.long
 def test_what_both_sides_changed_blocks_and_nothing_is_touched(shop: Shop) -> None:
     was = shop.hosting.environments[PRODUCTION]
     shop.put(STAGING, "only_there", "one way")
@@ -279,6 +282,7 @@ def test_what_both_sides_changed_blocks_and_nothing_is_touched(shop: Shop) -> No
     assert (check := shop.compare()).status == 0, check.output
 
 
+@pytest.mark.long
 def test_a_promotion_that_breaks_the_site_is_undone_byte_for_byte(shop: Shop) -> None:
     was = shop.hosting.environments[PRODUCTION]
     shop.put(STAGING, "only_there", "a third value")
@@ -295,6 +299,7 @@ def test_a_promotion_that_breaks_the_site_is_undone_byte_for_byte(shop: Shop) ->
     assert shop.hosting.fetch(PRODUCTION).status_code == 200
 
 
+@pytest.mark.long
 def test_it_may_be_killed_anywhere_and_run_again(shop: Shop) -> None:
     shop.declare_promotion()
     node, hosting = shop.hosting.node, shop.hosting
@@ -327,6 +332,7 @@ def test_comparing_tells_what_each_side_changed(shop: Shop) -> None:
     assert run.changed == 0
 
 
+@pytest.mark.long
 def test_an_environment_that_is_no_copy_is_refused(shop: Shop) -> None:
     was = shop.hosting.environments[PRODUCTION]
     shop.declare_promotion()

@@ -147,6 +147,7 @@ def test_a_check_tells_and_changes_nothing_and_a_second_run_neither(site: Site) 
     assert [one for one in deep if one.area != "uploads"] == []
 
 
+@pytest.mark.long
 def test_what_breaks_only_afterwards_is_undone_with_its_tables(site: Site) -> None:
     before = site.fingerprint()
     run = site.update("1.2", ONLY_LIVE + speaking("never"))
@@ -162,6 +163,7 @@ def test_what_breaks_only_afterwards_is_undone_with_its_tables(site: Site) -> No
     site.back()
 
 
+@pytest.mark.long
 def test_killed_in_the_rehearsal_and_run_again(site: Site) -> None:
     site.declare("1.3", speaking("three"))
     site.kill_when(f"test -e /run/trueup-rehearsal-{site.hosting.short(KEY)}/fpm.sock")
@@ -172,6 +174,7 @@ def test_killed_in_the_rehearsal_and_run_again(site: Site) -> None:
     assert site.again().raise_if_failed().changed == 0
 
 
+@pytest.mark.long
 def test_killed_while_the_tables_change_and_run_again(site: Site) -> None:
     site.declare("1.4", speaking("four"))
     site.kill_when(site.is_switched())
@@ -181,6 +184,7 @@ def test_killed_while_the_tables_change_and_run_again(site: Site) -> None:
     assert site.again().raise_if_failed().changed == 0
 
 
+@pytest.mark.long
 def test_killed_while_the_tables_change_and_taken_back(site: Site) -> None:
     """The store says the former release again: its tables come back with it."""
     site.former = site.hosting.environments[KEY]["release"]
@@ -194,6 +198,7 @@ def test_killed_while_the_tables_change_and_taken_back(site: Site) -> None:
     assert site.hosting.run("environment", KEY).raise_if_failed().changed == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("code", "words"),
     [
@@ -213,6 +218,7 @@ def test_what_the_rehearsal_catches(site: Site, code: str, words: str) -> None:
     site.back()
 
 
+@pytest.mark.long
 def test_an_update_of_a_release_that_is_not_there(site: Site) -> None:
     before = site.fingerprint()
     site.declare("2.0", speaking("never"))
