@@ -226,6 +226,7 @@ def test_an_import_comes_back(site: Undone) -> None:
 
 @pytest.mark.long
 def test_a_promotion_comes_back(site: Undone) -> None:
+    site.write("meanwhile")
     body = {"name": "Staging", "slug": "staging", "type": "staging", "promotion_preset": "content-protect"}
     job = site.done("POST", f"/api/sites/{site.environment['site_id']}/environments", **body)
     staging = site.place.plane.http.get(f"/api/environments/{job['environment_id']}").json()

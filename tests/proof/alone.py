@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 import pytest
 from _pytest.runner import runtestprotocol
 
+from tests.proof import closing
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("proof").addoption("--alone", action="store_true", help="each test in a process of its own")
@@ -57,6 +59,7 @@ def _reports(item: pytest.Item) -> list[pytest.TestReport]:
 def _run(item: pytest.Item, writing: int) -> NoReturn:
     """The test and the end of all its fixtures; the reports go into the pipe."""
     status = 3
+    closing.begin()
     try:
         told: list[dict[str, Any]] = [
             item.config.hook.pytest_report_to_serializable(config=item.config, report=report)

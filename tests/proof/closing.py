@@ -22,19 +22,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-_BEGAN_S = pytest.StashKey[float]()
+_began_s = 0.0
+"""What this process had used when the test under way began."""
+
+
+def begin() -> None:
+    """A test begins in this process."""
+    global _began_s  # noqa: PLW0603 (one test at a time)
+    _began_s = cpu_seconds()
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    item.stash[_BEGAN_S] = cpu_seconds()
+def pytest_runtest_logstart() -> None:
+    begin()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """With its teardown, a test is told (in the JUnit report, too) what it used of the processors."""
     if call.when == "teardown":
-        item.user_properties.append(("cpu_s", round(cpu_seconds() - item.stash[_BEGAN_S], 2)))
+        item.user_properties.append(("cpu_s", round(cpu_seconds() - _began_s, 2)))
     return (yield)
 
 
