@@ -184,7 +184,6 @@ def test_a_push_is_applied(place: Place, dashed: dict[str, Any]) -> None:
     assert cache_word(place, dashed) == "HIT"
 
 
-@pytest.mark.long
 def test_a_purge_empties_this_cache_alone(place: Place, hostile: dict[str, Any], dashed: dict[str, Any]) -> None:
     for environment in (hostile, dashed):
         place.page(environment)
@@ -195,7 +194,6 @@ def test_a_purge_empties_this_cache_alone(place: Place, hostile: dict[str, Any],
     assert cache_word(place, dashed) == "HIT"
 
 
-@pytest.mark.long
 def test_a_drift_check_looks_into_the_code(place: Place, dashed: dict[str, Any]) -> None:
     check = f"/api/environments/{dashed['id']}/drift-check"
     assert place.run(place.plane.http.post(check))["status"] == "succeeded"

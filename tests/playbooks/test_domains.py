@@ -311,7 +311,7 @@ def test_renewal_changes_what_is_served(named: Named) -> None:
     conf = f"/var/lib/trueup/letsencrypt/renewal/{FIRST}.conf"
     node.ssh(f"sed -i '1i renew_before_expiry = 99 days' {conf}")
     node.ssh(["systemctl", "start", "trueup-renew.service"], timeout=120)
-    assert wait_until(lambda: named.serial(FIRST) != before, 10), "nginx shows the old one"
+    assert wait_until(lambda: named.serial(FIRST) != before, 120), "nginx shows the old one"
     assert named.get(f"https://{FIRST}/").status_code == 200
     assert named.declare(FIRST, tls=named.tls).raise_if_failed().changed == 0
 

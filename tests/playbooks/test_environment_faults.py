@@ -206,18 +206,18 @@ def test_a_run_does_not_disturb_an_operator(hosting: Hosting, payload: str) -> N
     lock = f"/run/trueup/locks/{hosting.id(KEY)}"
     record = json.dumps({"unit": "trueup-manual-1.scope", "fence": None})
     script = (
-        f"import fcntl,time; f=open({lock!r},'w'); fcntl.flock(f,2); f.write({record!r}); f.flush(); time.sleep(20)"
+        f"import fcntl,time; f=open({lock!r},'w'); fcntl.flock(f,2); f.write({record!r}); f.flush(); time.sleep(600)"
     )
-    holder = subprocess.Popen([*hosting.node.ssh_command(), shlex.join(["timeout", "20", "python3", "-c", script])])
+    holder = subprocess.Popen([*hosting.node.ssh_command(), shlex.join(["timeout", "600", "python3", "-c", script])])
     try:
-        assert wait_until(lambda: "manual-1" in hosting.node.ssh(f"cat {lock}").stdout, 10)
+        assert wait_until(lambda: "manual-1" in hosting.node.ssh(f"cat {lock}").stdout, 120)
         run = hosting.apply(KEY, job=job(100))
         assert run.status != 0
         assert "trueup-manual-1.scope is at work" in run.output
         assert '"busy": true' in run.output
         assert hosting.run("purge", KEY, job=job(100)).status != 0
     finally:
-        hosting.node.ssh("pkill -f '^timeout 20 python3 -c import fcntl'", check=False)
+        hosting.node.ssh("pkill -f '^timeout 600 python3 -c import fcntl'", check=False)
         holder.wait(30)
 
 

@@ -18,7 +18,7 @@ from tests.playbooks.environments import Hosting, variables_for
 from tests.playbooks.nodes import Run
 from tests.proof import count
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.in_order]
 
 SHOP = """
 CREATE TABLE wp_wc_orders (id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY, status VARCHAR(20), total DECIMAL(26,8));
@@ -301,6 +301,8 @@ def test_a_promotion_that_breaks_the_site_is_undone_byte_for_byte(shop: Shop) ->
 
 @pytest.mark.long
 def test_it_may_be_killed_anywhere_and_run_again(shop: Shop) -> None:
+    shop.put(STAGING, "only_there", "a third value")
+    shop.sql(STAGING, "DELETE FROM wp_options WHERE option_name = 'brand_new';")
     shop.declare_promotion()
     node, hosting = shop.hosting.node, shop.hosting
     ended: list[Run] = []

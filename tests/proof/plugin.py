@@ -65,9 +65,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[item for item in items if _file(item) not in ours])
         items[:] = [item for item in items if _file(item) in ours]
     if config.option.shuffle:
-        random.Random(config.option.shuffle).shuffle(items)
+        items[:] = _shuffled(items, random.Random(config.option.shuffle))
     place = {name: number for number, name in enumerate(heaviest_first(weights))}
     items.sort(key=lambda item: place[_file(item)])
+
+
+def _shuffled(items: list[pytest.Item], dice: random.Random) -> list[pytest.Item]:
+    """Those of a file whose order matters stay in it."""
+    free = [item for item in items if not item.get_closest_marker("in_order")]
+    dice.shuffle(free)
+    return [*(item for item in items if item.get_closest_marker("in_order")), *free]
 
 
 def _file(item: pytest.Item) -> str:

@@ -86,9 +86,14 @@ def test_a_part_that_is_none(pytester: pytest.Pytester, run, part: str) -> None:
 
 def test_shuffled_within_files_and_the_same_again(pytester: pytest.Pytester, run) -> None:
     files(pytester)
+    kept = "\n".join(f"def test_{letter}(): pass" for letter in "abcdefgh")
+    pytester.makepyfile(test_kept=f"import pytest\npytestmark = pytest.mark.in_order\n{kept}")
     first = run("-v", "--shuffle")
     seed = re.search(r"--shuffle (\d+)", first.stdout.str())
     assert seed
+    assert [name for name in order(first) if "kept" in name] == [
+        f"test_kept.py::test_{letter}" for letter in "abcdefgh"
+    ]
     shuffled, plain = order(first), order(run("-v"))
     assert shuffled != plain, "one in two milliards"
     assert sorted(shuffled) == sorted(plain)
