@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.proof import ENVIRONMENT, is_long
-from tests.proof.weights import Weights, heaviest_first, part_of
+from tests.proof.weights import Weights, order, part_of
 
 _SEED = "proof_seed"
 
@@ -57,7 +57,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Before pytest brings together the tests that share a parametrized fixture.
 
-    A file is run by one process, and who begins with the longest is done soonest.
+    A file is run by one process, and who begins with the longest has none left in the end that others wait for.
     """
     weights = Weights.read("long" if is_long() else "short").of(map(_file, items))
     if config.option.part:
@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if _file(item) in ours]
     if config.option.shuffle:
         items[:] = _shuffled(items, random.Random(config.option.shuffle))
-    place = {name: number for number, name in enumerate(heaviest_first(weights))}
+    place = {name: number for number, name in enumerate(order(weights))}
     items.sort(key=lambda item: place[_file(item)])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.proof import count
-from tests.proof.weights import Weights, heaviest_first, measured, part_of, weigh
+from tests.proof.weights import Weights, heaviest_first, measured, order, part_of, weigh
 
 TOP = Path(__file__).parents[2]
 PLUGINS = ["-pxdist", *(f"-ptests.proof.{name}" for name in ("plugin", "alone", "closing"))]
@@ -29,7 +29,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> object:
     return _run
 
 
-def order(result: pytest.RunResult) -> list[str]:
+def ran(result: pytest.RunResult) -> list[str]:
     """The tests of a verbose run, as they ended."""
     return re.findall(r"^(?:\[gw\d\] .* )?(?:PASSED )?(test_\w+\.py::\w+)(?: PASSED.*)?\s*$", result.stdout.str(), re.M)
 
@@ -64,15 +64,15 @@ def files(pytester: pytest.Pytester) -> None:
 
 def test_the_heaviest_file_comes_first(pytester: pytest.Pytester, run) -> None:
     files(pytester)
-    ran = [name.partition("::")[0] for name in order(run("-v"))]
-    assert list(dict.fromkeys(ran)) == ["test_three.py", "test_two.py", "test_one.py"]
+    found = [name.partition("::")[0] for name in ran(run("-v"))]
+    assert list(dict.fromkeys(found)) == ["test_three.py", "test_two.py", "test_one.py"]
 
 
 def test_parts_are_disjoint_and_all(pytester: pytest.Pytester, run) -> None:
     files(pytester)
-    halves = [order(run("-v", "--part", f"{number}/2")) for number in (1, 2)]
+    halves = [ran(run("-v", "--part", f"{number}/2")) for number in (1, 2)]
     assert [len(half) for half in halves] == [12, 12]
-    assert sorted(halves[0] + halves[1]) == sorted(order(run("-v")))
+    assert sorted(halves[0] + halves[1]) == sorted(ran(run("-v")))
     assert len({*halves[0], *halves[1]}) == 24
 
 
@@ -91,14 +91,12 @@ def test_shuffled_within_files_and_the_same_again(pytester: pytest.Pytester, run
     first = run("-v", "--shuffle")
     seed = re.search(r"--shuffle (\d+)", first.stdout.str())
     assert seed
-    assert [name for name in order(first) if "kept" in name] == [
-        f"test_kept.py::test_{letter}" for letter in "abcdefgh"
-    ]
-    shuffled, plain = order(first), order(run("-v"))
+    assert [name for name in ran(first) if "kept" in name] == [f"test_kept.py::test_{letter}" for letter in "abcdefgh"]
+    shuffled, plain = ran(first), ran(run("-v"))
     assert shuffled != plain, "one in two milliards"
     assert sorted(shuffled) == sorted(plain)
     assert [name.partition("::")[0] for name in shuffled] == [name.partition("::")[0] for name in plain]
-    assert order(run("-v", "--shuffle", seed[1])) == shuffled
+    assert ran(run("-v", "--shuffle", seed[1])) == shuffled
 
 
 def test_several_processes_shuffle_alike(pytester: pytest.Pytester, run) -> None:
@@ -186,6 +184,11 @@ def test_parts_weigh_alike() -> None:
     loads = [sum(weights[name] for name in part) for part in parts]
     assert max(loads) <= 1.05 * min(loads)
     assert heaviest_first(weights)[0] == "1.py"
+
+
+def test_the_files_of_a_directory_come_one_after_the_other() -> None:
+    weights = {"a/1.py": 5.0, "a/2.py": 4.0, "b/1.py": 8.0, "b/2.py": 0.5, "c/1.py": 9.0, "top.py": 1.0}
+    assert order(weights) == ["a/1.py", "a/2.py", "c/1.py", "b/1.py", "b/2.py", "top.py"]
 
 
 def test_a_report_is_taken_into_the_table(tmp_path: Path) -> None:
