@@ -263,7 +263,7 @@ def test_however_much_there_is_the_node_needs_little_memory_and_no_disk(
     argv = [*node.ssh_command(), shlex.join(["python3", "-c", WEIGHT, job_id, "/var/tmp", "/tmp", root])]
     watch = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     job = place.plane.wait_job(job_id, 300 + WEIGHT_MB / 5)
-    told, _ = watch.communicate("stop\n", timeout=30)
+    told, _ = watch.communicate("stop\n", timeout=300)
     node.ssh(["rm", f"{root}/shared/uploads/2026/film.bin"])
     most = {name: value >> 20 for name, value in json.loads(told.splitlines()[-1]).items()}
     print(f"{WEIGHT_MB} MB: {most['memory']} MB of memory on the node, {most['disk']} MB of its disk")

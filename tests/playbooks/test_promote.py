@@ -177,7 +177,7 @@ class Customers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        told, _error = self.process.communicate("stop\n", timeout=30)
+        told, _error = self.process.communicate("stop\n", timeout=300)
         self.taken, self.longest_order, self.longest_setting = json.loads(told)
         self.shop.made += self.taken
 
