@@ -206,7 +206,7 @@ def test_a_restore_comes_back_once_somebody_says_that_what_is_newer_may_go(site:
     assert site.manifest()["contents"] == restored["contents"][::-1], "the spent one is the last again"
 
     site.revert(commit, confirm=KEY)
-    until(lambda: site.written() == ("third", "third"), "the loop to go back", 120, site.place.plane.log)
+    until(lambda: site.written() == ("third", "third"), "the loop to go back", told=site.place.plane.log)
     site.settled()
 
 
@@ -219,7 +219,7 @@ def test_an_import_comes_back(site: Undone) -> None:
     job = site.done("POST", f"/api/sites/{site.environment['site_id']}/import", archive_url=address)
     assert site.written() == ("before the import", "before the import")
     site.revert(site.commit_of(job), confirm=KEY)
-    until(lambda: site.written() == ("meanwhile", "meanwhile"), "what was before", 120, site.place.plane.log)
+    until(lambda: site.written() == ("meanwhile", "meanwhile"), "what was before", told=site.place.plane.log)
     site.settled()
     assert site.manifest()["variables"] == before
 
@@ -237,7 +237,7 @@ def test_a_promotion_comes_back(site: Undone) -> None:
     job = site.done("POST", f"/api/environments/{staging['id']}/promote", target_environment_id=site.environment["id"])
     assert site.written()[0] == "moved"
     site.revert(site.commit_of(job), confirm=KEY)
-    until(lambda: site.written()[0] == "meanwhile", "what was before", 120, site.place.plane.log)
+    until(lambda: site.written()[0] == "meanwhile", "what was before", told=site.place.plane.log)
     site.settled()
     assert site.manifest()["variables"] == before
 
@@ -265,7 +265,7 @@ def test_a_creation_comes_back_once_somebody_says_so(site: Undone, storage: S3) 
 
     # Confirmed in the commit: the loop removes it, backed up.
     site.revert(site.commit_of(copying), confirm="unmade/brief")
-    until(lambda: not _is_there(site, copy), "the copy to go", 120, plane.log)
+    until(lambda: not _is_there(site, copy), "the copy to go", told=plane.log)
     assert _kept(storage, copy) == {"database.sql.zst", "files.tar.zst", "manifest.json"}
 
     # Not confirmed: it stays and serves, and the plan says what there is to say.

@@ -195,7 +195,7 @@ def test_a_worker_killed_during_the_rehearsal(updated: Shop) -> None:
     shop.mirror.publish_plugin("greeting", "1.3", speaking("greeting 1.3"))
     job_id = shop.begin("plugins")
     there = ["test", "-d", f"{shop.root}/rehearsal/tree"]
-    until(lambda: shop.node.ssh(there, check=False).returncode == 0, "the rehearsal", 120, plane.log)
+    until(lambda: shop.node.ssh(there, check=False).returncode == 0, "the rehearsal", told=plane.log)
     plane.kill()
     plane.start().login()
     job = plane.wait_job(job_id, 240)
@@ -213,7 +213,7 @@ def test_an_update_that_is_cancelled_in_its_rehearsal_leaves_all_as_it_was(updat
     before, document, backups = shop.fingerprint(), shop.document(), shop.backups()
     job_id = shop.begin("plugins")
     there = ["test", "-d", f"{shop.root}/rehearsal/tree"]
-    until(lambda: shop.node.ssh(there, check=False).returncode == 0, "the rehearsal", 120, shop.place.plane.log)
+    until(lambda: shop.node.ssh(there, check=False).returncode == 0, "the rehearsal", told=shop.place.plane.log)
     with shop.place.databases_held():
         job = cancelled(shop.place, job_id)
     del shop.mirror.plugins["greeting"]

@@ -217,7 +217,7 @@ def test_killed_anywhere_again_and_again(followed: Followed, person: Clone) -> N
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(60)
         fsck(followed.store)
-    until(lambda: followed.following.look().state is State.IN_STEP, "the locks of the killed to be removed", 60)
+    until(lambda: followed.following.look().state is State.IN_STEP, "the locks of the killed to be removed")
     followed.both()
     log = followed.remote("log", "--format=%H", "main").split()
     assert pushes
@@ -264,13 +264,13 @@ def test_who_waits_for_a_forge_can_be_stopped(
     link = Link(followed.store, Remote.parse("git@git.example.com:store.git", "main"), stopping)
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(link.head)
-        until(lambda: pid.exists() and pid.read_text().endswith("\n"), "ssh to be started", 60)
+        until(lambda: pid.exists() and pid.read_text().endswith("\n"), "ssh to be started")
         stopping.set()
         with pytest.raises(UpstreamUnreachable, match="stopping"):
             asking.result(30)
     child, behind = map(int, pid.read_text().split())
     os.kill(behind, signal.SIGKILL)
-    until(lambda: not Path(f"/proc/{child}").exists() or _is_zombie(child), "ssh to be ended", 30)
+    until(lambda: not Path(f"/proc/{child}").exists() or _is_zombie(child), "ssh to be ended")
 
 
 def _is_zombie(pid: int) -> bool:
@@ -304,7 +304,7 @@ def test_the_lock_of_a_killed_git_is_removed(followed: Followed, person: Clone, 
     lock = followed.store / f"{name}.lock"
     lock.touch()
     os.utime(lock, (time.time() - 60,) * 2)
-    until(lambda: followed.following.look().state is State.IN_STEP, "the lock to be removed", 60)
+    until(lambda: followed.following.look().state is State.IN_STEP, "the lock to be removed")
     followed.both()
     assert not lock.exists()
 

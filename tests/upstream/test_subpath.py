@@ -246,16 +246,16 @@ def test_what_is_pushed_becomes_a_job_at_once_here_and_there(
     person.push(below(DOCUMENTS))
     settings = {"TRUEUP_UPSTREAM": f"file://{forge}", "TRUEUP_UPSTREAM_PATH": FOLDER, "TRUEUP_UPSTREAM_POLL": "3600"}
     plane = control_plane(TRUEUP_WORKERS="0", **settings)
-    until(lambda: ready(plane)["upstream"] == "in-step", "the first look", 60, plane.log)
+    until(lambda: ready(plane)["upstream"] == "in-step", "the first look", told=plane.log)
     assert f"upstream file://{forge} (main, {FOLDER}): in-step since" in plane.command("status").stdout
     tell(forge, "github", plane, make_key(plane))
     pushed = person.push(below(site_documents("blog")))
-    until(lambda: len(plane.http.get("/api/sites").json()) == 2, "the site", 60, plane.log)
+    until(lambda: len(plane.http.get("/api/sites").json()) == 2, "the site", told=plane.log)
     assert plane.git("rev-parse", "main") == pushed
     operator = Clone(plane.store, tmp_path / "operator")
     operator.push({**below(site_documents("third")), "app/main.c": "from the store\n"})
-    until(lambda: len(plane.http.get("/api/sites").json()) == 3, "the third", 60, plane.log)
-    until(lambda: run_git(forge, "rev-parse", "main") == plane.git("rev-parse", "main"), "the push", 60, plane.log)
+    until(lambda: len(plane.http.get("/api/sites").json()) == 3, "the third", told=plane.log)
+    until(lambda: run_git(forge, "rev-parse", "main") == plane.git("rev-parse", "main"), "the push", told=plane.log)
     assert person.read("app/main.c") == "from the store\n"
     plan = json.loads(plane.command("plan", "--no-observe", "-o", "json").stdout)
     assert plan["stalled"] == []
