@@ -125,7 +125,7 @@ def test_something_that_is_no_ssh(connections: Connections, target: Target) -> N
             connections.run(dataclasses.replace(mute, port=web.getsockname()[1]), ["true"])
 
 
-@pytest.mark.parametrize("how", ["link", "pause"])
+@pytest.mark.parametrize("how", ["link", pytest.param("pause", marks=pytest.mark.long)])
 def test_a_frozen_node_is_given_up_and_found_again(
     connections: Connections, make_node: MakeNode, lab: Lab, how: str
 ) -> None:
