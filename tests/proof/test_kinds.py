@@ -12,6 +12,7 @@ CONTRIBUTING, TESTING = ((TOP / name).read_text() for name in ("CONTRIBUTING.md"
 PLAYBOOKS = table(TESTING, "Which playbook is proven where")
 JOB_TYPES = table(TESTING, "Which job type is proven where")
 KINDS = table(CONTRIBUTING, "What is proven")
+LEFT = table(TESTING, "What is left to the long suite")
 NAMED = sorted({word.strip(",") for *_, cell in KINDS + PLAYBOOKS + JOB_TYPES for word in cell.split() if "/" in word})
 
 
@@ -45,6 +46,13 @@ def test_every_playbook_is_named() -> None:
 
 def test_every_job_type_is_named() -> None:
     assert [job_type for job_type, _ in JOB_TYPES] == [f"`{one}`" for one in JobType]
+
+
+def test_every_file_that_the_long_suite_has_more_of_is_named() -> None:
+    signs = ("pytest.mark.long", "count(short=")
+    files = [file for file in (TOP / "tests").rglob("test_*.py") if file.parent != Path(__file__).parent]
+    more = {str(file.relative_to(TOP)) for file in files if any(sign in file.read_text() for sign in signs)}
+    assert {name for name, *_ in LEFT} == more
 
 
 def test_a_long_test_is_none_of_make_test() -> None:
