@@ -14,7 +14,6 @@ import ctypes
 import functools
 import importlib
 import json
-import locale
 import multiprocessing
 import os
 import pkgutil
@@ -41,6 +40,7 @@ from ansible.utils.collection_loader import _collection_finder
 from ansible.utils.path import cleanup_tmp_file
 
 from reconciler.nodes.warm import module_cache
+from reconciler.nodes.warm.client import GO
 
 MODULES = (
     "ansible.executor.process.worker",
@@ -106,43 +106,53 @@ def _package(kind: str) -> list[str]:
 def ansible_state() -> str:
     """What tells whether Ansible, its configuration and this program are on the disk what they were."""
     ours = [Path(__file__).with_name(name) for name in ("child.py", "client.py", "parent.py")]
-    theirs = [Path(str(module.__file__)) for module in (ansible.cli, C, loader, importlib.import_module("ansible.release"))]
+    theirs = [
+        Path(str(module.__file__)) for module in (ansible.cli, C, loader, importlib.import_module("ansible.release"))
+    ]
     found = [path.stat() for path in (*ours, *theirs, Path(sys.executable))]
     configuration = Path(C.CONFIG_FILE).read_text() if C.CONFIG_FILE else ""
     return repr([(one.st_ino, one.st_mtime_ns, one.st_size) for one in found]) + configuration
 
 
-def become(
-    request: Request, descriptors: list[int], client: socket.socket, modules: Path, playbooks: Path
-) -> NoReturn:
-    """Run the request in this fork, once its client says go."""
+def become(request: Request, client: socket.socket, modules: Path, playbooks: Path) -> NoReturn:
+    """Run the request in this fork, once its client hands over its descriptors."""
     try:
-        _detach(request, descriptors, client)
+        _detach(request, client)
         _settle(request, modules, playbooks)
     except BaseException as error:  # noqa: BLE001 - whatever it is, the client starts the plain program
         client.send(json.dumps({"refused": f"{type(error).__name__}: {error}"}).encode())
         os._exit(1)
     try:
-        socket.send_fds(client, [json.dumps({"ready": os.getpid()}).encode()], [os.pidfd_open(os.getpid())])
-        if client.recv(16) != b"go":
-            os._exit(1)
+        descriptors = _descriptors(client)
     except OSError:  # the client has gone
         os._exit(1)
-    status = _run()
+    status = _run(descriptors)
     try:
         client.send(json.dumps({"exit": status}).encode())
     finally:
         os._exit(status)
 
 
-def _detach(request: Request, descriptors: list[int], client: socket.socket) -> None:
+def _descriptors(client: socket.socket) -> list[int]:
+    """
+    Raises:
+        OSError: there will be none.
+    """
+    itself = os.pidfd_open(os.getpid())
+    socket.send_fds(client, [json.dumps({"ready": os.getpid()}).encode()], [itself])
+    os.close(itself)
+    _, descriptors, _, _ = socket.recv_fds(client, len(GO), len(STREAMS), socket.MSG_CMSG_CLOEXEC)
+    if len(descriptors) != len(STREAMS):
+        raise OSError("the client left")
+    return descriptors
+
+
+def _detach(request: Request, client: socket.socket) -> None:
     """Have nothing of the parent's, and what makes a process of the client's."""
     os.setsid()
-    for number, descriptor in enumerate(descriptors):
-        os.dup2(descriptor, number)
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) != client.fileno():
-            _close(int(name))
+    for entry in list(Path("/proc/self/fd").iterdir()):
+        if int(entry.name) > 2 and int(entry.name) != client.fileno():
+            _close(int(entry.name))
     os.register_at_fork(after_in_child=client.close)  # Ansible's workers have no word with the client
     client.setblocking(True)
     os.chdir(request["directory"])
@@ -181,26 +191,28 @@ def _show(environment: Mapping[str, str]) -> None:
 
 def _settle(request: Request, modules: Path, playbooks: Path) -> None:
     """Python's and Ansible's own state, as it is where a program begins."""
-    for number, (name, mode) in enumerate(STREAMS):
-        _open_stream(number, name, mode)
     sys.argv = [shutil.which(request["argv"][0]) or request["argv"][0], *request["argv"][1:]]
     time.tzset()
     tempfile.tempdir = None
     multiprocessing.current_process().authkey = secrets.token_bytes(32)
     # `random` reseeds itself in a fork; this is what the ids of plays and tasks begin with.
     unique.random_int, unique.cur_id = f"{secrets.randbelow(2**32):08x}", 0
-    ansible.cli.check_blocking_io()
     ansible.cli.initialize_locale()
     _evaluate_constants()
-    ansible.cli.display.__init__()  # the one that every module has: its streams, their width, what it has said
     _share_modules(Path(request["argv"][-1]), modules, playbooks)
 
 
-def _open_stream(number: int, name: str, mode: str) -> None:
-    buffering = 1 if name == "stderr" else -1
-    stream = open(number, mode, buffering, encoding="utf-8", errors=sys.stdin.errors, closefd=False)
-    setattr(sys, name, stream)
-    setattr(sys, f"__{name}__", stream)
+def _attach(descriptors: list[int]) -> None:
+    """Take the descriptors for standard input, output and errors, and have Ansible write there."""
+    for number, (name, mode) in enumerate(STREAMS):
+        os.dup2(descriptors[number], number)
+        os.close(descriptors[number])
+        buffering = 1 if name == "stderr" else -1
+        stream = open(number, mode, buffering, "utf-8", sys.stdin.errors, closefd=False)  # noqa: SIM115
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    ansible.cli.check_blocking_io()
+    ansible.cli.display.__init__()  # the one that every module has: its streams, their width, what it has said
 
 
 def _evaluate_constants() -> None:
@@ -233,10 +245,11 @@ def _share_modules(playbook: Path, modules: Path, playbooks: Path) -> None:
         Path(C.DEFAULT_LOCAL_TMP, "ansiballz_cache").symlink_to(kept)
 
 
-def _run() -> int:
+def _run(descriptors: list[int]) -> int:
     """The exit status, once all is done that Python does where a program ends."""
     status = 1
     try:
+        _attach(descriptors)
         PlaybookCLI.cli_executor(sys.argv)
     except SystemExit as end:
         status = int(end.code or 0) if isinstance(end.code, int | None) else 1

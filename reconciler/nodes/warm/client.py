@@ -1,14 +1,15 @@
 """Has the warm parent run a playbook, and is to its caller what ``ansible-playbook`` itself would be.
 
 ``python -I -S client.py PARENT NOTE PROGRAM ARGUMENT …`` hands over all that makes a process: arguments, environment,
-working directory, umask, ignored signals, the descriptors 0 to 2. It passes signals on and ends as the run ends. Where
-no parent takes the run within ``HAND_OVER_S`` it writes to NOTE why, and becomes PROGRAM. The run waits for this
-process to say go: there is never one of each.
+working directory, umask, ignored signals, and then the descriptors 0 to 2. It passes signals on and ends as the run
+ends. Where no parent has the run ready within ``HAND_OVER_S`` it writes to NOTE why, and becomes PROGRAM.
+
+A run begins when it is given the descriptors. So there is never one of each, and no parent that froze holds a pipe
+that others read to its end.
 """
 
 from __future__ import annotations
 
-import array
 import json
 import os
 import select
@@ -17,14 +18,15 @@ import socket
 import sys
 from typing import NoReturn
 
-HAND_OVER_S = 5.0
-"""How long the parent may take: it has a run ready within 0.1 s, and within a second of its own start."""
+HAND_OVER_S = 10.0
+"""How long the parent may take: it has a run ready within 0.1 s, once it has begun, which takes half a second."""
 LAST_WORD_S = 1.0
 """How long to wait for the parent to say by which signal a run ended."""
 SILENT = "silent"
 """How a note begins that tells of a parent without an answer."""
 RELAYED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 MESSAGE_BYTES = 4096
+GO = b"go"
 
 
 class Refused(Exception):
@@ -33,6 +35,8 @@ class Refused(Exception):
 
 def main(parent: str, note: str, command: list[str]) -> int:
     """The run's exit status, once it has ended."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         connection, run = handed_over(parent, command)
     except TimeoutError:
@@ -61,16 +65,15 @@ def handed_over(parent: str, command: list[str]) -> tuple[socket.socket, int]:
     # Through the directory's descriptor: a socket's own path has room for 107 characters.
     connection.connect(f"/proc/self/fd/{directory}/socket")
     os.close(directory)
-    descriptors = array.array("i", [0, 1, 2])
-    connection.sendmsg([request_for(command)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
-    answer, descriptors_of_run, _, _ = socket.recv_fds(connection, MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+    connection.send(request_for(command))
+    answer, run, _, _ = socket.recv_fds(connection, MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
     if not answer:
         raise OSError("the parent ended before it had answered")
     said = json.loads(answer)
     if "refused" in said:
         raise Refused(said["refused"])
-    connection.send(b"go")
-    return connection, descriptors_of_run[0]
+    socket.send_fds(connection, [GO], [0, 1, 2])
+    return connection, run[0]
 
 
 def request_for(command: list[str]) -> bytes:

@@ -49,6 +49,7 @@ class Parent:
         self._listener.setblocking(False)
         self._modules, self._playbooks = modules, playbooks
         self._state = child.ansible_state()
+        self._is_outdated = False
         self._clients: dict[int, socket.socket] = {}
         self._runs: dict[int, Run] = {}
         self._poll = select.poll()
@@ -57,7 +58,7 @@ class Parent:
 
     def serve(self) -> None:
         """Until the control plane ends, or Ansible was replaced."""
-        while self._state == child.ansible_state():
+        while not self._is_outdated:
             for descriptor, _ in self._poll.poll():
                 if descriptor == 0:
                     return
@@ -80,37 +81,32 @@ class Parent:
     def _take(self, client: socket.socket) -> None:
         """Fork a run for a request, or refuse it."""
         self._poll.unregister(client)
-        descriptors: list[int] = []
         try:
-            asked, descriptors, _, _ = socket.recv_fds(client, REQUEST_BYTES, 3, socket.MSG_CMSG_CLOEXEC)
-            if not asked:
-                client.close()
-            elif why := self._refusal(client, request := json.loads(asked), descriptors):
+            asked = client.recv(REQUEST_BYTES)
+            if why := self._refusal(client, request := request_of(asked)):
                 client.send(json.dumps({"refused": why}).encode())
                 client.close()
             else:
-                self._fork(client, request, descriptors)
+                self._fork(client, request)
         except (OSError, ValueError):
             client.close()
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
 
-    def _refusal(self, client: socket.socket, request: child.Request, descriptors: list[int]) -> str | None:
+    def _refusal(self, client: socket.socket, request: child.Request) -> str | None:
         if peer_uid(client) != os.geteuid():
             return f"user {peer_uid(client)} is not the control plane's, {os.geteuid()}"
-        if len(descriptors) != 3 or Path(request["argv"][0]).name != PROGRAM:
-            return f"only {PROGRAM} with its three descriptors is run here"
+        if Path(request["argv"][0]).name != PROGRAM:
+            return f"only {PROGRAM} is run here"
         if self._state != child.ansible_state():
+            self._is_outdated = True
             return "Ansible or its configuration was replaced since the parent began"
         if names := different(request["environment"], dict(os.environ)):
             return f"{', '.join(names)} differ from what the parent was started with"
         return None
 
-    def _fork(self, client: socket.socket, request: child.Request, descriptors: list[int]) -> None:
+    def _fork(self, client: socket.socket, request: child.Request) -> None:
         pid = os.fork()
         if pid == 0:
-            child.become(request, descriptors, client, self._modules, self._playbooks)
+            child.become(request, client, self._modules, self._playbooks)
         run = os.pidfd_open(pid)
         self._runs[run] = Run(pid, client)
         self._poll.register(run, select.POLLIN)
@@ -144,6 +140,19 @@ class Parent:
 def peer_uid(connection: socket.socket) -> int:
     size = struct.calcsize("3i")
     return int(struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[1])
+
+
+def request_of(asked: bytes) -> child.Request:
+    """
+    Raises:
+        ValueError: it is none.
+    """
+    found = json.loads(asked)
+    kinds = child.Request.__annotations__
+    if not isinstance(found, dict) or found.keys() != kinds.keys() or not found["argv"]:
+        raise ValueError("no request")
+    request: child.Request = found  # type: ignore[assignment]
+    return request
 
 
 def different(asked: dict[str, str], own: dict[str, str]) -> list[str]:

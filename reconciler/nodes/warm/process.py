@@ -36,7 +36,11 @@ class WarmAnsible:
     """
 
     def __init__(
-        self, run_directory: Path, playbooks: Path, environment: Callable[[Path], Mapping[str, str]], restart_s: float = RESTART_S
+        self,
+        run_directory: Path,
+        playbooks: Path,
+        environment: Callable[[Path], Mapping[str, str]],
+        restart_s: float = RESTART_S,
     ) -> None:
         """``environment``: that of a run whose private directory is the given one."""
         self._modules = run_directory / "modules"
