@@ -68,6 +68,11 @@ class Runner:
         self._sockets, self._own_sockets = _socket_directory(self._run_directory)
         self._warm = WarmAnsible(self._run_directory, share() / "playbooks", self._of_a_parent) if warm else None
 
+    @property
+    def warm_pid(self) -> int | None:
+        """The process that runs are forks of; None: there is none."""
+        return self._warm.pid if self._warm else None
+
     def run(
         self,
         playbook: str | Path,
