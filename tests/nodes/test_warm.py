@@ -332,6 +332,26 @@ def test_a_parent_that_died_is_started_again_but_not_at_once(tmp_path: Path) -> 
         assert desk.parent != first
 
 
+def test_where_no_parent_can_be_started_runs_are_plain(tmp_path: Path) -> None:
+    warm = WarmAnsible(tmp_path / "nowhere", tmp_path, lambda home: {"HOME": str(home)})
+    assert warm.pid is None
+    assert warm.command(["ansible-playbook", "x.yml"], tmp_path / "note") == ["ansible-playbook", "x.yml"]
+    warm.close()
+
+
+def test_a_parent_that_cannot_live_is_no_load(tmp_path: Path) -> None:
+    """Its environment has no configuration that can be read: it ends before it has listened to anybody."""
+    broken = tmp_path / "ansible.cfg"
+    broken.write_text("no section")
+    warm = WarmAnsible(tmp_path, tmp_path, lambda home: {"HOME": str(home), "ANSIBLE_CONFIG": str(broken)}, 3600)
+    until(lambda: warm.pid is None, "the parent to fail")
+    for _ in range(3):
+        assert warm.command(["ansible-playbook"], tmp_path / "note") == ["ansible-playbook"]
+    assert len(list(tmp_path.glob("warm-*"))) == 1
+    warm.close()
+    assert list(tmp_path.glob("warm-*")) == []
+
+
 def test_a_run_outlives_its_parent(desk: Desk) -> None:
     process = desk.start(desk.playbook(shell(f"until test -e {desk.top}/go; do sleep 0.1; done; echo went on"), SLOW))
     until(lambda: sleeps(process), "the play to begin")
