@@ -7,7 +7,7 @@ from functools import cache
 
 from reconciler.core.errors import Invalid
 from reconciler.core.plan import Roles
-from reconciler.paths import share
+from reconciler.paths import collection
 
 
 def current_roles() -> Roles:
@@ -17,8 +17,8 @@ def current_roles() -> Roles:
 @cache
 def role_digest(role: str) -> str:
     """The digest of a role's files, as the node's manifest has it: another one means that Trueup itself changed."""
-    path = share() / "playbooks" / "module_utils" / "trueup_digest.py"
-    spec = importlib.util.spec_from_file_location("trueup_digest", path)
+    path = collection() / "plugins" / "module_utils" / "digest.py"
+    spec = importlib.util.spec_from_file_location("digest", path)
     if spec is None or spec.loader is None:
         raise Invalid(f"{path} cannot be imported. Reinstall Trueup.")
     module = importlib.util.module_from_spec(spec)

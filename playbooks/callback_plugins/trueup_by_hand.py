@@ -41,6 +41,12 @@ options:
     default: false
     env: [{name: TRUEUP_BY_HAND_ANYWAY}]
     ini: [{section: trueup, key: by_hand_anyway}]
+  report:
+    description: Tell the control plane of the run. Without, it takes no locks and is not recorded.
+    type: bool
+    default: true
+    env: [{name: TRUEUP_BY_HAND_REPORT}]
+    ini: [{section: trueup, key: by_hand_report}]
 """
 
 LOOKS = frozenset({"drift", "health", "observe"})
@@ -55,7 +61,8 @@ class CallbackModule(CallbackBase):
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
     CALLBACK_NAME = "trueup_by_hand"
-    CALLBACK_NEEDS_ENABLED = True
+    # Ansible finds this beside the playbook: a run from any directory takes its locks.
+    CALLBACK_NEEDS_ENABLED = False
 
     def __init__(self, display=None):
         super().__init__(display)
@@ -69,7 +76,7 @@ class CallbackModule(CallbackBase):
         self._playbook = os.path.splitext(os.path.basename(playbook._file_name))[0]
 
     def v2_playbook_on_play_start(self, play):
-        if context.CLIARGS.get("check") or self._playbook in LOOKS:
+        if context.CLIARGS.get("check") or self._playbook in LOOKS or not self.get_option("report"):
             return
         variables = play.get_variable_manager().get_vars(play=play)
         if "trueup_job" in variables:

@@ -119,7 +119,7 @@ class OnPrivateAddress(_Observed):
 
 
 class ObservedHealth(_Observed):
-    """What one look at an environment found (``module_utils/trueup_health.py``)."""
+    """What one look at an environment found (``module_utils/health.py``)."""
 
     release: str
     """The release that is served; whatever the node calls it."""

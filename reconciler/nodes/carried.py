@@ -1,4 +1,4 @@
-"""Runs modules of ``playbooks/module_utils`` on a node that has none of them: they come along, as text.
+"""Runs modules of the collection's ``module_utils`` on a node that has none of them: they come along, as text.
 
 Sent to ``python3 -I -S -`` with ``SOURCES`` filled in, where Ansible would bring a file first: one round trip.
 ``argv[1]`` is a JSON list of environment ids; what is printed is one line of JSON.
@@ -28,5 +28,5 @@ class Carried(MetaPathFinder, InspectLoader):
 
 if __name__ == "__main__":
     sys.meta_path.insert(0, Carried())
-    health = importlib.import_module("ansible.module_utils.trueup_health")
+    health = importlib.import_module("ansible_collections.trueup.wordpress.plugins.module_utils.health")
     sys.stdout.write(json.dumps(health.look(json.loads(sys.argv[1]))) + "\n")

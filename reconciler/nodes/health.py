@@ -14,11 +14,11 @@ from reconciler.core.errors import NodeUnreachable
 from reconciler.core.observed import ObservedHealth
 from reconciler.nodes.connection import Connections
 from reconciler.nodes.target import Target
-from reconciler.paths import share
+from reconciler.paths import collection
 
 PATIENCE_S = 300.0
 """Of one round trip: an environment whose every check hangs takes 42 s, and four are looked at side by side."""
-_PACKAGE = "ansible.module_utils"
+_PACKAGE = "ansible_collections.trueup.wordpress.plugins.module_utils"
 _ANSWER = TypeAdapter(dict[UUID, ObservedHealth])
 
 
@@ -40,8 +40,15 @@ def look(connections: Connections, target: Target, environments: Iterable[UUID])
 @cache
 def _script() -> bytes:
     """The program with the modules that it needs. The packages around them are empty."""
-    utils = share() / "playbooks" / "module_utils"
-    sources = {f"{_PACKAGE}.{path.stem}": path.read_text(encoding="utf-8") for path in utils.glob("trueup_*.py")}
-    sources |= {"ansible": "", _PACKAGE: ""}
+    utils = collection() / "plugins" / "module_utils"
+    sources: dict[str, str] = {}
+    for path in utils.rglob("*.py"):
+        name = ".".join((_PACKAGE, *path.relative_to(utils).with_suffix("").parts))
+        sources |= dict.fromkeys(_packages(name), "") | {name: path.read_text(encoding="utf-8")}
     program = Path(__file__).with_name("carried.py").read_text(encoding="utf-8")
     return program.replace("= {}\n", f"= json.loads({json.dumps(sources)!r})\n", 1).encode()
+
+
+def _packages(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts))]

@@ -245,7 +245,7 @@ class _Watch:
 
 def _stop_unit(connections: Connections, target: Target, unit: str) -> bool:
     """Whether ``unit`` is gone from the node."""
-    # The mark is for a process of the unit's that has not entered it yet: trueup_fence reads it.
+    # The mark is for a process of the unit's that has not entered it yet: the collection's fence reads it.
     mark = 'd=/run/trueup/stopped; mkdir -p $d && find $d -type f -mmin +1440 -delete && touch -- "$d/$1"; '
     script = mark + 'systemctl kill --signal=KILL -- "$1" 2>/dev/null; '
     script += 'for _ in $(seq 50); do systemctl is-active -q -- "$1" || exit 0; sleep 0.1; done; exit 1'

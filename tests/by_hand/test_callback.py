@@ -287,6 +287,31 @@ def test_a_run_whose_process_vanished_in_line_keeps_nobody_waiting(desk: Desk) -
         assert home.records.jobs.get(living.id).status is JobStatus.QUEUED
 
 
+def test_a_run_from_elsewhere_without_our_configuration_has_its_locks_too(desk: Desk) -> None:
+    """Ansible finds the callback beside the playbook, as it does for ours."""
+    (desk.directory / "callback_plugins").symlink_to(share() / "playbooks" / "callback_plugins")
+    nothing = desk.directory / "ansible.cfg"
+    nothing.write_text("[defaults]\n")
+    status, output = desk.run(ANSIBLE_CONFIG=str(nothing))
+    assert status == 0, output
+    assert f"Trueup: this run is job {desk.only().id}." in output
+
+
+def test_found_in_two_ways_it_tells_of_a_run_once(desk: Desk) -> None:
+    (desk.directory / "callback_plugins").symlink_to(share() / "playbooks" / "callback_plugins")
+    status, output = desk.run(TRUEUP_BY_HAND_WAIT_S="0")
+    assert status == 0, output
+    assert desk.only().status is JobStatus.SUCCEEDED
+
+
+def test_a_run_that_is_not_to_be_told_of_takes_no_locks(desk: Desk) -> None:
+    with desk.opened() as home:
+        held_by_another(home)
+        status, output = desk.run(TRUEUP_BY_HAND_REPORT="0")
+    assert (status, desk.sign.exists()) == (0, True), output
+    assert not desk.jobs()
+
+
 def test_every_playbook_runs_by_hand_whole_without_tags() -> None:
     playbooks = sorted(str(path) for path in (share() / "playbooks").glob("*.yml"))
     assert len(playbooks) > 10

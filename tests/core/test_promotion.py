@@ -13,8 +13,8 @@ from reconciler.core.errors import BackupGateUnmet, DriftGateUnmet
 from reconciler.core.promotion import Checked, Evidence, checked, differences, is_drift, refuse_unmet
 from tests.playbooks.node_modules import load
 
-presets = load("trueup_presets")
-threeway = load("trueup_threeway")
+presets = load("promotion.presets")
+threeway = load("promotion.threeway")
 
 PROTECTED = ["posts", "postmeta", "terms", "term_taxonomy", "term_relationships", "termmeta"]
 PROTECTED += ["comments", "commentmeta", "users", "usermeta"]

@@ -19,12 +19,13 @@ from reconciler.cli.context import tools_of
 from reconciler.home import clock
 from reconciler.loop.backups import expire
 from reconciler.operations.declaring import Actor
-from reconciler.paths import share
+from reconciler.paths import collection
 from reconciler.records.tables import backups
 from reconciler.storage.secret_store import Secrets
 from tests.controlplane import program
 from tests.lab.s3 import ACCESS_KEY, BUCKET, S3, SECRET_KEY
 from tests.place import Place
+from tests.playbooks.node_modules import PACKAGE
 
 pytestmark = pytest.mark.lab
 
@@ -160,10 +161,10 @@ def test_two_hundred_mutations_are_all_caught_before_anything_is_touched(
     before = _seen(place, environment)
     chance = random.Random(20261124)
     node = place.node_of(environment)
-    node.ssh(["mkdir", "-p", "/root/check/ansible/module_utils"])
-    for name in ("trueup_transfer", "trueup_environment_run"):
-        text = (share() / "playbooks" / "module_utils" / f"{name}.py").read_text()
-        node.ssh(["tee", f"/root/check/ansible/module_utils/{name}.py"], input=text)
+    utils = f"/root/check/{PACKAGE.replace('.', '/')}"
+    node.ssh(["mkdir", "-p", f"{utils}/content", f"{utils}/environment"])
+    for name in ("content/transfer.py", "environment/run.py"):
+        node.ssh(["tee", f"{utils}/{name}"], input=(collection() / "plugins" / "module_utils" / name).read_text())
     node.ssh(["tee", "/root/check/check.py"], input=CHECK)
     caught = 0
     for _ in range(MUTATIONS):
@@ -187,8 +188,8 @@ def test_two_hundred_mutations_are_all_caught_before_anything_is_touched(
 CHECK = """
 import json, sys
 sys.path.insert(0, "/root/check")
-from ansible.module_utils.trueup_environment_run import Failure
-from ansible.module_utils.trueup_transfer import download
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.transfer import download
 given = json.load(sys.stdin)
 try:
     download(given["url"], "/var/tmp/" + given["name"], given["wanted"])

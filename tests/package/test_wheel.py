@@ -14,6 +14,7 @@ from reconciler import __version__
 from tests.package.conftest import TOP, Installed, build
 
 SHARE = "reconciler/share"
+COLLECTION = f"{SHARE}/playbooks/collections/ansible_collections/trueup/wordpress"
 SHARED = ("playbooks", "inventory", "contracts", "desired-state", "ansible.cfg")
 PLAYBOOKS = ("environment.yml", "node.yml", "purge.yml", "observe.yml")
 
@@ -54,12 +55,14 @@ def test_carries_what_the_checkout_has_and_nothing_else(wheel: Path) -> None:
         f"{SHARE}/contracts/schemas/error.json",
         f"{SHARE}/desired-state/sites/acme/environments/production.yaml",
         f"{SHARE}/desired-state/schemas/environment.json",
-        f"{SHARE}/playbooks/library/trueup_environment.py",
-        f"{SHARE}/playbooks/action_plugins/trueup_environment.py",
-        f"{SHARE}/playbooks/module_utils/trueup_fence.py",
-        f"{SHARE}/playbooks/roles/environment/meta/argument_specs.yml",
-        f"{SHARE}/playbooks/roles/environment/templates/nginx.conf.j2",
-        f"{SHARE}/playbooks/roles/node/handlers/main.yml",
+        f"{COLLECTION}/galaxy.yml",
+        f"{COLLECTION}/plugins/modules/environment.py",
+        f"{COLLECTION}/plugins/action/environment.py",
+        f"{COLLECTION}/plugins/module_utils/fence.py",
+        f"{COLLECTION}/plugins/module_utils/environment/layout.py",
+        f"{COLLECTION}/roles/environment/meta/argument_specs.yml",
+        f"{COLLECTION}/roles/environment/templates/nginx.conf.j2",
+        f"{COLLECTION}/roles/node/handlers/main.yml",
         *(f"{SHARE}/playbooks/{name}" for name in PLAYBOOKS),
     ],
 )

@@ -8,8 +8,8 @@ import pytest
 
 from tests.playbooks.node_modules import load
 
-derived = load("trueup_derived_tree")
-core = load("trueup_environment_core")
+derived = load("release.derived_tree")
+core = load("environment.core")
 GOOD = b"<?php // as released"
 
 

@@ -6,11 +6,11 @@ import yaml
 from pydantic import BaseModel
 
 from reconciler.core.variables import EnvironmentVariables
-from reconciler.paths import share
+from reconciler.paths import collection
 
 
 def test_the_argument_specs_are_the_model() -> None:
-    text = (share() / "playbooks/roles/environment/meta/argument_specs.yml").read_text()
+    text = (collection() / "roles/environment/meta/argument_specs.yml").read_text()
     spec = yaml.safe_load(text)["argument_specs"]["main"]["options"]["trueup_environment"]
     assert _of_spec(spec["options"]) == _of_model(EnvironmentVariables)
 

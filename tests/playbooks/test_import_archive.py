@@ -13,16 +13,15 @@ from typing import Any
 import pytest
 
 from reconciler.core.jobs import JobErrorCode
-from reconciler.paths import share
 from tests.lab.web_server import WebServer, web_server
 from tests.playbooks.exports import dump, member, packed, tarred, whole
-from tests.playbooks.node_modules import load
+from tests.playbooks.node_modules import COLLECTIONS, load
 
-archives = load("trueup_import_archive")
-fetching = load("trueup_import_fetch")
-sql = load("trueup_import_sql")
-urls = load("trueup_import_url")
-Failure = load("trueup_environment_run").Failure
+archives = load("site_import.archive")
+fetching = load("site_import.fetch")
+sql = load("site_import.sql")
+urls = load("site_import.url")
+Failure = load("environment.run").Failure
 
 
 def _refused(call: Any, code: str) -> str:
@@ -221,9 +220,8 @@ def test_too_many_members_and_bytes_are_refused(tmp_path: Path) -> None:
 
 BOUNDED = """
 import resource, sys, json
-import ansible.module_utils
-ansible.module_utils.__path__.append(sys.argv[1])
-from ansible.module_utils import trueup_import_archive as archives
+sys.path.append(sys.argv[1])
+from ansible_collections.trueup.wordpress.plugins.module_utils.site_import import archive as archives
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 size = int(open("/proc/self/statm").read().split()[0]) * 4096
 resource.setrlimit(resource.RLIMIT_AS, (size + (24 << 20), size + (24 << 20)))
@@ -237,7 +235,7 @@ print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def _bounded(archive: Path) -> tuple[str, int]:
-    argv = [sys.executable, "-c", BOUNDED, str(share() / "playbooks" / "module_utils"), str(archive)]
+    argv = [sys.executable, "-c", BOUNDED, COLLECTIONS, str(archive)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
     code, grown = done.stdout.split()
     return code, int(grown)

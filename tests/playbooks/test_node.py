@@ -17,7 +17,7 @@ import yaml
 from reconciler.artifacts.pins import Archive
 from reconciler.core.observed import Applied
 from reconciler.core.variables import Job, NodeVariables
-from reconciler.paths import share
+from reconciler.paths import collection, share
 from tests.lab import Lab, Node
 from tests.lab.fixtures import unique_name
 from tests.playbooks.nodes import Run, host_variables, node_variables, provision, run_playbook
@@ -407,7 +407,7 @@ def test_template_code_in_a_variable_is_inert(
 
 
 def test_argument_specs_and_variables_are_the_same() -> None:
-    text = (share() / "playbooks/roles/node/meta/argument_specs.yml").read_text()
+    text = (collection() / "roles/node/meta/argument_specs.yml").read_text()
     options = yaml.safe_load(text)["argument_specs"]["main"]["options"]["trueup_node"]["options"]
     fields = NodeVariables.model_fields
     assert set(options) == set(fields)
@@ -430,7 +430,7 @@ def test_playbooks_pass_ansible_lint() -> None:
             "--offline",
             "-q",
             "playbooks/node.yml",
-            "playbooks/roles/node",
+            str(collection() / "roles/node"),
         ],
         cwd=share(),
         capture_output=True,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.playbooks.node_modules import load
 
-rewriting = load("trueup_rewrite")
+rewriting = load("content.rewrite")
 
 OLD, NEW = "http://old.example.com", "https://shop.new-name.example"
 

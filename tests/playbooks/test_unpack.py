@@ -9,8 +9,8 @@ import pytest
 
 from tests.playbooks.node_modules import load
 
-unpacking = load("trueup_unpack")
-Failure = load("trueup_environment_run").Failure
+unpacking = load("site_import.unpack")
+Failure = load("environment.run").Failure
 
 
 def tar(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:

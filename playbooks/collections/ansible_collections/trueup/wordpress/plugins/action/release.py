@@ -1,0 +1,49 @@
+# Copyright the Trueup contributors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Controller's half of ``release``: sends the archive when the node answers that it lacks the release."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+
+class ActionModule(ActionBase):
+    """One execution where the node has the release, two where its archive is sent."""
+
+    _supports_check_mode = True
+    _supports_diff = True
+    TRANSFERS_FILES = True
+
+    def run(self, tmp=None, task_vars=None):
+        super().run(tmp, task_vars)
+        arguments = {"variables": self._task.args["variables"]}
+        result = self._execute_module("trueup.wordpress.release", module_args=arguments, task_vars=task_vars)
+        if not result.get("failed") and result.get("wanted"):
+            arguments["archive"] = self._send(self._task.args.get("archive"))
+            result = self._execute_module("trueup.wordpress.release", module_args=arguments, task_vars=task_vars)
+        if not self._task.diff:
+            result.pop("diff", None)
+        return result
+
+    def _send(self, archive):
+        if not archive or not os.path.isfile(archive["path"]):
+            raise AnsibleActionFail(
+                "The node lacks this release, and no archive of it was given. "
+                'Give -e \'{"trueup_release_archive": {"path": "/path/to/site.tar.gz"}}\'.'
+            )
+        remote = self._connection._shell.join_path(self._connection._shell.tmpdir, "release")
+        digest = _digest(archive["path"])
+        if archive.get("sha256", digest) != digest:
+            raise AnsibleActionFail(f"{archive['path']} has sha256 {digest} instead of {archive['sha256']}.")
+        self._transfer_file(archive["path"], remote)
+        return {"path": remote, "sha256": digest}
+
+
+def _digest(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

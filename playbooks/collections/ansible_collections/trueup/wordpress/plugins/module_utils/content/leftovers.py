@@ -1,0 +1,54 @@
+# Copyright the Trueup contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What a run left that was stopped half-way, and that nothing declared goes on with: put back, and cleared away.
+
+A run that is killed and comes again goes on where it was. One that was cancelled doesn't come again: its declaration
+was taken back, and the next run of role C(environment), which knows what is declared and what was applied, finds these.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import Swap
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
+from ansible_collections.trueup.wordpress.plugins.module_utils.release import releases
+
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def workplaces(layout):
+    """Directories in which content and code are got ready, of no use to anybody but the run that made them."""
+    ours = (f"{layout.site}/{name}" for name in ("importing", "unpacking", "updating"))
+    return (*ours, f"/var/tmp/trueup-{layout.id}")
+
+
+def contents(run, layout, ledger, declared):
+    """Take content out that was swapped in and never applied, and what was staged; whether there was any."""
+    incoming = f"{layout.site}/incoming"
+    found = [name for name in _names(incoming) if name != declared and UUID.fullmatch(name)]
+    for name in found:
+        if run.change(f"content {name}", "left half-way", ""):
+            swap = Swap(run, layout, name)
+            if name not in {*ledger.contents, ledger.staged}:
+                swap.back()
+            swap.forget()
+    for path in workplaces(layout):
+        if os.path.isdir(path) and run.change(path, "left half-way", ""):
+            shutil.rmtree(path)
+    return bool(found)
+
+
+def unserved(run, layout, ledger):
+    """Releases of ours that were made and never applied go, unless one is what is declared or served."""
+    kept = {*ledger.releases, layout.release_id, os.path.basename(os.path.realpath(layout.current))}
+    for name in _names(layout.releases):
+        made_by_us = UUID.fullmatch(name) and os.path.exists(f"{layout.releases}/{name}.sha256")
+        if made_by_us and name not in kept and run.change(f"{layout.releases}/{name}", "never applied", ""):
+            releases.discard(Layout(layout.id, name))
+
+
+def _names(directory):
+    return sorted(os.listdir(directory)) if os.path.isdir(directory) else []

@@ -1,0 +1,224 @@
+# Copyright the Trueup contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Content (database and uploads) that is prepared beside what is served, and swapped in whole.
+
+A content is *staged* in a draft database and a directory of its own, and *sealed* when nothing is missing. Swapping is
+one RENAME TABLE and one exchange of directories; what was served before waits beside it until the site is healthy, so
+that going back is the same two steps. Table ``trueup_content`` moves with the rest: what it says is what is served.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.rewrite_tables import rewrite_database
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import core
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import CLIENT, literal
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, write_durably
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.merge import Merge
+
+MARK_TABLE = "trueup_content"
+DUMP = ("mariadb-dump", "--single-transaction", "--quick", "--hex-blob", "--default-character-set=utf8mb4")
+DUMP += ("--no-tablespaces", "--skip-dump-date")
+"""Reads one moment of a database and locks nothing; the database's name follows."""
+OURS = "trueup_"
+"""Tables whose names begin so are Trueup's own: in no backup, no comparison, no copy."""
+
+
+def root(run, statements, *, database=None):
+    """What the database server answers its administrator."""
+    return run.command([*CLIENT, *([database] if database else [])], text=statements, hint="MariaDB refused")
+
+
+def tables(run, database):
+    """Names of the base tables. Views and triggers, which cannot be moved between databases, are a Failure."""
+    rows = root(
+        run,
+        "SELECT table_type, table_name FROM information_schema.tables "
+        f"WHERE table_schema = {literal(database)} ORDER BY table_name;"
+        "SELECT 'TRIGGER', trigger_name FROM information_schema.triggers "
+        f"WHERE trigger_schema = {literal(database)} ORDER BY trigger_name;",
+    )
+    found = [row.split("\t", 1) for row in rows.splitlines()]
+    fixed = [f"{kind.lower()} {name}" for kind, name in found if kind != "BASE TABLE"]
+    if fixed:
+        raise Failure(
+            f"Database {database} has what cannot be moved with its tables: {', '.join(fixed[:5])}. "
+            "Remove it and try again.",
+            trueup_code="CONTENT_UNMOVABLE",
+        )
+    return [name for _, name in found]
+
+
+def content_in(run, database):
+    """Id of the content in a database, as its own mark says; None where there is no mark."""
+    there = root(
+        run,
+        "SELECT COUNT(*) FROM information_schema.tables "
+        f"WHERE table_schema = {literal(database)} AND table_name = '{MARK_TABLE}';",
+    )
+    if there.strip() != "1":
+        return None
+    return root(run, f"SELECT id FROM `{database}`.{MARK_TABLE};").strip() or None
+
+
+def waiting(layout):
+    """Ids of contents that are being got ready, or were swapped in without being applied to the end."""
+    return sorted(os.listdir(f"{layout.site}/incoming")) if os.path.isdir(f"{layout.site}/incoming") else []
+
+
+class Staging:
+    """One content being prepared for the environment of ``layout``."""
+
+    def __init__(self, run, layout, content_id):
+        self.run = run
+        self.layout = layout
+        self.content_id = content_id
+        self.database = f"{layout.database}_next"
+        self.incoming = f"{layout.site}/incoming"
+        self.directory = f"{self.incoming}/{content_id}"
+        self.uploads = f"{self.directory}/uploads"
+        self.seal_file = f"{self.directory}/sealed.json"
+
+    def sealed(self):
+        """What was sealed: ``tables`` (None: the whole database), ``uploads`` (inode, or None); None: nothing was."""
+        try:
+            with open(self.seal_file, encoding="utf-8") as file:
+                return json.load(file)
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def is_sealed(self):
+        sealed = self.sealed()
+        if sealed is None:
+            return False
+        return not sealed["database"] or content_in(self.run, self.database) == self.content_id
+
+    def is_ready(self):
+        """Whether nothing is left to prepare: all is staged, or served already."""
+        return self.is_sealed() or content_in(self.run, self.layout.database) == self.content_id
+
+    def open(self):
+        """Begin anew: whatever was being staged, for this content or another one, goes."""
+        shutil.rmtree(self.incoming, ignore_errors=True)
+        os.makedirs(self.uploads, mode=0o755)
+        os.chmod(self.incoming, 0o700)
+        name = self.database
+        root(
+            self.run,
+            f"DROP DATABASE IF EXISTS `{name}`;"
+            f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;",
+        )
+
+    def rewrite(self, replacements):
+        """Replace addresses in every table: ``[(old, new), …]``; how many cells changed, by table."""
+        return rewrite_database(self.run, self.database, tables(self.run, self.database), replacements)
+
+    def seal(self, user, *, database=True, only=None, uploads=True, merge=None):
+        """All is there. ``only``: the tables that are replaced, where the others stay; left out: all of them.
+
+        ``merge``: rows go into the tables that are there, instead of tables into the database; see ``promotion.merge``.
+        """
+        if uploads:
+            _own(self.uploads, user)
+        if database:
+            mark = f"CREATE TABLE {MARK_TABLE} (id CHAR(36) PRIMARY KEY) ENGINE=InnoDB;"
+            mark += f"INSERT INTO {MARK_TABLE} VALUES ({literal(self.content_id)});"
+            root(self.run, mark, database=self.database)
+        sealed = {
+            "content": self.content_id,
+            "database": bool(database),
+            "tables": only,
+            "uploads": os.stat(self.uploads).st_ino if uploads else None,
+            "merge": merge,
+        }
+        write_durably(self.seal_file, json.dumps(sealed).encode(), 0o600)
+
+    def discard(self):
+        shutil.rmtree(self.incoming, ignore_errors=True)
+        root(self.run, f"DROP DATABASE IF EXISTS `{self.database}`;")
+
+
+class Swap:
+    """Puts a sealed content in, or takes it out again. Each half may be interrupted and repeated."""
+
+    def __init__(self, run, layout, content_id):
+        self.run = run
+        self.layout = layout
+        self.content_id = content_id
+        self.staging = Staging(run, layout, content_id)
+        self.former = f"{layout.database}_former"
+
+    def is_begun(self):
+        """Whether the content is in, or ready to go in; what brings it has nothing left to do."""
+        return self.staging.is_ready()
+
+    def forward(self):
+        sealed = self.staging.sealed()
+        if sealed is None:
+            return
+        if sealed["database"] and content_in(self.run, self.layout.database) != self.content_id:
+            self._rename_in(sealed["tables"])
+        if sealed.get("merge") and content_in(self.run, self.layout.database) != self.content_id:
+            seconds = self._merge(sealed).forward()
+            self.run.notes.append(f"Rows that moved were locked for {seconds:.3f} s.")
+        if sealed["uploads"] and os.stat(self.layout.uploads).st_ino != sealed["uploads"]:
+            core.exchange(self.staging.uploads, self.layout.uploads)
+
+    def back(self):
+        sealed = self.staging.sealed()
+        if sealed is None:
+            return
+        if sealed["uploads"] and os.stat(self.layout.uploads).st_ino == sealed["uploads"]:
+            core.exchange(self.staging.uploads, self.layout.uploads)
+        if sealed["database"] and content_in(self.run, self.layout.database) == self.content_id:
+            self._rename_out(sealed["tables"])
+        if sealed.get("merge") and content_in(self.run, self.layout.database) == self.content_id:
+            self._merge(sealed).back()
+
+    def forget(self):
+        """What was served before is not needed any more."""
+        root(
+            self.run,
+            f"DROP DATABASE IF EXISTS `{self.former}`; DROP DATABASE IF EXISTS `{self.staging.database}`;",
+        )
+        shutil.rmtree(self.staging.incoming, ignore_errors=True)
+
+    def _merge(self, sealed):
+        names = (self.staging.database, self.former, self.content_id)
+        return Merge(self.run, self.layout, *names, sealed["merge"])
+
+    def _rename_in(self, only):
+        live, staged = self.layout.database, self.staging.database
+        coming = tables(self.run, staged)
+        there = tables(self.run, live)
+        leaving = there if only is None else [name for name in there if name in {*only, *coming}]
+        name = self.former
+        root(
+            self.run,
+            f"DROP DATABASE IF EXISTS `{name}`;"
+            f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;",
+        )
+        moves = [(live, name, table) for table in leaving] + [(staged, live, table) for table in coming]
+        self._rename(moves)
+
+    def _rename_out(self, only):
+        live, staged = self.layout.database, self.staging.database
+        former, there = tables(self.run, self.former), tables(self.run, live)
+        leaving = there if only is None else [name for name in there if name in {*only, *former, MARK_TABLE}]
+        self._rename([(live, staged, table) for table in leaving] + [(self.former, live, table) for table in former])
+
+    def _rename(self, moves):
+        steps = ", ".join(f"`{one}`.`{table}` TO `{other}`.`{table}`" for one, other, table in moves)
+        root(self.run, f"RENAME TABLE {steps};")
+
+
+def _own(directory, user):
+    for here, _, names in os.walk(directory):
+        os.lchown(here, user.pw_uid, user.pw_gid)
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                os.lchown(os.path.join(here, name), user.pw_uid, user.pw_gid)

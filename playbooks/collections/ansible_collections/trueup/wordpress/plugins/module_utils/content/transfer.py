@@ -1,0 +1,151 @@
+# Copyright the Trueup contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Streams to and from storage by addresses that carry their own permission, with the digest taken on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import ssl
+import time
+from urllib.parse import urlsplit
+
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
+
+TRIES = 3
+TIMEOUT = 120
+BLOCK = 1 << 20
+
+
+class Sender:
+    """Sends what a pipeline prints as the parts of one object."""
+
+    def __init__(self, run, urls, part_bytes):
+        self.run = run
+        self.urls = urls
+        self.buffer = bytearray(part_bytes)
+        self.digest = hashlib.sha256()
+        self.size = 0
+        self.etags = []
+
+    def send(self, pipeline):
+        """``etags``, ``sha256`` and ``size_bytes`` of the object; the pipeline's commands must all succeed."""
+        processes = self._start(pipeline)
+        stream = processes[-1].stdout
+        try:
+            while length := self._fill(stream):
+                self._part(memoryview(self.buffer)[:length])
+        finally:
+            stream.close()
+            self._end(processes)
+        return {"etags": self.etags, "sha256": self.digest.hexdigest(), "size_bytes": self.size}
+
+    def _start(self, pipeline):
+        processes = []
+        for argv in pipeline:
+            feed = processes[-1].stdout if processes else None
+            processes.append(self.run.start(argv, feed=feed))
+            if feed:
+                feed.close()
+        return processes
+
+    def _end(self, processes):
+        for process in processes:
+            if process.stdin:
+                process.stdin.close()
+        said = [process.stderr.read().decode("utf-8", "replace").strip() for process in processes]
+        for process in processes:
+            process.stderr.close()
+        status = [process.wait() for process in processes]
+        # tar says 1 where a file changed while it was read, which a living site's do.
+        bad = [s for process, s in zip(processes, status) if s and not (process.args[0] == "tar" and s == 1)]  # noqa: B905
+        if bad:
+            raise Failure(f"What was to be sent could not be read ({status}): {' '.join(said)[-1000:]}")
+
+    def _fill(self, stream):
+        view, length = memoryview(self.buffer), 0
+        while length < len(self.buffer):
+            count = stream.readinto(view[length:])
+            if not count:
+                break
+            length += count
+        return length
+
+    def _part(self, data):
+        if len(self.etags) == len(self.urls):
+            raise Failure("There is more to send than was measured before. Run it again.")
+        self.digest.update(data)
+        self.size += len(data)
+        self.etags.append(put(self.urls[len(self.etags)], data))
+
+
+def put(url, data):
+    """The etag of a part that the storage has taken."""
+    return _repeated(url, "PUT", lambda connection, path: _put(connection, path, data))
+
+
+def _put(connection, path, data):
+    connection.request("PUT", path, body=data, headers={"Content-Length": str(len(data))})
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status, answer.headers.get("ETag", "")
+
+
+def download(url, path, wanted):
+    """Download an object to ``path`` and hold it against its size and sha256."""
+    digest, size = hashlib.sha256(), 0
+
+    def fetch(connection, place):
+        nonlocal digest, size
+        digest, size = hashlib.sha256(), 0
+        connection.request("GET", place)
+        answer = connection.getresponse()
+        if answer.status != 200:
+            answer.read()
+            return answer.status, None
+        with open(path, "wb") as file:
+            while block := answer.read(BLOCK):
+                size += len(block)
+                if size > wanted["size_bytes"]:
+                    break
+                digest.update(block)
+                file.write(block)
+        return 200, ""
+
+    _repeated(url, "GET", fetch)
+    if size != wanted["size_bytes"] or digest.hexdigest() != wanted["sha256"]:
+        os.unlink(path)
+        raise Failure(
+            f"{os.path.basename(path)} in the storage is not what was backed up. Nothing was changed. "
+            "Choose another backup.",
+            trueup_code="BACKUP_DAMAGED",
+        )
+
+
+def _repeated(url, verb, work):
+    """Try a few times; the address itself stays out of every message, because it is a permission."""
+    parts, said = urlsplit(url), ""
+    path = f"{parts.path}?{parts.query}"
+    for attempt in range(TRIES):
+        time.sleep(attempt)
+        connection = _connection(parts)
+        try:
+            status, answer = work(connection, path)
+            if status == 200:
+                return answer
+            said = f"status {status}"
+            if status in (403, 404):
+                break
+        except (OSError, http.client.HTTPException) as error:
+            said = type(error).__name__
+        finally:
+            connection.close()
+    code = "BACKUP_DAMAGED" if verb == "GET" and said == "status 404" else "BACKUP_FAILED"
+    raise Failure(f"The storage {parts.netloc} did not take part in a {verb}: {said}.", trueup_code=code)
+
+
+def _connection(parts):
+    if parts.scheme == "https":
+        return http.client.HTTPSConnection(parts.netloc, timeout=TIMEOUT, context=ssl.create_default_context())
+    return http.client.HTTPConnection(parts.netloc, timeout=TIMEOUT)

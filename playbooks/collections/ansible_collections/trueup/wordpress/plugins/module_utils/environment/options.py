@@ -1,0 +1,143 @@
+# Copyright the Trueup contributors
+# SPDX-License-Identifier: Apache-2.0
+"""WordPress's options that are declared: WordPress itself sets them, and what it made of them is written down.
+
+It cleans a value before it stores it (``Tom & Jerry`` becomes ``Tom &amp; Jerry``), so what is stored is compared with
+what was stored before, and never with what was declared.
+"""
+
+from __future__ import annotations
+
+import json
+
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import wordpress
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import literal
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
+
+TABLE = "wp_options"
+
+# WordPress answers a value that it does not take by the one that is there; so a mark is put there, to be known again.
+# What a filter shows instead of the stored value is not what is to be changed, and neither is what the object cache has
+# kept since before somebody changed the table: WordPress writes nothing that it takes for being there. The rules of
+# permalinks are emptied: the next visit makes them with all plugins at work, which are not loaded here.
+SCRIPT = r"""
+$options = json_decode( stream_get_contents( STDIN ), true );
+$mark = "\x01trueup\x01";
+$marked = static fn() => $mark;
+$refused = array();
+foreach ( array( 'alloptions', 'notoptions', ...array_map( 'strval', array_keys( $options ) ) ) as $kept ) {
+    wp_cache_delete( $kept, 'options' );
+}
+foreach ( $options as $name => $value ) {
+    $name = (string) $name;
+    remove_all_filters( "pre_option_$name" );
+    remove_all_filters( "option_$name" );
+    add_filter( "pre_option_$name", $marked );
+    if ( sanitize_option( $name, $value ) === $mark ) {
+        $refused[] = $name;
+    }
+    remove_filter( "pre_option_$name", $marked );
+}
+if ( ! $refused ) {
+    foreach ( $options as $name => $value ) {
+        update_option( (string) $name, $value );
+    }
+    if ( array_intersect( array( 'permalink_structure', 'category_base', 'tag_base' ), array_keys( $options ) ) ) {
+        update_option( 'rewrite_rules', '' );
+    }
+}
+echo "\n", json_encode( $refused );
+"""
+
+
+class Options:
+    """The declared options of one environment. ``held``: names that are left as they are, whatever they are."""
+
+    def __init__(self, run, layout, variables, ledger, held):
+        self.run = run
+        self.layout = layout
+        self.declared = variables.get("options") or {}
+        self.held = frozenset(held or ())
+        self.former = ledger.options
+        self.former_declared = ledger.declared_options
+        self.stored = {}
+
+    def ensure(self, database, user, undo):
+        """Have WordPress take what is declared and not there; whether anything had to change."""
+        if not self.declared:
+            return False
+        found = self._found(database)
+        wanted = {name: value for name, value in self.declared.items() if not self._is_right(name, found.get(name))}
+        for name, value in sorted(wanted.items()):
+            self.run.change(f"option {name}", found.get(name) or "", value)
+        if wanted and not self.run.check_mode:
+            undo.append(lambda: self._back(database, {name: found.get(name) for name in wanted}))
+            self._set(wanted, user)
+            found = self._found(database)
+            if lost := sorted(name for name in wanted if found.get(name) is None):
+                raise Failure(
+                    f"WordPress did not keep these options: {', '.join(lost)}. Take them out of spec.options."
+                )
+        kept = {name: value for name, value in self.former.items() if name in self.held and name in self.declared}
+        self.stored = {name: found[name] for name in self.declared if found.get(name) is not None} | kept
+        return bool(wanted)
+
+    def _is_right(self, name, found):
+        if name in self.held:
+            return True
+        declared = self.declared[name]
+        as_it_was_left = found == self.former.get(name) and declared == self.former_declared.get(name)
+        return found is not None and (found == declared or as_it_was_left)
+
+    def _set(self, wanted, user):
+        said = self.run.command(
+            wordpress.command(self.layout, "eval", SCRIPT),
+            text=json.dumps(wanted),
+            user=user,
+            environment=wordpress.environment(self.layout),
+            hint="WordPress did not set its options",
+        )
+        refused = json.loads(said.strip().rpartition("\n")[2])
+        if refused:
+            raise Failure(
+                f"WordPress does not take the declared value of {', '.join(refused)}, so no option was set. "
+                "Correct spec.options.",
+                trueup_code="OPTION_REFUSED",
+            )
+
+    def _back(self, database, former):
+        """As they were before this run."""
+        for name, value in former.items():
+            if value is None:
+                change = f"DELETE FROM `{database.name}`.{TABLE} WHERE option_name = {literal(name)};"
+            else:
+                text = f"CONVERT(X'{value.encode().hex()}' USING utf8mb4)"
+                change = (
+                    f"UPDATE `{database.name}`.{TABLE} SET option_value = {text} WHERE option_name = {literal(name)};"
+                )
+            database.root(change)
+
+    def _found(self, database):
+        """The declared options that there are, as they are stored."""
+        if self.run.check_mode and not self._is_installed(database):
+            return {}
+        names = ", ".join(literal(name) for name in sorted(self.declared))
+        rows = database.root(
+            f"SELECT HEX(option_name), HEX(option_value) FROM `{database.name}`.{TABLE} WHERE option_name IN ({names});"
+        )
+        found = {
+            _text(name).lower(): _text(value) for name, _, value in (row.partition("\t") for row in rows.splitlines())
+        }
+        # WordPress, too, finds an option whatever the case of its name.
+        return {name: found[name.lower()] for name in self.declared if name.lower() in found}
+
+    def _is_installed(self, database):
+        count = database.root(
+            "SELECT COUNT(*) FROM information_schema.tables "
+            f"WHERE table_schema = {literal(database.name)} AND table_name = '{TABLE}';"
+        )
+        return count.strip() == "1"
+
+
+def _text(hexadecimal):
+    return bytes.fromhex(hexadecimal.strip()).decode("utf-8", "replace")

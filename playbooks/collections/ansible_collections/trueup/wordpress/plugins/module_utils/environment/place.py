@@ -1,0 +1,150 @@
+# Copyright the Trueup contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Puts files, directories, links and a file's section in place; each says whether it had to."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import stat
+import struct
+
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, read, write_durably
+
+HOSTS = "/etc/hosts"
+HOSTS_LOCK = "/run/trueup/locks/hosts"
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def file(run, path, text, *, mode=0o644, uid=0, gid=0, shown=None):
+    """Make ``path`` hold ``text``. ``shown`` makes texts fit to be seen in a diff; left out: as they are."""
+    shown = shown or (lambda text: text)
+    found = read(path)
+    wanted = text.encode("utf-8")
+    if os.path.isdir(path) and not os.path.islink(path):
+        raise Failure(f"{path} is a directory, but a file belongs there. Move it away and run again.")
+    if found == wanted:
+        return attributes(run, path, mode, uid, gid)
+    if run.change(path, shown((found or b"").decode("utf-8", "replace")), shown(text)):
+        write_durably(path, wanted, mode, uid, gid)
+    return True
+
+
+def absent(run, path):
+    if not os.path.lexists(path):
+        return False
+    if run.change(path, "present", ""):
+        os.unlink(path)
+    return True
+
+
+def directory(run, path, mode, uid=0, gid=0):
+    """Make ``path`` a directory; what is in it stays."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        return attributes(run, path, mode, uid, gid)
+    if run.change(path, "", f"directory {mode:04o}"):
+        os.makedirs(path, exist_ok=True)
+        os.chown(path, uid, gid)
+        os.chmod(path, mode)
+    return True
+
+
+def attributes(run, path, mode, uid, gid):
+    found = os.stat(path, follow_symlinks=False)
+    before = (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
+    if before == (mode, uid, gid):
+        return False
+    if run.change(path, "{:04o} {} {}".format(*before), f"{mode:04o} {uid} {gid}"):
+        os.chown(path, uid, gid)
+        os.chmod(path, mode)
+    return True
+
+
+def link(run, path, target):
+    """Make ``path`` a link to ``target``, by a rename: there is no moment without it."""
+    found = os.readlink(path) if os.path.islink(path) else None
+    if found == target:
+        return False
+    if found is None and os.path.isdir(path):
+        raise Failure(f"{path} is a directory, but a link to {target} belongs there. Move it away and run again.")
+    if run.change(path, f"link to {found}" if found else "", f"link to {target}"):
+        draft = f"{path}.trueup-new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(draft)
+        os.symlink(target, draft)
+        os.rename(draft, path)
+    return True
+
+
+def door(run, path, group, visitor):
+    """Let ``group`` and the user ``visitor`` into a directory of root's, and nobody else."""
+    wanted = _access_list(0o7, visitor, 0o5, 0o5)
+    try:
+        found = os.getxattr(path, "system.posix_acl_access")
+    except OSError:
+        found = b""
+    owner = os.stat(path)
+    if found == wanted and (owner.st_uid, owner.st_gid) == (0, group):
+        return False
+    if run.change(path, "", f"open to group {group} and user {visitor} alone"):
+        os.chown(path, 0, group)
+        os.setxattr(path, "system.posix_acl_access", wanted)
+    return True
+
+
+def _access_list(owner, visitor, visitor_rights, group):
+    """An access control list in the kernel's own form: version 2, then entries of tag, rights, id."""
+    nobody = 0xFFFFFFFF
+    entries = [
+        (0x01, owner, nobody),
+        (0x02, visitor_rights, visitor),
+        (0x04, group, nobody),
+        (0x10, visitor_rights | group, nobody),
+        (0x20, 0, nobody),
+    ]
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+# Sections: the lines of /etc/hosts that end in our mark
+
+
+def hosts(run, environment_id, hostnames):
+    """Make the names resolve to this node, or none of them; whatever else is in the file stays."""
+    mark = section_mark(environment_id)
+    wanted = f"127.0.0.1 {' '.join(hostnames)} {mark}\n" if hostnames else ""
+    if not run.check_mode:
+        os.makedirs(os.path.dirname(HOSTS_LOCK), mode=0o700, exist_ok=True)
+    with open(HOSTS_LOCK, "w") if not run.check_mode else contextlib.nullcontext() as lock:
+        if lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        lines = (read(HOSTS) or b"").decode("utf-8", "surrogateescape").splitlines(keepends=True)
+        found = "".join(line for line in lines if line.rstrip().endswith(mark))
+        if found == wanted:
+            return False
+        if run.change(f"{HOSTS}#{environment_id}", found, wanted):
+            rest = "".join(line for line in lines if not line.rstrip().endswith(mark))
+            text = f"{rest}{'' if not rest or rest.endswith(chr(10)) else chr(10)}{wanted}"
+            write_durably(HOSTS, text.encode("utf-8", "surrogateescape"), 0o644)
+    return True
+
+
+def section_mark(environment_id):
+    return f"# trueup {environment_id}"
+
+
+def digest_of(path):
+    """sha256 in hex of a managed file, or of a section: ``path#id`` is the lines of path that end in its mark."""
+    name, _, section = path.partition("#")
+    data = read(name)
+    if data is None:
+        return None
+    if not section:
+        return sha256(data)
+    mark = section_mark(section).encode()
+    lines = [line for line in data.splitlines(keepends=True) if line.rstrip().endswith(mark)]
+    return sha256(b"".join(lines)) if lines else None

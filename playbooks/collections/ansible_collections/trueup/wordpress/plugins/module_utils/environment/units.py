@@ -1,0 +1,146 @@
+# Copyright the Trueup contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What runs: the environment's own units, and the server block that nginx reads."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import re
+
+from ansible_collections.trueup.wordpress.plugins.module_utils import nginx
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import place
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, read, write_durably
+
+SYSTEM = "/etc/systemd/system"
+
+
+def php_binaries():
+    """Paths of the newest PHP-FPM and of the command-line PHP of the same version."""
+    found = [re.search(r"(\d+)\.(\d+)$", path) for path in glob.glob("/usr/sbin/php-fpm[0-9]*.[0-9]*")]
+    versions = sorted((int(one.group(1)), int(one.group(2))) for one in found if one)
+    if not versions:
+        raise Failure("This node has no PHP-FPM. Provision it first: playbooks/node.yml.")
+    version = "{}.{}".format(*versions[-1])
+    return {"@PHP_FPM@": f"/usr/sbin/php-fpm{version}", "@PHP@": f"/usr/bin/php{version}"}
+
+
+def filled(text, values):
+    """A rendered text with what only the node knows."""
+    for mark, value in values.items():
+        text = text.replace(mark, value)
+    return text
+
+
+class Unit:
+    """One unit that is enabled and active."""
+
+    def __init__(self, name, wanted_by):
+        self.name = name
+        self.wish = f"{SYSTEM}/{wanted_by}.wants/{name}"
+        self.file = f"{SYSTEM}/{name}"
+
+
+def states(run, names):
+    """ActiveState and NeedDaemonReload by unit, asked in one call."""
+    output = run.command(["systemctl", "show", "--property=Id,ActiveState,NeedDaemonReload", *names])
+    blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in output.strip().split("\n\n")]
+    return dict(zip(names, blocks))  # noqa: B905 - not in Python 3.9
+
+
+def enable(run, unit):
+    """As ``systemctl enable`` would, but without asking systemd to read every unit again."""
+    if not run.check_mode:
+        os.makedirs(os.path.dirname(unit.wish), exist_ok=True)
+    return place.link(run, unit.wish, unit.file)
+
+
+class Services:
+    """PHP and the timer, compared with what systemd says of them."""
+
+    def __init__(self, run, layout):
+        self.run = run
+        self.php = Unit(layout.php_service, "multi-user.target")
+        self.timer = Unit(layout.cron_timer, "timers.target")
+        self.found = states(run, [self.php.name, self.timer.name])
+
+    def ensure(self, *, changed_units, changed_pool):
+        """Make both enabled and active with the files that are there now."""
+        again = changed_units or self.run.interrupted
+        if not self.run.check_mode and (again or self._outdated()):
+            self.run.command(["systemctl", "daemon-reload"])
+        for unit in (self.php, self.timer):
+            enable(self.run, unit)
+        if again:
+            self._do("restart", [self.php, self.timer])
+            return
+        inactive = self._inactive()
+        self._do("start", inactive)
+        if changed_pool and self.php not in inactive:
+            self._do("reload", [self.php])
+
+    def _outdated(self):
+        return any(state.get("NeedDaemonReload") == "yes" for state in self.found.values())
+
+    def _inactive(self):
+        return [unit for unit in (self.php, self.timer) if self.found[unit.name].get("ActiveState") != "active"]
+
+    def _do(self, verb, units):
+        names = [unit.name for unit in units]
+        if not names:
+            return
+        before = "\n".join(f"{name} {self.found[name].get('ActiveState')}" for name in names)
+        if names and self.run.change(
+            f"{verb} {' '.join(names)}", before, "\n".join(f"{name} active" for name in names)
+        ):
+            self.run.command(["systemctl", verb, *names], hint=f"systemd did not {verb} {' '.join(names)}")
+
+
+# nginx
+
+
+def ensure_server_block(run, layout, text):
+    """Put the server block in place if nginx accepts it, and have nginx read it."""
+    former = read(layout.server_block)
+    changed = place.file(run, layout.server_block, text)
+    if not run.check_mode and (changed or run.interrupted):
+        _have_read(run, layout, former)
+
+
+def remove_server_block(run, layout):
+    """Take the server block away, and have nginx forget it."""
+    former = read(layout.server_block)
+    changed = place.absent(run, layout.server_block)
+    if not run.check_mode and (changed or run.interrupted):
+        _have_read(run, layout, former)
+
+
+def _have_read(run, layout, former):
+    try:
+        run.command(["nginx", "-t", "-q"])
+    except Failure as error:
+        _put_back(layout.server_block, former)
+        raise Failure(_blame(layout, str(error))) from error
+    nginx.until_replaced(run.former_workers)  # else those of a reload before would not be known yet
+    run.former_workers |= nginx.accepting()
+    run.command(["systemctl", "reload-or-restart", "nginx.service"], hint="nginx did not reload")
+
+
+def _put_back(path, former):
+    if former is None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    else:
+        write_durably(path, former, 0o644)
+
+
+def _blame(layout, error):
+    """Whose file it is that nginx refuses."""
+    named = re.search(r" in (/\S+?):(\d+)", error)
+    if named and named.group(1) != layout.server_block:
+        return (
+            f"nginx refuses {named.group(1)} (line {named.group(2)}), which is not this environment's file, and would "
+            f"read nothing new until it is corrected. The server block was put back as it was. {error}"
+        )
+    return f"nginx refuses the new server block, so the former one was put back. {error}"

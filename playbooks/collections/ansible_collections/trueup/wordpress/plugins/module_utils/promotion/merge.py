@@ -1,0 +1,246 @@
+# Copyright the Trueup contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Rows that a promotion moves, put into the target's tables while it is in use.
+
+The source's write set lies in the draft database, at the target's address. What moves is decided against the target
+as it is now, and put in by one transaction that locks these rows alone and looks again, under the locks, whether they
+still are what was compared: every other row, and every other table, goes on being written. What was there before is
+kept in the database ``…_former`` by the same transaction, so that going back is one transaction too.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.rewrite import Rewriter
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import CLIENT, literal
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion import baseline as baselines
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion import presets
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.threeway import compare
+
+ROUNDS = 3
+MOVED_ON = "TRUEUP_MOVED_ON"
+LOCK_SECONDS = 4
+"""How long the transaction waits for somebody else's lock; it holds its own no longer than its statements take."""
+NAMED = 20
+"""Keys that a message or a result names, of each kind."""
+
+
+def address_taken_out(url):
+    """What turns a value at ``url`` into one that says the same at any address; and what to look for in a value."""
+    return Rewriter([(url, baselines.PLACE)]), url.partition("://")[2]
+
+
+class Tables:
+    """The write set of one environment's database."""
+
+    def __init__(self, run, database, url, preset):
+        self.run = run
+        self.database = database
+        self.normal, self.host = address_taken_out(url)
+        shapes = baselines.shapes(run, database)
+        self.shapes = {name: shape for name, shape in shapes.items() if presets.is_written(name, preset)}
+
+    def digests(self, table):
+        return baselines.rows(self.run, self.database, self.shapes[table], self.normal, self.host)
+
+
+def compared(source, target, baseline, declared=()):
+    """``{table: Comparison}`` of the tables that both have and that the baseline knows.
+
+    ``declared``: the options that the target's document sets, whatever anybody made of them.
+    """
+    found = {}
+    declared = frozenset(declared)
+    for table in sorted({*source.shapes, *target.shapes}):
+        if table in source.shapes and table in target.shapes:
+            sides = (baseline.get(table, {}), source.digests(table), target.digests(table))
+            found[table] = compare(*sides, ignored=lambda key, table=table: presets.is_ignored(table, key, declared))
+    return found
+
+
+def conflicts(comparisons):
+    """What both sides changed, as ``table: key`` in a fixed order."""
+    return [f"{table}: {key}" for table, one in sorted(comparisons.items()) for key in one.conflicts]
+
+
+def refuse_conflicts(found):
+    if found:
+        more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+        raise Failure(
+            f"Changed on both sides since the copy was made: {'; '.join(found[:NAMED])}{more}. Make them the same on "
+            "both sides, check for drift again, and promote again.",
+            trueup_code="PROMOTION_CONFLICT",
+        )
+
+
+class Merge:
+    """``forward`` puts in what moves; ``back`` puts back what was there."""
+
+    def __init__(self, run, layout, staged, former, content_id, merge):
+        self.run = run
+        self.live = layout.database
+        self.staged = staged
+        self.former = former
+        self.content_id = content_id
+        self.url = merge["url"]
+        self.preset = merge["preset"]
+        self.baseline = merge["baseline"]
+        self.declared = merge.get("declared", ())
+
+    def forward(self):
+        """Put in what moves, against the target as it is now. The seconds for which its rows were locked."""
+        for _ in range(ROUNDS):
+            moves = self._moves()
+            self._prepare(moves)
+            # What is expected was noted after it was compared: it counts only if the comparison still says the same.
+            if _named(self._moves()) != _named(moves):
+                continue
+            try:
+                return self._put_in(moves)
+            except Failure as error:
+                if MOVED_ON not in str(error) and "1213" not in str(error):
+                    raise
+        raise Failure(
+            f"What is promoted changed on the target {ROUNDS} times while it was being put in. Promote again when "
+            "its settings are at rest.",
+            trueup_code="PROMOTION_CONFLICT",
+        )
+
+    def back(self):
+        """Every row that was touched is again what it was, byte for byte."""
+        there = baselines.shapes(self.run, self.former)
+        steps = ["SET SESSION sql_mode = ''; START TRANSACTION;"]
+        for table in sorted(name for name in there if name.startswith("wp_")):
+            shape = there[table]
+            columns = ", ".join(f"`{column}`" for column in self._all_columns(table))
+            keys = f"`{self.former}`.`trueup_keys_{table}` d"
+            steps.append(f"DELETE t FROM `{self.live}`.`{table}` t JOIN {keys} ON {_same(shape, 't', 'd')};")
+            steps.append(
+                f"INSERT INTO `{self.live}`.`{table}` ({columns}) SELECT {columns} FROM `{self.former}`.`{table}`;"
+            )
+        steps.append(f"DELETE FROM `{self.live}`.trueup_content;")
+        if self._has(self.former, "trueup_content"):
+            steps.append(f"INSERT INTO `{self.live}`.trueup_content SELECT * FROM `{self.former}`.trueup_content;")
+        self._say(f"{''.join(steps)} COMMIT;")
+        if not self._has(self.former, "trueup_content"):
+            self._say(f"DROP TABLE IF EXISTS `{self.live}`.trueup_content;")
+
+    def _moves(self):
+        """``[(shape, keys)]`` of the tables in which anything moves."""
+        source = Tables(self.run, self.staged, self.url, self.preset)
+        target = Tables(self.run, self.live, self.url, self.preset)
+        found = compared(source, target, self.baseline, self.declared)
+        refuse_conflicts(conflicts(found))
+        moves = [(target.shapes[table], one.moves) for table, one in found.items() if one.moves]
+        for shape, _ in moves:
+            if shape.engine != "InnoDB":
+                raise Failure(
+                    f"Table {shape.name} of {self.live} is kept by {shape.engine}, which cannot undo a change. "
+                    f"Convert it (ALTER TABLE {shape.name} ENGINE=InnoDB), and promote again."
+                )
+            if shape.columns != source.shapes[shape.name].columns:
+                raise Failure(f"Table {shape.name} has other columns in the source. Update both to one version first.")
+        return moves
+
+    def _put_in(self, moves):
+        steps = [f"SET SESSION sql_mode = '', innodb_lock_wait_timeout = {LOCK_SECONDS};", "START TRANSACTION;"]
+        steps += [self._unchanged(shape) for shape, _ in moves]
+        for shape, _ in moves:
+            steps += self._steps(shape)
+        steps.append(f"DELETE FROM `{self.live}`.trueup_content;")
+        steps.append(f"INSERT INTO `{self.live}`.trueup_content VALUES ({literal(self.content_id)});")
+        started = time.monotonic()
+        self._say("\n".join([*steps, "COMMIT;"]))
+        return time.monotonic() - started
+
+    def _prepare(self, moves):
+        """All that needs no lock: lists of what moves, with what is expected there, and room for what was there."""
+        marked = self._has(self.live, "trueup_content")
+        steps = [f"DROP DATABASE IF EXISTS `{self.former}`; CREATE DATABASE `{self.former}`;"]
+        if marked:
+            steps.append(f"CREATE TABLE `{self.former}`.trueup_content AS SELECT * FROM `{self.live}`.trueup_content;")
+        steps.append(
+            f"CREATE TABLE IF NOT EXISTS `{self.live}`.trueup_content (id CHAR(36) PRIMARY KEY) ENGINE=InnoDB;"
+        )
+        for shape, keys in moves:
+            steps.append(f"CREATE TABLE `{self.former}`.`{shape.name}` LIKE `{self.live}`.`{shape.name}`;")
+            steps += self._keys(shape, keys)
+        self._say("\n".join(steps))
+
+    def _keys(self, shape, keys):
+        """A table of the keys that move, each with the digest of the row that the target has there (null: none)."""
+        name = f"`{self.former}`.`trueup_keys_{shape.name}`"
+        columns = ", ".join(f"`{column}`" for column in shape.key)
+        values = ", ".join(f"({', '.join(_bytes(part) for part in key.split(','))})" for key in keys)
+        if len(shape.key) == 1:
+            values = ", ".join(f"({_bytes(key)})" for key in keys)
+        return [
+            f"CREATE TABLE {name} AS SELECT {columns} FROM `{self.live}`.`{shape.name}` LIMIT 0;",
+            f"INSERT INTO {name} ({columns}) VALUES {values};",
+            f"ALTER TABLE {name} ADD COLUMN trueup_was CHAR(40) NULL;",
+            f"UPDATE {name} d JOIN `{self.live}`.`{shape.name}` t ON {_same(shape, 't', 'd')} "
+            f"SET d.trueup_was = SHA1({baselines.raw(shape)});",
+        ]
+
+    def _unchanged(self, shape):
+        """Lock the rows, and end the transaction if one of them is not what it was."""
+        keys = f"`{self.former}`.`trueup_keys_{shape.name}` d"
+        return (
+            f"SELECT COUNT(*) INTO @moved_on FROM {keys} LEFT JOIN `{self.live}`.`{shape.name}` t "
+            f"ON {_same(shape, 't', 'd')} WHERE NOT (IF(t.`{shape.key[0]}` IS NULL, NULL, "
+            f"SHA1({baselines.raw(shape)})) <=> d.trueup_was) FOR UPDATE;\n"
+            "DELIMITER //\n"
+            f"IF @moved_on > 0 THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{MOVED_ON}'; END IF //\n"
+            "DELIMITER ;"
+        )
+
+    def _steps(self, shape):
+        live, staged = f"`{self.live}`.`{shape.name}`", f"`{self.staged}`.`{shape.name}`"
+        keys = f"`{self.former}`.`trueup_keys_{shape.name}` d"
+        columns = ", ".join(f"`{column}`" for column in shape.columns)
+        everything = ", ".join(f"`{column}`" for column in self._all_columns(shape.name))
+        theirs = ", ".join(f"s.`{column}`" for column in shape.columns)
+        sets = ", ".join(f"t.`{column}` = s.`{column}`" for column in shape.columns)
+        mine, both = _same(shape, "t", "d"), _same(shape, "s", "d")
+        whole = everything.replace("`, `", "`, t.`")
+        return [
+            f"INSERT INTO `{self.former}`.`{shape.name}` ({everything}) SELECT t.{whole} FROM {live} t "
+            f"JOIN {keys} ON {mine};",
+            f"DELETE t FROM {live} t JOIN {keys} ON {mine} LEFT JOIN {staged} s ON {both} "
+            f"WHERE s.`{shape.key[0]}` IS NULL;",
+            f"UPDATE {live} t JOIN {keys} ON {mine} JOIN {staged} s ON {both} SET {sets};",
+            f"INSERT INTO {live} ({columns}) SELECT {theirs} FROM {staged} s JOIN {keys} ON {both} "
+            "WHERE d.trueup_was IS NULL;",
+        ]
+
+    def _all_columns(self, table):
+        rows = self._say(
+            "SELECT column_name FROM information_schema.columns WHERE extra NOT LIKE '%GENERATED%' "
+            f"AND table_schema = {literal(self.live)} AND table_name = {literal(table)} ORDER BY ordinal_position;"
+        )
+        return rows.splitlines()
+
+    def _has(self, database, table):
+        query = (
+            "SELECT COUNT(*) FROM information_schema.tables "
+            f"WHERE table_schema = {literal(database)} AND table_name = {literal(table)};"
+        )
+        return self._say(query).strip() == "1"
+
+    def _say(self, statements):
+        argv = [*CLIENT, "--default-character-set=utf8mb4", self.live]
+        return self.run.command(argv, text=statements, hint="MariaDB refused")
+
+
+def _named(moves):
+    return [(shape.name, keys) for shape, keys in moves]
+
+
+def _same(shape, one, other):
+    return " AND ".join(f"{one}.`{column}` = {other}.`{column}`" for column in shape.key)
+
+
+def _bytes(text):
+    return f"CONVERT(0x{text.encode().hex()} USING utf8mb4)" if text else "''"

@@ -1,0 +1,101 @@
+# Copyright the Trueup contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The two environments of a promotion as they are on this node, and what they once had in common."""
+
+from __future__ import annotations
+
+import os
+
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.ledger import Ledger
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion import baseline as baselines
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion import presets
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.merge import (
+    Tables,
+    address_taken_out,
+    compared,
+)
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.threeway import advanced, compare
+
+
+class Side:
+    """One environment as it is served here."""
+
+    def __init__(self, run, environment_id):
+        self.run = run
+        self.layout = Layout(environment_id)
+        self.ledger = Ledger(self.layout.manifest)
+        if not self.ledger.url or not os.path.isdir(self.layout.current):
+            raise Failure(
+                f"Environment {environment_id} is not on this node, so it cannot be compared with what is.",
+                trueup_code="PROMOTION_ELSEWHERE",
+            )
+        self.url = self.ledger.url
+        self.content = f"{os.path.realpath(self.layout.current)}/wp-content"
+
+    def tables(self, preset):
+        return Tables(self.run, self.layout.database, self.url, preset)
+
+    def protected(self, preset):
+        """Digests of all rows of every table that the preset protects."""
+        normal, host = address_taken_out(self.url)
+        database = self.layout.database
+        return baselines.database(self.run, database, normal, host, lambda table: not presets.is_written(table, preset))
+
+
+class Sides:
+    """A source, its target, and the baseline of the newest of the source's contents that has one."""
+
+    def __init__(self, run, source_id, target_id, preset, declared=None):
+        """``declared``: the options that the target's document sets; None: those that were applied."""
+        self.source = Side(run, source_id)
+        self.target = Side(run, target_id)
+        self.declared = self.target.ledger.declared_options if declared is None else declared
+        self.preset = preset or presets.DEFAULT
+        self.baseline_of, (self.rows, self.files) = self._baseline()
+
+    def _baseline(self):
+        for content in reversed(self.source.ledger.contents):
+            found = baselines.load(self.source.layout, content)
+            if found is not None:
+                return content, found
+        raise Failure(
+            f"Nothing says what environment {self.source.layout.id} was when it was copied, so nobody can tell what "
+            "changed since. Promote from an environment that was cloned.",
+            trueup_code="BASELINE_MISSING",
+        )
+
+    def written(self):
+        """``{table: Comparison}`` of the write set."""
+        tables = (self.source.tables(self.preset), self.target.tables(self.preset))
+        return compared(*tables, self.rows, self.declared)
+
+    def code(self):
+        """The Comparison of the files of plugins, themes and the like."""
+        return compare(self.files, baselines.files(self.source.content), baselines.files(self.target.content))
+
+    def protected(self):
+        """``{table: {source, target}}``: how many rows of protected tables each side changed since the baseline."""
+        found = {}
+        for name, side in (("source", self.source), ("target", self.target)):
+            for table, rows in side.protected(self.preset).items():
+                was = self.rows.get(table, {})
+                changed = sum(1 for key in {*rows, *was} if rows.get(key) != was.get(key))
+                found.setdefault(table, {"source": 0, "target": 0})[name] = changed
+        return {table: counts for table, counts in found.items() if any(counts.values())}
+
+    def only_in_source(self):
+        """Tables that the target lacks: their plugin makes them there, nothing moves them."""
+        there = baselines.shapes(self.target.run, self.target.layout.database)
+        return sorted(set(baselines.shapes(self.source.run, self.source.layout.database)) - set(there))
+
+    def advance(self):
+        """Both sides have the same now in much of it: that is what they have in common from here on."""
+        source, target = self.source.tables(self.preset), self.target.tables(self.preset)
+        rows = dict(self.rows)
+        for table in source.shapes:
+            if table in target.shapes:
+                rows[table] = advanced(rows.get(table, {}), source.digests(table), target.digests(table))
+        trees = (baselines.files(self.source.content), baselines.files(self.target.content))
+        baselines.save(self.source.layout, self.baseline_of, rows, advanced(self.files, *trees))

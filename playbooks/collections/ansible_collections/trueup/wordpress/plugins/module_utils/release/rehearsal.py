@@ -1,0 +1,206 @@
+# Copyright the Trueup contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A release tried on a throwaway copy: its files and the database once more, with a PHP of its own, and nobody visits.
+
+The copy reaches nobody either: no network, no mail, no cache, no file of the site but its own; uploads can be read.
+What is left when a run is killed ends with the run's scope, or after some minutes, and the next run removes it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import time
+
+from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.domains import address_of
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import root
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.snapshot import copy_database
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import health, wordpress
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import pattern
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, read, write_durably
+
+UNHEALTHY = "UPDATE_UNHEALTHY"
+LONGEST_S = 1200
+UPGRADE_S = 600
+UNITS = "/run/systemd/system"
+PAGES = (("/", "/index.php"), ("/", "/index.php"), ("/wp-login.php", "/wp-login.php"))
+"""Twice the home page: what an update does at its first request is seen by the second."""
+IN_COPY = r"/var/www/sites/[0-9a-f-]{36}/rehearsal/tree/"
+AJAX = "/wp-admin/admin-ajax.php"
+"""With an action that nobody knows: what plugins do in the administration runs without a login, the answer is 400."""
+
+
+class Rehearsal:
+    def __init__(self, run, layout, variables, user):
+        self.run = run
+        self.layout = layout
+        self.variables = variables
+        self.user = user
+        self.directory = f"{layout.site}/rehearsal"
+        self.tree = f"{self.directory}/tree"
+        self.database = f"{layout.database}_rehearsal"
+        self.password = secrets.token_hex(24)
+        self.unit = f"trueup-rehearsal-{layout.short}.service"
+        self.sockets = f"trueup-rehearsal-{layout.short}"
+        self.socket = f"/run/{self.sockets}/fpm.sock"
+
+    def hold(self, scope):
+        """Raise Failure (``UPDATE_UNHEALTHY``) unless the release is healthy on the copy; the copy goes either way."""
+        self.throw_away()
+        try:
+            self._copy_files()
+            self._copy_database()
+            self._start(scope)
+            self._try()
+        finally:
+            self.throw_away()
+
+    def throw_away(self):
+        unit = f"{UNITS}/{self.unit}"
+        if os.path.exists(unit):
+            self.run.command(["systemctl", "stop", self.unit], hint="The rehearsal's PHP did not stop")
+            os.unlink(unit)
+            self.run.command(["systemctl", "daemon-reload"])
+        shutil.rmtree(self.directory, ignore_errors=True)
+        root(
+            self.run,
+            f"DROP DATABASE IF EXISTS `{self.database}`; DROP USER IF EXISTS {self.database}@localhost;",
+        )
+
+    # The copy
+
+    def _copy_files(self):
+        release = self.layout.release
+        os.mkdir(self.directory, 0o755)
+        os.mkdir(self.tree, 0o755)
+        for name in ("tmp", "logs"):
+            os.mkdir(f"{self.directory}/{name}", 0o700)
+            os.chown(f"{self.directory}/{name}", self.user.pw_uid, self.user.pw_gid)
+        core = [f"{release}/{name}" for name in os.listdir(release) if name not in ("wp-content", "wp-config.php")]
+        # Core is root's, so links to it are as good as copies; the rest the rehearsal may change.
+        self.run.command(["cp", "-al", *core, self.tree], hint="The rehearsal's files were not copied")
+        self.run.command(["cp", "-a", f"{release}/wp-content", self.tree], hint="The rehearsal's files were not copied")
+        values = {
+            # A user of its own: the copy cannot reach the tables that visitors use.
+            "DB_NAME": self.database,
+            "DB_USER": self.database,
+            "DB_PASSWORD": self.password,
+            "WP_ENVIRONMENT_TYPE": "staging",
+            "WP_TEMP_DIR": f"{self.directory}/tmp",
+            "WP_CACHE_KEY_SALT": f"{self.layout.id}-rehearsal:",
+            "TRUEUP_ENVIRONMENT": "clone",
+            "TRUEUP_MAIL_LOG": f"{self.directory}/logs/mail.log",
+        }
+        text = (read(self.layout.wp_config) or b"").decode("utf-8")
+        write_durably(f"{self.tree}/wp-config.php", _defined(text, values).encode(), 0o640, gid=self.user.pw_gid)
+
+    def _copy_database(self):
+        copy_database(self.run, self.layout.database, self.database)
+        name = self.database
+        root(
+            self.run,
+            f"CREATE USER {name}@localhost IDENTIFIED BY '{self.password}';"
+            f"GRANT ALL PRIVILEGES ON `{pattern(name)}`.* TO {name}@localhost;",
+        )
+
+    # Its PHP
+
+    def _start(self, scope):
+        pool = f"{self.directory}/php-fpm.conf"
+        write_durably(pool, self._pool().encode(), 0o644)
+        os.makedirs(UNITS, exist_ok=True)
+        write_durably(f"{UNITS}/{self.unit}", self._service(pool, scope).encode(), 0o644)
+        self.run.command(["systemctl", "daemon-reload"])
+        self.run.command(["systemctl", "start", self.unit], hint="The rehearsal's PHP did not start")
+
+    def _pool(self):
+        """The environment's own pool, elsewhere, with the time that an upgrade takes and without a way to send mail."""
+        text = (read(self.layout.pool) or b"").decode("utf-8")
+        text = _replaced(text, r"^listen = .*$", f"listen = {self.socket}")
+        text = _replaced(text, r"^request_terminate_timeout = .*$", "request_terminate_timeout = 0")
+        text = _replaced(text, r"^(php_admin_value\[max_execution_time\]) = .*$", r"\1 = 0")
+        text = text.replace(self.layout.tmp, f"{self.directory}/tmp")
+        text = re.sub(r"^php_admin_value\[sendmail_path\].*\n", "", text, flags=re.MULTILINE)
+        return f"{text}\nphp_admin_value[sendmail_path] = /bin/false\n"
+
+    def _service(self, pool, scope):
+        """The environment's own unit, whose sandbox holds the copy, and of the site what can only be read."""
+        layout = self.layout
+        text = (read(layout.unit_file(layout.php_service)) or b"").decode("utf-8")
+        text = _replaced(text, rf"--fpm-config {re.escape(layout.pool)}", f"--fpm-config {pool}")
+        text = _replaced(text, r"^RuntimeDirectory=.*$", f"RuntimeDirectory={self.sockets}")
+        binds = f"BindPaths={self.directory}\nBindReadOnlyPaths={layout.shared}"
+        text = _replaced(text, rf"^BindPaths={re.escape(layout.site)}$", binds)
+        text = _replaced(text, r"^Restart=.*$", f"Restart=no\nRuntimeMaxSec={LONGEST_S}\nPrivateNetwork=yes")
+        text = text.partition("[Install]")[0]
+        bound = f"\nBindsTo={scope}" if scope else ""
+        return _replaced(text, r"^(Description=.*)$", rf"\1, rehearsing an update{bound}")
+
+    # What is tried
+
+    def _try(self):
+        self._upgrade()
+        host = address_of(self.variables)
+        for uri, script in PAGES:
+            answer = self._ask(uri, script)
+            if why := health.flaw(answer):
+                raise _unhealthy(f"{uri} on {host} {why}")
+        answer = self._ask(f"{AJAX}?action=trueup_rehearsal", AJAX)
+        fatal = health.FATAL.search(answer.errors)
+        if fatal or answer.status >= 500:
+            said = f"ends in a fatal error: {fatal.group(1)}" if fatal else f"answers {answer.status}"
+            raise _unhealthy(f"the administration {said}")
+
+    def _upgrade(self):
+        """The tables follow the code, as when an administrator presses the button."""
+        wanted = wordpress.database_version(self.layout.release)
+        if self._database_version() == wanted:
+            return
+        answer = self._ask("/wp-admin/upgrade.php?step=upgrade_db", "/wp-admin/upgrade.php", UPGRADE_S)
+        fatal = health.FATAL.search(answer.errors)
+        if fatal:
+            raise _unhealthy(f"the upgrade of the tables ends in a fatal error: {fatal.group(1)}")
+        if answer.status != 200 or self._database_version() != wanted:
+            raise _unhealthy(f"the upgrade of the tables answers {answer.status} and did not reach version {wanted}")
+
+    def _database_version(self):
+        query = "SELECT option_value FROM wp_options WHERE option_name = 'db_version';"
+        return root(self.run, query, database=self.database).strip()
+
+    def _ask(self, uri, script, timeout_s=health.TIMEOUT):
+        deadline = time.monotonic() + timeout_s
+        try:
+            return health.ask(self.socket, self.tree, address_of(self.variables), uri, script, timeout_s)
+        except (OSError, ValueError) as error:
+            late = f" within {timeout_s} s" if time.monotonic() >= deadline else ""
+            raise _unhealthy(f"{uri} gives no answer{late} ({error})") from error
+
+
+def leave_nothing(run, layout):
+    """Remove what a killed rehearsal left, if there is anything."""
+    rehearsal = Rehearsal(run, layout, {}, None)
+    if not run.check_mode and (os.path.isdir(rehearsal.directory) or os.path.exists(f"{UNITS}/{rehearsal.unit}")):
+        rehearsal.throw_away()
+
+
+def _unhealthy(what):
+    return Failure(
+        f"The update was rehearsed on a copy, and there {re.sub(IN_COPY, '', what)}. Nothing was changed. What the "
+        "message names has to wait for its next version, or go.",
+        trueup_code=UNHEALTHY,
+    )
+
+
+def _defined(text, values):
+    for name, value in values.items():
+        text = _replaced(text, rf"define\( '{name}', '[^']*' \);", f"define( '{name}', '{value}' );")
+    return text
+
+
+def _replaced(text, expression, by):
+    found, count = re.subn(expression, by, text, flags=re.MULTILINE)
+    if count != 1:
+        raise Failure(f"The environment's own configuration has {count} of {expression!r}, not one. Apply it first.")
+    return found

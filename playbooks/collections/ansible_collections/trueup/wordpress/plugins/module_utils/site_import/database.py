@@ -1,0 +1,146 @@
+# Copyright the Trueup contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A dump loaded into the draft database by a user who has rights there alone, and made into what a site here has."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import signal
+import threading
+
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import OURS, root, tables
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import literal
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
+from ansible_collections.trueup.wordpress.plugins.module_utils.site_import.sql import Dump, refused
+
+RIGHTS = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, LOCK TABLES"
+# Of the client's own commands none is run; the server cannot ask for files of this host.
+CLIENT = ("mariadb", "--no-defaults", "--batch", "--binary-mode", "--sandbox", "--local-infile=0")
+CLIENT += ("--default-character-set=utf8mb4", "--max-allowed-packet=1G")
+SESSION = b"SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', foreign_key_checks = 0, unique_checks = 0;\n"
+BLOCK = 1 << 18
+LONGEST_S = 1200
+_KEYS = ("capabilities", "user_level", "user-settings", "user-settings-time", "dashboard_quick_press_last_post_id")
+
+
+def load(run, database, path, prefix):
+    """The dump's tables in ``database``, their prefix made ``wp_``; names of the tables that had another one."""
+    user = f"{database}_in"[:32]
+    password = secrets.token_hex(24)
+    pattern = database.replace("_", "\\_")
+    root(
+        run,
+        f"DROP USER IF EXISTS {user}@localhost; CREATE USER {user}@localhost IDENTIFIED BY '{password}' "
+        f"WITH MAX_USER_CONNECTIONS 2; GRANT {RIGHTS} ON `{pattern}`.* TO {user}@localhost;",
+    )
+    try:
+        _fill(run, [*CLIENT, f"--user={user}", database], password, path)
+    finally:
+        root(run, f"DROP USER IF EXISTS {user}@localhost;")
+    return _named_as_here(run, database, prefix)
+
+
+def _fill(run, argv, password, path):
+    # A client that waits for the server must not wait for ever; it is ended with all that it has.
+    process = run.start(argv, environment={"MYSQL_PWD": password})
+    timer = threading.Timer(LONGEST_S, process.send_signal, [signal.SIGKILL])
+    timer.daemon = True
+    timer.start()
+    drained = threading.Thread(target=_drain, args=(process.stdout,), daemon=True)
+    drained.start()
+    said = []
+    listener = threading.Thread(target=lambda: said.append(_drain(process.stderr)), daemon=True)
+    listener.start()
+    try:
+        # If it ends early, its own words, below, say why.
+        with contextlib.suppress(BrokenPipeError):
+            _write(process, path)
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        status = process.wait()
+        timer.cancel()
+        drained.join()
+        listener.join()
+        process.stdout.close()
+        process.stderr.close()
+    if status == -signal.SIGKILL:
+        raise refused(f"was not loaded within {LONGEST_S} s")
+    if status:
+        raise refused(f"was not taken by MariaDB: {said[0].decode('utf-8', 'replace').strip()[-600:]}")
+
+
+def _write(process, path):
+    dump = Dump()
+    process.stdin.write(SESSION)
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK):
+            process.stdin.write(dump.feed(block))
+    process.stdin.write(dump.end())
+    process.stdin.write(b"\nCOMMIT;\n")
+
+
+def _drain(stream):
+    """The end of what it says."""
+    kept = b""
+    while block := stream.read(4096):
+        kept = (kept + block)[-4096:]
+    return kept
+
+
+def _named_as_here(run, database, prefix):
+    names = tables(run, database)
+    ours = [name for name in names if name.startswith(OURS)]
+    if ours:
+        root(run, "".join(f"DROP TABLE `{name}`;" for name in ours), database=database)
+    names = [name for name in names if name not in ours]
+    foreign = [name for name in names if not name.startswith(prefix)]
+    if prefix == "wp_":
+        return foreign
+    moved = {name: "wp_" + name[len(prefix) :] for name in names if name.startswith(prefix)}
+    taken = set(moved.values()) & set(foreign)
+    if taken:
+        raise refused(f"has tables {', '.join(sorted(taken)[:5])} beside those with prefix {prefix!r}. Take them out")
+    steps = ", ".join(f"`{old}` TO `{new}`" for old, new in moved.items())
+    root(run, f"RENAME TABLE {steps};", database=database)
+    root(run, "SET SESSION sql_mode = '';" + _renamed_keys(prefix), database=database)
+    return foreign
+
+
+def _renamed_keys(prefix):
+    """Roles, and what users may and like, are found by the prefix too."""
+    cut = len(prefix) + 1
+    begins = f"LEFT(meta_key, {len(prefix)}) = BINARY {literal(prefix)}"
+    if not prefix:
+        begins = f"meta_key IN ({', '.join(map(literal, _KEYS))})"
+    return (
+        "DELETE FROM wp_options WHERE option_name = 'wp_user_roles';"
+        f"UPDATE wp_options SET option_name = 'wp_user_roles' WHERE option_name = {literal(prefix + 'user_roles')};"
+        f"UPDATE wp_usermeta SET meta_key = CONCAT('wp_', SUBSTRING(meta_key, {cut})) WHERE {begins};"
+    )
+
+
+def addresses(run, database):
+    """What the imported site says it is: ``siteurl`` and ``home``."""
+    query = "SELECT option_value FROM wp_options WHERE option_name IN ('siteurl', 'home');"
+    try:
+        rows = root(run, query, database=database)
+    except Failure as error:
+        raise refused(f"has a table of options that cannot be read: {error}") from error
+    found = [row.strip().rstrip("/") for row in rows.splitlines()]
+    found = [row for row in found if row.startswith(("http://", "https://"))]
+    if not found:
+        raise refused("names no address of the site (options siteurl and home). Export it again")
+    return list(dict.fromkeys(found))
+
+
+def settle(run, database, url):
+    """The address, last: what was rewritten may have had a path that this one lacks."""
+    value = literal(url)
+    root(
+        run,
+        "SET SESSION sql_mode = '';"
+        f"UPDATE wp_options SET option_value = {value} WHERE option_name IN ('siteurl', 'home');",
+        database=database,
+    )

@@ -1,0 +1,99 @@
+#!/usr/bin/python
+# Copyright the Trueup contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Sends an environment's database and files to storage as they are read: nothing of it is written on this node."""
+
+# Ansible wants its documentation above the imports.
+# ruff: noqa: E402
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: backup
+short_description: Send an environment's database and files to storage
+description:
+  - The database is read at one moment, without locks. Caches and Trueup's own tables are left out.
+  - Streams through zstd into the parts of multipart uploads; memory is bounded by one part, and no disk is used.
+options:
+  variables:
+    description: The variable of role C(environment).
+    type: dict
+    required: true
+  backup:
+    description:
+      - C(scope) (db, files, full), C(part_bytes), and C(uploads), by object the addresses of its parts.
+    type: dict
+    required: true
+author: Trueup
+"""
+
+EXAMPLES = r"""
+- name: Send the backup
+  trueup.wordpress.backup:
+    variables: "{{ trueup_environment }}"
+    backup: {scope: db, part_bytes: 16777216, uploads: {database.sql.zst: ["https://…"]}}
+"""
+
+RETURN = r"""
+objects: {description: "By object etags, sha256, size_bytes.", type: dict, returned: success}
+wordpress_version: {description: Core below the files., type: str, returned: success}
+content_id: {description: "The content that is served, where none is being exchanged.", type: str, returned: success}
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import DUMP, MARK_TABLE, waiting
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.transfer import Sender
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import core
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.ledger import Ledger
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Beside, Failure
+from ansible_collections.trueup.wordpress.plugins.module_utils.fence import Fence, Refused
+
+EXCLUDED = ("cache", "upgrade", "upgrade-temp-backup", "uploads")
+
+
+COMPRESS = ["zstd", "-q", "-3"]
+
+
+def dump(layout):
+    """All of the database but our own mark, views and triggers included."""
+    return [[*DUMP, f"--ignore-table={layout.database}.{MARK_TABLE}", layout.database], COMPRESS]
+
+
+def files(layout):
+    """``wp-content/`` of what is served, and ``uploads/``."""
+    release = os.path.realpath(layout.current)
+    excluded = [f"--exclude=./wp-content/{name}" for name in EXCLUDED]
+    argv = ["tar", "--create", "--warning=no-file-changed", *excluded, "--directory", release, "./wp-content"]
+    return [[*argv, "--directory", layout.shared, "./uploads"], COMPRESS]
+
+
+def main():
+    options = {"variables": {"type": "dict", "required": True}, "backup": {"type": "dict", "required": True}}
+    module = AnsibleModule(options, supports_check_mode=True)
+    variables, backup = module.params["variables"], module.params["backup"]
+    sent, content_id = {}, None
+    try:
+        layout = Layout(variables["id"])
+        run = Beside(module.check_mode, layout.pending, variables.get("job"))
+        if module.check_mode:
+            module.exit_json(changed=True, objects={}, wordpress_version=core.version_of(layout.current))
+        with Fence(layout.id, variables.get("job")) as fence:
+            run.inherited = (fence.handle,)
+            content_id = Ledger(layout.manifest).served_content(waiting(layout))
+            for name, urls in backup["uploads"].items():
+                pipeline = dump(layout) if name.startswith("database") else files(layout)
+                sent[name] = Sender(run, urls, backup["part_bytes"]).send(pipeline)
+    except (Failure, Refused) as error:
+        facts = {"trueup_code": "BACKUP_FAILED", **error.facts}
+        module.fail_json(msg=str(error), **facts)
+    except (OSError, ValueError) as error:
+        module.fail_json(msg=f"{type(error).__name__}: {error}", trueup_code="BACKUP_FAILED")
+    module.exit_json(
+        changed=True, objects=sent, wordpress_version=core.version_of(layout.current), content_id=content_id
+    )
+
+
+if __name__ == "__main__":
+    main()

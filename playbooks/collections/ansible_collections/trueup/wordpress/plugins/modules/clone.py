@@ -1,0 +1,161 @@
+#!/usr/bin/python
+# Copyright the Trueup contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Brings another environment's code and content beside what is served here, with its addresses rewritten."""
+
+# Ansible wants its documentation above the imports.
+# ruff: noqa: E402
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: clone
+short_description: Bring another environment's code and content, ready to be switched to
+description:
+  - Database, uploads and code of the source are copied into a draft database, a directory and a release of their own.
+  - The source is only read. Role C(environment) switches to the copy afterwards.
+  - It can be killed anywhere and run again; what is there already is not brought again.
+options:
+  variables:
+    description: The variable of role C(environment).
+    type: dict
+    required: true
+  source:
+    description:
+      - C(id) of the source environment, and C(urls), the addresses that become the environment's own.
+      - C(bundle), a directory on this node with the source's C(database.sql.zst), C(uploads.tar.zst) and
+        C(content.tar.zst), where the source is on another node.
+    type: dict
+    required: true
+author: Trueup
+"""
+
+EXAMPLES = r"""
+- name: Bring the copy
+  trueup.wordpress.clone:
+    variables: "{{ trueup_environment }}"
+    source: {id: 5b0f6a3e-8f6e-4d0b-9d53-0a6f0c1d2e3f, urls: ["http://5b0f6a3e.example.com"]}
+"""
+
+RETURN = r"""
+rewritten: {description: How many cells were rewritten, by table., type: dict, returned: changed}
+"""
+
+import os
+import shutil
+
+from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.domains import address_of
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import (
+    DUMP,
+    OURS,
+    Staging,
+    root,
+    tables,
+)
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import account
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import CLIENT
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion import baseline as baselines
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.merge import address_taken_out
+from ansible_collections.trueup.wordpress.plugins.module_utils.release import releases
+from ansible_collections.trueup.wordpress.plugins.module_utils.release.staging import run_beside
+
+
+class Copy:
+    def __init__(self, run, variables, source):
+        self.run = run
+        self.variables = variables
+        self.source = Layout(source["id"])
+        self.urls = source["urls"]
+        self.url = address_of(variables)
+        self.bundle = source.get("bundle")
+        self.layout = Layout(variables["id"], variables["release"]["id"])
+        self.staging = Staging(run, self.layout, variables["content"]["id"])
+
+    def bring(self):
+        if self.staging.is_ready() and releases.is_there(self.layout):
+            return {}
+        if not self.run.change(f"content {self.staging.content_id}", "", f"copy of {self.source.id}"):
+            return {}
+        if not self.bundle and not os.path.isdir(self.source.current):
+            raise Failure(f"Environment {self.source.id} is not on this node, so it cannot be copied.")
+        user = account.ensure_user(self.run, self.layout)
+        account.ensure_directories(self.run, self.layout, user)
+        self.release(user)
+        if self.staging.is_ready():
+            return {}
+        self.staging.open()
+        self.uploads()
+        self.database()
+        counts = self.staging.rewrite([(url, self.url) for url in self.addresses()])
+        self.baseline()
+        self.staging.seal(user)
+        return counts
+
+    def release(self, user):
+        version = self.variables["wordpress_version"]
+        if not self.bundle:
+            releases.from_release(self.run, self.layout, version, user, os.path.realpath(self.source.current))
+            return
+        unpacked = f"{self.bundle}/content"
+        shutil.rmtree(unpacked, ignore_errors=True)
+        os.mkdir(unpacked, 0o700)
+        self._untar("content.tar.zst", unpacked)
+        releases.from_content(self.run, self.layout, version, user, unpacked)
+
+    def uploads(self):
+        if self.bundle:
+            self._untar("uploads.tar.zst", self.staging.uploads)
+            return
+        argv = ["cp", "-a", "--reflink=auto", f"{self.source.uploads}/.", self.staging.uploads]
+        self.run.command(argv, hint="The uploads were not copied")
+
+    def database(self):
+        if self.bundle:
+            reader = self.run.start(["zstd", "-dcq", f"{self.bundle}/database.sql.zst"])
+        else:
+            ignored = [name for name in tables(self.run, self.source.database) if name.startswith(OURS)]
+            ignored = [f"--ignore-table={self.source.database}.{name}" for name in ignored]
+            reader = self.run.start([*DUMP, *ignored, self.source.database])
+        self.run.pipe(reader, [*CLIENT, self.staging.database], hint="The database was not copied")
+
+    def baseline(self):
+        """What both have in common as of now: the drift of their contents is measured from it."""
+        normal, host = address_taken_out(self.url)
+        rows = baselines.database(self.run, self.staging.database, normal, host)
+        baselines.save(self.layout, self.staging.content_id, rows, baselines.files(f"{self.layout.release}/wp-content"))
+
+    def addresses(self):
+        """Those that are declared, and what the copied site itself says."""
+        rows = root(
+            self.run,
+            "SELECT option_value FROM wp_options WHERE option_name IN ('siteurl', 'home');",
+            database=self.staging.database,
+        )
+        found = [row.rstrip("/") for row in rows.splitlines() if "://" in row]
+        return sorted({*self.urls, *found} - {self.url})
+
+    def _untar(self, name, target):
+        argv = [
+            "tar",
+            "--extract",
+            "--zstd",
+            "--no-same-owner",
+            "--file",
+            f"{self.bundle}/{name}",
+            "--directory",
+            target,
+        ]
+        self.run.command(argv, hint=f"{name} was not unpacked")
+
+
+def bring(run, params, _fence):
+    return {"rewritten": Copy(run, params["variables"], params["source"]).bring()}
+
+
+def main():
+    run_beside({"source": {"type": "dict", "required": True}}, bring)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+#!/usr/bin/python
+# Copyright the Trueup contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Brings what changed in another environment beside what is served here: code as a release, settings row by row."""
+
+# Ansible wants its documentation above the imports.
+# ruff: noqa: E402
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: promote
+short_description: Bring another environment's changes, ready to be put in
+description:
+  - Code becomes a release, in which files that only this environment changed stay. The source's settings lie ready in
+    a draft database; role C(environment) puts in those that moved, in one transaction.
+  - Nothing that is served is touched. What both sides changed is refused.
+  - It can be killed anywhere and run again; what is there already is not brought again.
+options:
+  variables: {description: The variable of role C(environment)., type: dict, required: true}
+  state:
+    description: C(prepared) before the role, C(settled) after it, when both sides have something in common again.
+    type: str
+    choices: [prepared, settled]
+    default: prepared
+author: Trueup
+"""
+
+EXAMPLES = r"""
+- name: Bring what changed
+  trueup.wordpress.promote:
+    variables: "{{ trueup_environment }}"
+"""
+
+RETURN = r"""
+moved: {description: How many rows by table, and files, are to move., type: dict, returned: changed}
+kept: {description: How many rows by table, and files, only this environment changed., type: dict, returned: changed}
+only_in_source: {description: Tables that this environment lacks., type: list, returned: changed}
+"""
+
+import contextlib
+import os
+import shutil
+
+from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.domains import address_of
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import Staging, root
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import account
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.merge import conflicts, refuse_conflicts
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.sides import Sides
+from ansible_collections.trueup.wordpress.plugins.module_utils.release import releases
+from ansible_collections.trueup.wordpress.plugins.module_utils.release.staging import run_beside
+
+
+class Promotion:
+    def __init__(self, run, variables):
+        self.run = run
+        self.variables = variables
+        self.layout = Layout(variables["id"], variables["release"]["id"])
+        self.staging = Staging(run, self.layout, variables["content"]["id"])
+        self.url = address_of(variables)
+        self.declared = variables.get("options") or {}
+
+    def sides(self):
+        content = self.variables["content"]
+        return Sides(self.run, content["source_environment"], self.layout.id, content.get("preset"), self.declared)
+
+    def bring(self):
+        if self.staging.is_ready() and releases.is_there(self.layout):
+            return {}
+        sides = self.sides()
+        written, code = sides.written(), sides.code()
+        refuse_conflicts(conflicts(written) + [f"wp-content/{path}" for path in code.conflicts])
+        self.run.notes += [f"Only this environment changed wp-content/{path}; it stays." for path in code.stays[:20]]
+        if not self.run.change(f"content {self.staging.content_id}", "", f"promotion of {sides.source.layout.id}"):
+            return self._told(sides, written, code)
+        user = account.ensure_user(self.run, self.layout)
+        self.staging.open()
+        self.release(sides, code, user)
+        self.settings(sides)
+        self.staging.seal(
+            user,
+            database=False,
+            uploads=False,
+            merge={
+                "url": self.url,
+                "preset": sides.preset,
+                "baseline": self._known(sides),
+                "declared": sorted(self.declared),
+            },
+        )
+        return self._told(sides, written, code)
+
+    def release(self, sides, code, user):
+        """The source's code with those files in place that only this environment changed."""
+        merged = f"{self.staging.directory}/wp-content"
+        # Links are enough to sort out what belongs together: the release is a copy.
+        self.run.command(["cp", "-al", sides.source.content, merged], hint="The code was not read")
+        for path in code.stays:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.unlink(f"{merged}/{path}")
+            if os.path.lexists(f"{sides.target.content}/{path}"):
+                os.makedirs(os.path.dirname(f"{merged}/{path}"), exist_ok=True)
+                shutil.copy2(f"{sides.target.content}/{path}", f"{merged}/{path}", follow_symlinks=False)
+        version = self.variables["wordpress_version"]
+        releases.from_content(self.run, self.layout, version, user, merged)
+        shutil.rmtree(merged)
+
+    def settings(self, sides):
+        """The source's write set in the draft database, at this environment's address."""
+        source = sides.source.layout.database
+        for table in sorted(sides.source.tables(sides.preset).shapes):
+            root(
+                self.run,
+                f"CREATE TABLE `{self.staging.database}`.`{table}` LIKE `{source}`.`{table}`;"
+                f"SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO';"
+                f"INSERT INTO `{self.staging.database}`.`{table}` SELECT * FROM `{source}`.`{table}`;",
+            )
+        self.staging.rewrite([(sides.source.url, self.url)])
+
+    def settle(self):
+        """What was promoted is what both sides have in common now."""
+        if not self.run.check_mode:
+            self.sides().advance()
+
+    def _known(self, sides):
+        written = sides.source.tables(sides.preset).shapes
+        return {table: rows for table, rows in sides.rows.items() if table in written}
+
+    def _told(self, sides, written, code):
+        moved = {table: len(one.moves) for table, one in written.items() if one.moves}
+        kept = {table: len(one.stays) for table, one in written.items() if one.stays}
+        return {
+            "moved": {**moved, "files": len(code.moves)},
+            "kept": {**kept, "files": len(code.stays)},
+            "only_in_source": sides.only_in_source()[:50],
+        }
+
+
+def bring(run, params, _fence):
+    promotion = Promotion(run, params["variables"])
+    if params["state"] == "prepared":
+        return promotion.bring()
+    promotion.settle()
+    return {}
+
+
+def main():
+    run_beside({"state": {"type": "str", "choices": ["prepared", "settled"], "default": "prepared"}}, bring)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+#!/usr/bin/python
+# Copyright the Trueup contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Brings one release of an environment's code beside the one that is served."""
+
+# Ansible wants its documentation above the imports.
+# ruff: noqa: E402
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: release
+short_description: Bring a release of code, ready to be switched to
+description:
+  - The archive becomes a release directory on the pinned WordPress core. What is served is not touched.
+  - What the archive has, replaces; plugins and themes that it lacks are carried over from the release that is served,
+    unless the environment's files are locked.
+  - It can be killed anywhere and run again; a release that is there already is not made again.
+options:
+  variables:
+    description: The variable of role C(environment).
+    type: dict
+    required: true
+  archive:
+    description:
+      - C(path) of a .tar.gz or .zip and its C(sha256). The action plugin is given a path of the controller, the module
+        one of the node.
+    type: dict
+author: Trueup
+"""
+
+EXAMPLES = r"""
+- name: Bring the release
+  trueup.wordpress.release:
+    variables: "{{ trueup_environment }}"
+    archive: {path: /srv/site.tar.gz, sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}
+"""
+
+RETURN = r"""
+wanted: {description: Whether the archive has to be sent first., type: bool, returned: always}
+unmanaged: {description: Plugins and themes that were carried over., type: list, returned: always}
+notes: {description: What a person should know., type: list, returned: always}
+"""
+
+import os
+import shutil
+
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import account
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
+from ansible_collections.trueup.wordpress.plugins.module_utils.release import releases
+from ansible_collections.trueup.wordpress.plugins.module_utils.release import source_tree as trees
+from ansible_collections.trueup.wordpress.plugins.module_utils.release.staging import run_beside
+from ansible_collections.trueup.wordpress.plugins.module_utils.site_import.unpack import refuse_unless_as_sent, unpack
+
+COMPOSER = ("install", "--no-dev", "--no-interaction", "--no-progress", "--prefer-dist", "--optimize-autoloader")
+
+
+class Release:
+    def __init__(self, run, variables, archive):
+        self.run = run
+        self.variables = variables
+        self.archive = archive
+        self.layout = Layout(variables["id"], variables["release"]["id"])
+        self.unpacked = f"{self.layout.site}/unpacking"
+
+    def bring(self):
+        """Facts for the result."""
+        if releases.is_there(self.layout):
+            return {"wanted": False, "unmanaged": releases.unmanaged(self.layout)}
+        if self.run.check_mode:
+            self.run.change(self.layout.release, "", str(self.variables["release"]["source_ref"]))
+            return {"wanted": False, "unmanaged": []}
+        if not self.archive:
+            return {"wanted": True, "unmanaged": []}
+        refuse_unless_as_sent("The archive", self.archive)
+        user = account.ensure_user(self.run, self.layout)
+        account.ensure_directories(self.run, self.layout, user)
+        try:
+            carried = self._make(user)
+        finally:
+            shutil.rmtree(self.unpacked, ignore_errors=True)
+        return {"wanted": False, "unmanaged": carried}
+
+    def _make(self, user):
+        shutil.rmtree(self.unpacked, ignore_errors=True)
+        os.mkdir(self.unpacked, 0o700)
+        tree = f"{self.unpacked}/tree"
+        os.mkdir(tree)
+        unpack(self.archive["path"], tree)
+        top = trees.top_of(tree)
+        version = self.variables["wordpress_version"]
+        content = trees.content_of(top, version)
+        self._compose(top, content, user)
+        served = os.path.realpath(self.layout.current)
+        carry = self.variables["files"] != "locked" and os.path.isdir(f"{served}/wp-content")
+        return releases.from_content(
+            self.run,
+            self.layout,
+            version,
+            user,
+            content,
+            carry_from=f"{served}/wp-content" if carry else None,
+            extras=trees.extras_of(top, content, version),
+        )
+
+    def _compose(self, top, content, user):
+        """Composer's own packages, as the site's user: what a package runs may do no more than the site itself."""
+        projects = [path for path in dict.fromkeys((top, content)) if os.path.isfile(f"{path}/composer.json")]
+        composer = shutil.which("composer")
+        if projects and not composer:
+            self.run.notes.append("The source has a composer.json, but composer is not on this node: it was not run.")
+            return
+        for project in projects:
+            os.chmod(self.unpacked, 0o711)
+            releases.give(project, user)
+            self.run.command(
+                ["timeout", "600", composer, *COMPOSER, "--working-dir", project],
+                user=user,
+                environment={"HOME": self.layout.tmp, "COMPOSER_HOME": f"{self.layout.tmp}/composer"},
+                hint="composer install failed",
+            )
+
+
+def bring(run, params, _fence):
+    return Release(run, params["variables"], params["archive"]).bring()
+
+
+def main():
+    run_beside({"archive": {"type": "dict"}}, bring)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+#!/usr/bin/python
+# Copyright the Trueup contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Removes all of one environment from this node, and nothing of any other."""
+
+# Ansible wants its documentation above the imports.
+# ruff: noqa: E402
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: remove
+short_description: Remove one environment from this node
+description:
+  - Server block, units, databases with their user, caches, files, Linux user, certificates, section of C(/etc/hosts)
+    and manifest.
+  - What serves it goes first and its manifest last, so that it can be killed anywhere and run again.
+  - Its fence stays, so that a job that is late cannot bring it back.
+  - It takes no backup. Take one first; playbook C(backup.yml).
+options:
+  variables:
+    description: The environment's variable, C(trueup_environment).
+    type: dict
+    required: true
+  confirm:
+    description: The environment's id, again. Anything else is refused.
+    type: str
+    required: true
+author: Trueup
+"""
+
+EXAMPLES = r"""
+- name: Remove the environment
+  trueup.wordpress.remove:
+    variables: "{{ trueup_environment }}"
+    confirm: 5b0f6a3e-8f6e-4d0b-9d53-0a6f0c1d2e3f
+"""
+
+RETURN = r"""
+busy: {description: Another run holds the environment., type: bool, returned: on failure}
+stale: {description: A later job was here already., type: bool, returned: on failure}
+held: {description: An operator holds the node., type: bool, returned: on failure}
+"""
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.certificates import Certificates
+from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.domains import Names
+from ansible_collections.trueup.wordpress.plugins.module_utils.content import leftovers
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import caches, place, units
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import CLIENT, literal
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.ledger import Ledger
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, Run
+from ansible_collections.trueup.wordpress.plugins.module_utils.fence import Fence, Refused
+
+
+class Removal:
+    """The steps, what is seen from outside first; each takes only what is still there."""
+
+    def __init__(self, run, variables):
+        self.run = run
+        self.layout = Layout(variables["id"])
+        self.certified = Names(variables).certified
+        self.certificates = Certificates(run, self.layout, {**variables, "domains": []}, ())
+
+    def carry_out(self):
+        units.remove_server_block(self.run, self.layout)
+        self.services()
+        self.databases()
+        self.objects()
+        ours = (self.layout.cache, os.path.dirname(self.layout.pool), self.layout.site)
+        for path in (*leftovers.workplaces(self.layout), *ours):
+            self.tree(path)
+        self.user()
+        place.hosts(self.run, self.layout.id, ())
+        self.certificates.forget([*Ledger(self.layout.manifest).certified, *self.certified])
+        place.absent(self.run, self.layout.undo)
+        place.absent(self.run, self.layout.manifest)
+        if not self.run.check_mode:
+            self.run.end()
+
+    def services(self):
+        layout = self.layout
+        wishes = {layout.php_service: "multi-user.target", layout.cron_timer: "timers.target"}
+        names = [layout.cron_timer, layout.cron_service, layout.php_service]
+        states = units.states(self.run, names)
+        running = [name for name in names if states[name].get("ActiveState") not in ("inactive", "failed")]
+        if running and self.run.change(f"stop {' '.join(running)}", "active", "inactive"):
+            self.run.command(["systemctl", "stop", *running], hint=f"systemd did not stop {' '.join(running)}")
+        gone = [place.absent(self.run, units.Unit(name, target).wish) for name, target in wishes.items()]
+        gone += [place.absent(self.run, layout.unit_file(name)) for name in names]
+        if not self.run.check_mode and (any(gone) or self.run.interrupted):
+            self.run.command(["systemctl", "daemon-reload"])
+
+    def databases(self):
+        """The database, those that a run may have left beside it, and the user."""
+        name = self.layout.database
+        pattern = literal(name.replace("_", "\\_") + "\\_%")
+        found = self.root(
+            "SELECT schema_name FROM information_schema.schemata "
+            f"WHERE schema_name = '{name}' OR schema_name LIKE {pattern};"
+        ).split()
+        users = self.root(f"SELECT User FROM mysql.global_priv WHERE User = '{name}' AND Host = 'localhost';").split()
+        if (found or users) and self.run.change(f"database {name}", "\n".join([*found, *users]), ""):
+            drops = "".join(f"DROP DATABASE IF EXISTS `{database}`;" for database in found)
+            self.root(f"{drops}DROP USER IF EXISTS {name}@localhost; DROP USER IF EXISTS {name}_rehearsal@localhost;")
+
+    def root(self, statements):
+        return self.run.command(CLIENT, text=statements, hint="MariaDB refused")
+
+    def objects(self):
+        """Nobody else uses the prefix, so objects that Redis keeps on to only wait for their end."""
+        try:
+            count = caches.count_objects(self.layout.redis_prefix)
+            if count and self.run.change(f"Redis {self.layout.redis_prefix}*", f"{count} objects", ""):
+                caches.forget(self.layout.redis_prefix)
+        except caches.RedisError as error:
+            self.run.notes.append(f"Objects kept in Redis were not removed: {error}")
+
+    def tree(self, path):
+        if os.path.islink(path):
+            raise Failure(f"{path} is a link, which Trueup did not make. Look where it leads, and remove it by hand.")
+        if os.path.isdir(path) and self.run.change(path, "present", ""):
+            shutil.rmtree(path)
+
+    def user(self):
+        try:
+            pwd.getpwnam(self.layout.user)
+        except KeyError:
+            return
+        if self.run.change(f"user {self.layout.user}", self.layout.user, ""):
+            self.run.command(["userdel", self.layout.user], hint=f"User {self.layout.user} was not removed")
+
+
+def main():
+    options = {"variables": {"type": "dict", "required": True}, "confirm": {"type": "str", "required": True}}
+    module = AnsibleModule(options, supports_check_mode=True)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a lost connection is no reason to stop halfway
+    variables = module.params["variables"]
+    job = variables.get("job")
+    try:
+        layout = Layout(variables["id"])
+        if module.params["confirm"] != layout.id:
+            raise Failure(f"Removing is final. Confirm it with the environment's id, {layout.id}.")
+        with contextlib.nullcontext() if module.check_mode else Fence(layout.id, job) as fence:
+            run = Run(module.check_mode, layout.pending, job)
+            run.inherited = (fence.handle,) if fence else ()
+            Removal(run, variables).carry_out()
+    except (Failure, Refused) as error:
+        module.fail_json(msg=str(error), **error.facts)
+    except (OSError, ValueError) as error:
+        module.fail_json(msg=f"{type(error).__name__}: {error}")
+    module.exit_json(changed=run.changed, diff=run.diff, notes=run.notes)
+
+
+if __name__ == "__main__":
+    main()
