@@ -30,7 +30,7 @@ def payload(hosting: Hosting) -> Iterator[str]:
         patch.setenv("ANSIBLE_KEEP_REMOTE_FILES", "1")
         patch.setenv("ANSIBLE_PIPELINING", "0")
         hosting.apply(KEY).raise_if_failed()
-    found = hosting.node.ssh("ls -t /root/.ansible/tmp/*/AnsiballZ_trueup_environment.py | head -n1").stdout.strip()
+    found = hosting.node.ssh("ls -t /root/.ansible/tmp/*/AnsiballZ_environment.py | head -n1").stdout.strip()
     hosting.node.ssh(["cp", found, "/root/module.py"])
     yield "python3 /root/module.py"
     forget(hosting)
