@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import time
 
-from tests.bench import measure, nodes, operations, pushes, reports, reviews, store
+from tests.bench import creation, measure, nodes, operations, pushes, reports, reviews, store
 
 PARTS = {
     "store": store.run,
     "reports": reports.run,
     "reviews": reviews.run,
     "pushes": pushes.run,
+    "creation": creation.run,
     "nodes": nodes.run,
     "operations": operations.run,
 }

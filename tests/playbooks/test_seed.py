@@ -4,13 +4,14 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.playbooks.environments import VERSION, Hosting
+from tests.playbooks.environments import VERSION, Hosting, variables_for
 from tests.playbooks.exploded import exploded
 from tests.playbooks.node_modules import load
 
@@ -77,6 +78,12 @@ def test_every_moment_moves_by_as_much() -> None:
     assert "9999999999" in found
 
 
+def test_a_clock_that_went_back_is_as_good_as_any() -> None:
+    found = decoded(seed.Seed(tables()).statements(seed.values_of(variables()), 86400))
+    assert "1970-01-02 00:00:00" in found
+    assert 'a:1:{i:90000;a:1:{s:1:"x";i:1767326645;}}' in found
+
+
 def test_no_two_sites_have_the_same_password() -> None:
     of_one, of_other = (
         [text for text in decoded(seed.Seed(tables()).statements(seed.values_of(variables()), 0)) if "$wp$" in text]
@@ -110,6 +117,8 @@ def test_what_only_wordpress_can_clean_is_left_to_it(content: dict[str, str]) ->
     [
         (lambda found: found[0]["rows"][2].__setitem__(2, "nothing"), "is nowhere in it"),
         (lambda found: found[0]["rows"][4].__setitem__(2, f's:19:"{seed.HOST}";'), "serialized value"),
+        (lambda found: found[0]["rows"][0].__setitem__(0, "1), (2"), "column of numbers"),
+        (lambda found: found[0]["columns"].append(["a`b", False]), "another shape"),
         (lambda found: found[0].__setitem__("create", "CREATE TABLE `wp_a` (a INT); DROP"), "another shape"),
         (lambda found: found[0].__setitem__("create", r"CREATE TABLE `wp_a` (`\! id` INT)"), "another shape"),
     ],
@@ -258,23 +267,76 @@ def test_a_damaged_seed_is_made_anew(hosting: Hosting, site: str) -> None:
     digest, _, body = hosting.node.ssh(["cat", SEED]).stdout.partition("\n")
     assert hashlib.sha256(body.encode()).hexdigest() == digest
     assert json.loads(body)["of"] == json.loads(whole.partition("\n")[2])["of"]
-    assert (
-        "trueup_seed" not in hosting.node.ssh(["mariadb", "-BNe", "SHOW DATABASES; SELECT User FROM mysql.user"]).stdout
-    )
+    assert "trueup_seed" not in databases(hosting)
     assert hosting.node.ssh(["ls", "/run/trueup"]).stdout.split().count("seed") == 0
 
 
+def databases(hosting: Hosting) -> list[str]:
+    """And users of the database server."""
+    return hosting.node.ssh(["mariadb", "-BNe", "SHOW DATABASES; SELECT User FROM mysql.user"]).stdout.split()
+
+
 @pytest.mark.lab
-def test_without_a_seed_wordpress_installs_itself(hosting: Hosting, site: str) -> None:
-    """Where seeds belong there is a file; and a title that WordPress alone can clean."""
+def test_where_a_seed_cannot_be_kept_it_is_made_for_each_site(hosting: Hosting, site: str) -> None:
+    """As on a full disk: where seeds belong there is a file. And a title that WordPress alone can clean."""
     hosting.node.ssh("mv /var/lib/trueup/seeds /var/lib/trueup/seeds.kept && touch /var/lib/trueup/seeds")
     try:
         output = hosting.apply("seedless/production", "-v").raise_if_failed().output
     finally:
         hosting.node.ssh("rm /var/lib/trueup/seeds && mv /var/lib/trueup/seeds.kept /var/lib/trueup/seeds")
-    assert "so it installs itself" in output
+    assert "cannot be kept" in output
     assert hosting.title("seedless/production") == "Title of seedless/production"
     hosting.declare("entity/production")
     hosting.environments["entity/production"]["content"]["title"] = "5 &euro; & more"
     hosting.apply("entity/production").raise_if_failed()
     assert hosting.title("entity/production") == "5 &euro; &amp; more"
+    assert hosting.sql("entity/production", "SELECT COUNT(*) FROM wp_users") == "1"
+
+
+@pytest.mark.lab
+def test_where_no_seed_can_be_made_wordpress_installs_itself(hosting: Hosting, site: str) -> None:
+    """There is nobody who could make it."""
+    hosting.node.ssh("mv /var/lib/trueup/seeds /root/seeds && sed -i s/^nobody:/somebody:/ /etc/passwd")
+    try:
+        output = hosting.apply("alone/production", "-v").raise_if_failed().output
+    finally:
+        hosting.node.ssh("sed -i s/^somebody:/nobody:/ /etc/passwd; mv /root/seeds /var/lib/trueup/seeds")
+    assert "so it installs itself" in output
+    assert hosting.title("alone/production") == "Title of alone/production"
+
+
+@pytest.mark.lab
+def test_killed_while_it_is_made_the_next_run_makes_it(hosting: Hosting, site: str) -> None:
+    hosting.node.ssh("rm -rf /var/lib/trueup/seeds")
+    declared = hosting.environments[KEY]
+    asked = json.dumps({"variables": declared, "plugin": plugin(hosting)})
+    hosting.node.ssh(["tee", "/root/asked.json"], input=asked)
+    hosting.node.ssh(["tee", "/root/driver.py"], input=DRIVER)
+    script = """
+        python3 /root/driver.py < /root/asked.json >/dev/null 2>&1 &
+        for i in $(seq 2000); do [ -d /var/lib/mysql/trueup_seed ] && break; sleep 0.005; done
+        sleep 0.1; kill -KILL $!; wait; ls -d /var/lib/mysql/trueup_seed
+    """
+    assert "trueup_seed" in hosting.node.ssh(script).stdout
+    assert hosting.node.ssh(["test", "-e", SEED], check=False).returncode == 1
+    found = rows_made(hosting)
+    assert found["seed"].splitlines() == found["tool"].splitlines()
+    assert hosting.node.ssh(["test", "-e", SEED], check=False).returncode == 0
+    assert "trueup_seed" not in databases(hosting)
+
+
+@pytest.mark.lab
+def test_of_two_sites_at_once_one_makes_it(hosting: Hosting, site: str) -> None:
+    hosting.node.ssh("rm -rf /var/lib/trueup/seeds")
+    runs = {}
+    with ThreadPoolExecutor(2) as pool:
+        for key in ("seed-a/production", "seed-b/production"):
+            where = hosting.directory / key.replace("/", "-")
+            one = Hosting(hosting.lab, hosting.node, where, hosting.wp_cli, hosting.wordpress)
+            one.environments = {key: variables_for(key, hosting.node)}
+            runs[key] = (one, pool.submit(one.apply, key, "-v"))
+    for key, (one, run) in runs.items():
+        assert "installs itself" not in run.result().raise_if_failed().output
+        assert one.title(key) == f"Title of {key}"
+        assert one.sql(key, "SELECT COUNT(*) FROM wp_users") == "1"
+    assert "trueup_seed" not in databases(hosting)

@@ -167,6 +167,38 @@ class Environment:
         return f"Code and content were put back as they were, and the site is healthy.{kept}"
 
     def steps(self):
+        taken_out = self.begin()
+        database, password, installation = self.bring_up()
+        swap = self.content()
+        self.keep_database()
+        is_new = not os.path.lexists(self.layout.current)
+        switched = self.switch()
+        visit = health.Visit(self.layout, self.address.url) if is_new and not self.run.check_mode else None
+        if (swap or switched) and not installation and not self.run.check_mode:
+            self.upgrade(database, password)
+        if switched and self.snapshot:
+            # What WordPress kept of the former versions, and of which ones there are.
+            self.forget_objects()
+        place.hosts(self.run, self.layout.id, self.variables["hostnames"])
+        self.address.settle(database, password, self.user, self.undo)
+        set_anew = self.options.ensure(database, self.user, self.undo)
+        if set_anew and not self.run.check_mode:
+            self.forget_objects()
+        self.pages(switched or swap or self.address.moved or taken_out or set_anew)
+        if self.run.check_mode:
+            return
+        self.address.certificates.served()
+        nginx.until_replaced(self.run.former_workers)
+        if visit:
+            visit.wait()
+        self.look(database, password, is_new=installation is not None)
+        self.undo = []
+        leftovers.unserved(self.run, self.layout, self.ledger)
+        self.address.keep()
+        self.write_down(swap)
+
+    def begin(self):
+        """User and directories; whether content was taken out that another run had left half-way."""
         self.user = account.ensure_user(self.run, self.layout)
         account.ensure_directories(self.run, self.layout, self.user)
         leave_nothing(self.run, self.layout)
@@ -175,11 +207,16 @@ class Environment:
             self.forget_objects()
             caches.empty(self.layout.cache)
         self.refuse_spent()
+        return taken_out
+
+    def bring_up(self):
+        """Code, database and PHP, of a new site side by side; the database, its password, and what was installed."""
         early = self.is_begun_early()
         if early:
             self.draft = core.begin_release(self.run, self.layout, self.variables["wordpress_version"])
+        if early or os.path.isdir(self.layout.release):
             self.start_php()
-        else:
+        if not early:
             self.code()
         configuration = self.address.configuration()
         database = Database(self.run, self.layout)
@@ -192,32 +229,7 @@ class Environment:
         self.services()
         if installation and installation.finish():
             self.forget_objects()
-        swap = self.content()
-        self.keep_database()
-        switched = self.switch()
-        visit = health.Visit(self.layout, self.address.url) if installation and not self.run.check_mode else None
-        if (swap or switched) and not installation and not self.run.check_mode:
-            self.upgrade(database, configuration.password)
-        if switched and self.snapshot:
-            # What WordPress kept of the former versions, and of which ones there are.
-            self.forget_objects()
-        place.hosts(self.run, self.layout.id, self.variables["hostnames"])
-        self.address.settle(database, configuration.password, self.user, self.undo)
-        set_anew = self.options.ensure(database, self.user, self.undo)
-        if set_anew and not self.run.check_mode:
-            self.forget_objects()
-        self.pages(switched or swap or self.address.moved or taken_out or set_anew)
-        if self.run.check_mode:
-            return
-        self.address.certificates.served()
-        nginx.until_replaced(self.run.former_workers)
-        if visit:
-            visit.wait()
-        self.look(database, configuration.password, is_new=installation is not None)
-        self.undo = []
-        leftovers.unserved(self.run, self.layout, self.ledger)
-        self.address.keep()
-        self.write_down(swap)
+        return database, configuration.password, installation
 
     def look(self, database, password, *, is_new):
         """Whether it is healthy. Of a new site whose code is all our own the page tells, which WordPress makes."""
@@ -368,7 +380,7 @@ class Environment:
     def start_php(self):
         """Have PHP start meanwhile; ``services`` waits for it, and brings the timer, which has nothing to run yet."""
         unit = self.layout.php_service
-        if os.path.exists(self.layout.unit_file(unit)):
+        if self.run.check_mode or os.path.exists(self.layout.unit_file(unit)):
             return
         place.file(self.run, self.layout.pool, self.texts[names.POOL])
         place.file(self.run, self.layout.unit_file(unit), self.texts[names.PHP_UNIT])

@@ -31,6 +31,7 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 _SECONDS = re.compile(r"\d{10}")
 _DUE = re.compile(r"(?<=i:)\d{10}(?=;a:)")
 _TABLE = re.compile(r"CREATE TABLE `wp_[a-z_]+` \([A-Za-z0-9_ `(),'=\n.:-]+")
+_NAME = re.compile(r"[A-Za-z_]+")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _BCRYPT = re.compile(r"\$wp\$2y\$\d\d\$[./A-Za-z0-9]{53}")
 _PORTABLE = re.compile(r"\$P\$B[./A-Za-z0-9]{30}")
@@ -84,16 +85,23 @@ class Seed:
         """In words, what keeps this seed from being used; None where nothing does."""
         marked = set()
         for table in self.tables:
-            if not _TABLE.fullmatch(table["create"]):
+            if not _TABLE.fullmatch(table["create"]) or not all(_NAME.fullmatch(name) for name, _ in table["columns"]):
                 return f"table {table['name']} is made by a statement of another shape"
             for row in table["rows"]:
-                for cell in filter(None, row):
-                    found = set(MARKS.findall(cell))
-                    if found and re.match(r"[aOsC]:\d+:", cell):
-                        return f"table {table['name']} has a mark in a serialized value"
-                    marked |= found
+                for (_, is_number), cell in zip(table["columns"], row):  # noqa: B905 - not in Python 3.9
+                    if why := _flaw_of(cell, is_number):
+                        return f"table {table['name']} has {why}"
+                    marked |= set(MARKS.findall(cell or ""))
         lacking = {HOST, TITLE, ADMIN_USER, ADMIN_EMAIL} - marked
         return f"{sorted(lacking)} is nowhere in it" if lacking else None
+
+
+def _flaw_of(cell, is_number):
+    if cell is None:
+        return None
+    if is_number:
+        return None if _NUMBER.fullmatch(cell) else "something else in a column of numbers"
+    return "a mark in a serialized value" if MARKS.search(cell) and re.match(r"[aOsC]:\d+:", cell) else None
 
 
 class Filling:

@@ -88,7 +88,10 @@ def _make_in_turn(run, of, plugin):
             made = _make(run, of, plugin)
         finally:
             run.inherited = inherited
-    seed.keep(of, made)
+        try:
+            seed.keep(of, made)
+        except OSError as error:
+            run.notes.append(f"The seed of WordPress {of['version']} was used, but cannot be kept: {error}")
     return made
 
 
