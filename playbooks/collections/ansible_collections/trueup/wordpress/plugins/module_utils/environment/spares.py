@@ -14,6 +14,7 @@ import os
 import subprocess
 
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import read
+from ansible_collections.trueup.wordpress.plugins.module_utils.fence import HOLD
 
 SPARES = "/var/www/sites/.spare"
 NODE = "/etc/trueup/node.json"
@@ -90,9 +91,14 @@ def wanted():
 
 
 def fill(store):
-    """Have what is lacking made in the background. One that is at work already makes all that is lacking."""
+    """Have what is lacking made in the background; one that is at work makes it all. Not while an operator holds."""
     version, count = wanted()
-    if version is None or not os.path.isdir(f"{store}/{version}") or is_full(store, version, count):
+    if (
+        version is None
+        or os.path.exists(HOLD)
+        or not os.path.isdir(f"{store}/{version}")
+        or is_full(store, version, count)
+    ):
         return
     argv = ["systemd-run", "--quiet", "--no-block", "--collect", f"--unit={UNIT}", "--nice=19"]
     argv += ["--property=IOSchedulingClass=idle", "--property=CPUWeight=idle", f"--property=RuntimeMaxSec={FILL_S}"]
