@@ -85,7 +85,6 @@ def breakable(word: str) -> str:
     return f"<?php add_action('wp_footer', function () {{ {body} }});"
 
 
-@pytest.mark.long
 def test_a_release_that_becomes_unhealthy_is_left_once_for_the_one_before_it(place: Place, server: GitServer) -> None:
     site = place.make_site("rolling")
     plane, node, path = place.plane, place.node_of(site), f"/api/environments/{site['id']}"

@@ -52,10 +52,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Closing(config), "proof-closing")
 
 
-def cpu_seconds() -> float:
-    """Of this process and of all that it started and that has ended."""
-    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(one.ru_utime + one.ru_stime for one in used)
+def cpu_seconds(*, alone: bool = False) -> float:
+    """Of this process and, unless it ``alone`` is asked about, of all that it started and that has ended."""
+    whom = (resource.RUSAGE_SELF,) if alone else (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, whom))
 
 
 class _Worker:
@@ -107,10 +107,14 @@ class Closing:
         """The last line: of which commit, how many, how long, and whether that is within the budget."""
         wall_s, budget_s = self._wall_s(), self._config.option.budget * 60
         counts = ", ".join(f"{number} {name}" for name, number in self._outcomes.items() if number)
-        took = f"{_clock_time(wall_s)} wall, {self._workers_s + cpu_seconds():.0f} s CPU"
+        took = f"{_clock_time(wall_s)} wall, {self._cpu_s():.0f} s CPU"
         budget = f"budget {_clock_time(budget_s)}"
         verdict = f"OVER THE BUDGET by {_clock_time(wall_s - budget_s)} ({budget})" if wall_s > budget_s else budget
         return f"{self._suite()} at {_commit(self._config.rootpath)}: {counts or 'no test'}; {took}; {verdict}"
+
+    def _cpu_s(self) -> float:
+        """Workers are children, too, and have told already what they used."""
+        return self._workers_s + cpu_seconds(alone=True) if self._workers_s else cpu_seconds()
 
     def _wall_s(self) -> float:
         return self._clock() - self._began

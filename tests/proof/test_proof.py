@@ -163,17 +163,17 @@ def test_over_the_budget_is_said_and_fails_nothing(pytester: pytest.Pytester, ru
 
 
 def test_cpu_is_that_of_all_processes(pytester: pytest.Pytester, run) -> None:
-    """A second of it in a child of a test of a worker."""
-    burn = "import time\nwhile time.process_time() < 2: pass"
+    """It is used by a child of a test, of a worker, too."""
+    burn = "import time\nwhile time.process_time() < 3: pass"
     pytester.makepyfile(f"import subprocess, sys\ndef test_burn(): subprocess.run([sys.executable, '-c', {burn!r}])")
     for options in ((), ("-n1",)):
         result = run("--budget", "9", "--junitxml", "report.xml", *options)
         used = re.search(r"(\d+) s CPU", result.stdout.lines[-1])
         assert used
-        assert int(used[1]) >= 2
+        assert 3 <= int(used[1]) < 6, "and counts nobody twice"
         told = re.search(r'name="cpu_s" value="([\d.]+)"', (pytester.path / "report.xml").read_text())
         assert told
-        assert float(told[1]) >= 2
+        assert float(told[1]) >= 3
 
 
 def test_parts_weigh_alike() -> None:
