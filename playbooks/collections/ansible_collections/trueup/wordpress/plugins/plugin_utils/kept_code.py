@@ -20,6 +20,7 @@ import zipfile
 from ansible import constants as C
 from ansible.module_utils.common.text.converters import to_bytes, to_text
 from ansible.plugins.action import ActionBase
+from ansible.plugins.action.normal import ActionModule as NormalAction
 from ansible_collections.trueup.wordpress.plugins.plugin_utils import kept_code_node as node
 
 CALL = b'\n\nif __name__ == "__main__":\n    _ansiballz_main(\n'
@@ -55,6 +56,10 @@ class KeptCode(ActionBase):
         built, path = super()._configure_module(module_name, module_args, task_vars)
         data = rewritten(built.b_module_data, whole=self._whole) if self._kept else None
         return (built if data is None else dataclasses.replace(built, b_module_data=data)), path
+
+
+class KeptModule(KeptCode, NormalAction):
+    """For a module that needs nothing else of the controller."""
 
 
 def rewritten(data, *, whole):
