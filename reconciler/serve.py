@@ -99,7 +99,8 @@ def background(home: Home) -> Iterator[Tools]:
     settings, dispatcher = home.settings, home.dispatcher
     queue = Queue(home.records.engine, settings.lease)
     healing = Healing(home.records, clock, uuid4)
-    tools = Tools(settings, home.state, Connections(), clock)
+    warm = settings.warm_ansible and settings.workers > 0
+    tools = Tools(settings, home.state, Connections(), clock, warm=warm)
     # Looking has workers of its own: nodes, or receivers of reports, that don't answer must not keep anybody from
     # working.
     plan = [(f"worker-{n + 1}", WORK) for n in range(settings.workers)]

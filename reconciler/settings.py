@@ -53,6 +53,10 @@ class Settings(BaseSettings):
     artifact_sources: str = Field(
         default="wordpress.org,github,npm", description="Where archives come from, in this order."
     )
+    warm_ansible: bool = Field(
+        default=True,
+        description="Whether the serving process keeps Ansible imported, in 50 MB, and forks it for each run.",
+    )
     log_format: str = Field(default="console", pattern="^(console|json)$", description="Shape of log lines.")
 
     @property

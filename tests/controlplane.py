@@ -196,7 +196,7 @@ class ControlPlane:
         found: dict[str, Any] = answer.json()
         return found
 
-    def wait_job(self, job_id: str | UUID, patience_s: float = PATIENCE_S) -> dict[str, Any]:
+    def wait_job(self, job_id: str | UUID, patience_s: float = PATIENCE_S, pause_s: float = 0.1) -> dict[str, Any]:
         """The job once it has finished."""
         job: dict[str, Any] = {}
 
@@ -204,7 +204,7 @@ class ControlPlane:
             job.update(self.job(job_id))
             return job["status"] not in {"queued", "running"}
 
-        until(finished, f"job {job_id} to finish", patience_s, lambda: f"{job}\n{self.log()}", pause_s=0.1)
+        until(finished, f"job {job_id} to finish", patience_s, lambda: f"{job}\n{self.log()}", pause_s=pause_s)
         return job
 
     def environment_of(self, slug: str) -> dict[str, Any]:

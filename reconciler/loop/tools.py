@@ -72,13 +72,20 @@ class Tools:
     """Reaches the nodes for one control plane: looks at them, decides, and runs playbooks."""
 
     def __init__(
-        self, settings: Settings, state: State, connections: Connections, clock: Callable[[], datetime]
+        self,
+        settings: Settings,
+        state: State,
+        connections: Connections,
+        clock: Callable[[], datetime],
+        *,
+        warm: bool = False,
     ) -> None:
+        """``warm``: as a ``Runner`` has it."""
         self.state = state
         self.clock = clock
         self.settings = settings
         self.connections = connections
-        self._runner = Runner(settings.run_directory, connections)
+        self._runner = Runner(settings.run_directory, connections, warm=warm)
 
     @property
     def roles(self) -> Roles:

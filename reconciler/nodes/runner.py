@@ -30,6 +30,7 @@ from reconciler.nodes.connection import Connections
 from reconciler.nodes.outcome import HostStats, Outcome, Progress, Record, RunResult, Status, TaskResult
 from reconciler.nodes.redaction import redact, tail
 from reconciler.nodes.target import Target
+from reconciler.nodes.warm.process import WarmAnsible
 from reconciler.paths import share
 
 __all__ = ["HostStats", "RunResult", "Runner", "Status", "TaskResult"]
@@ -40,6 +41,8 @@ POLL_S = 0.1
 """How soon a cancel is noticed."""
 TERM_GRACE_S = 5.0
 STOP_REMOTE_S = 10.0
+NOTE = "plain"
+"""In a run's directory: why the warm Ansible did not take it."""
 _SOCKET_DIRECTORY_LENGTH = 75
 """A Unix socket's path has room for 107 characters; ssh adds its own part and a random ending."""
 _FROM_ANSIBLE_RUNNER = frozenset(
@@ -57,11 +60,18 @@ _FROM_ANSIBLE_RUNNER = frozenset(
 class Runner:
     """Runs playbooks of ``share()`` for one control plane. ``run`` may be called from several threads at once."""
 
-    def __init__(self, run_directory: Path, connections: Connections | None = None) -> None:
+    def __init__(self, run_directory: Path, connections: Connections | None = None, *, warm: bool = False) -> None:
+        """``warm``: keep Ansible imported in a process that lives until ``close``, and fork it for each run."""
         self._run_directory = run_directory.absolute()
         self._run_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._connections = connections
         self._sockets, self._own_sockets = _socket_directory(self._run_directory)
+        self._warm = WarmAnsible(self._run_directory, share() / "playbooks", self._of_a_parent) if warm else None
+
+    @property
+    def warm_pid(self) -> int | None:
+        """The process that runs are forks of; None: there is none."""
+        return self._warm.pid if self._warm else None
 
     def run(
         self,
@@ -91,6 +101,8 @@ class Runner:
         with tempfile.TemporaryDirectory(prefix=f"{_checked(job)}-", dir=self._run_directory) as name:
             directory = Path(name)
             config = self._configure(directory, path, inventory, job, extra_vars or {}, check=check)
+            if self._warm:
+                config.command = self._warm.command(config.command, directory / NOTE)
             watch = _Watch(directory, cancel, started + timeout_s)
             record = Record(on_result, on_progress)
             try:
@@ -99,6 +111,8 @@ class Runner:
             finally:
                 processes.sweep({processes.RUN_MARK: str(directory)})
             output = _printed(Path(config.artifact_dir))
+            if self._warm:
+                self._warm.noted(directory / NOTE)
         stopped = self._stop_remote(targets, job) if watch.verdict else None
         outcome = Outcome(watch.verdict, play.rc, tuple(inventory.hosts), record, timeout_s)
         return RunResult(
@@ -125,7 +139,9 @@ class Runner:
         return ended
 
     def close(self) -> None:
-        """Let the shared ssh connections end as soon as nobody uses them."""
+        """Let the shared ssh connections end as soon as nobody uses them, and end the warm Ansible."""
+        if self._warm:
+            self._warm.close()
         for socket in self._sockets.iterdir():
             argv = ["ssh", "-F", "none", "-o", f"ControlPath={socket}", "-O", "stop", "none"]
             with suppress(subprocess.TimeoutExpired):
@@ -164,6 +180,13 @@ class Runner:
         # ansible_runner starts from a copy of os.environ: whatever is set there stays there.
         config.env = {name: config.env[name] for name in (*environment, *_FROM_ANSIBLE_RUNNER) if name in config.env}
         return config
+
+    def _of_a_parent(self, directory: Path) -> dict[str, str]:
+        """The environment of a run in ``directory`` without what would make it a run."""
+        nobody = Inventory({}, {})
+        config = self._configure(directory, share() / "playbooks" / "none.yml", nobody, "warm", {}, check=False)
+        marks = {processes.JOB_MARK, processes.RUN_MARK}
+        return {name: value for name, value in config.env.items() if name not in marks}
 
     def _environment(self, directory: Path, job: str) -> dict[str, str]:
         return {

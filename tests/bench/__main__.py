@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 import time
 
-from tests.bench import measure, nodes, operations, pushes, reports, reviews, store
+from tests.bench import ansible, creation, measure, nodes, operations, pushes, reports, reviews, store
 
 PARTS = {
     "store": store.run,
     "reports": reports.run,
     "reviews": reviews.run,
     "pushes": pushes.run,
+    "ansible": ansible.run,
+    "creation": creation.run,
     "nodes": nodes.run,
     "operations": operations.run,
 }

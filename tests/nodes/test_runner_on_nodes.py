@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from reconciler.core.entries import Document, parse
 from reconciler.core.fleet import Fleet, assemble
@@ -31,11 +32,13 @@ def connections() -> Iterator[Connections]:
         yield connections
 
 
-@pytest.fixture
-def runner(tmp_path: Path, connections: Connections) -> Iterator[Runner]:
-    runner = Runner(tmp_path / "run", connections)
-    yield runner
-    runner.close()
+@pytest.fixture(params=["plain", "warm"])
+def runner(tmp_path: Path, connections: Connections, request: pytest.FixtureRequest) -> Iterator[Runner]:
+    with capture_logs() as logs:
+        runner = Runner(tmp_path / "run", connections, warm=request.param == "warm")
+        yield runner
+        runner.close()
+    assert [entry for entry in logs if entry["log_level"] == "warning"] == []
 
 
 def fleet_of(node: Node, **ssh: Any) -> Fleet:

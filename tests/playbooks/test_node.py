@@ -187,6 +187,7 @@ def test_php_and_wp_cli(provisioned: Provisioned, wp_cli: Archive) -> None:
     assert "syntax error" not in fpm
     assert "session.cookie_samesite => Lax => Lax" in fpm
     assert "realpath_cache_size => 4096k => 4096k" in fpm
+    assert "opcache.optimization_level => 0x7FFE1F1F" in fpm
     assert node.ssh("sha256sum /usr/local/bin/wp").stdout.split()[0] == wp_cli.sha256
     assert node.ssh("wp --allow-root --version").stdout.strip() == f"WP-CLI {wp_cli.version}"
 
@@ -285,6 +286,18 @@ def test_a_rerun_puts_drift_right(lab: Lab, provisioned_node: Node, wp_cli: Arch
 
 
 @pytest.mark.long
+@pytest.mark.lab
+def test_how_php_compiles_is_no_reason_to_reload_it(
+    lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path
+) -> None:
+    """As on a node of a former version: what is compiled already stays in use."""
+    provisioned_node.ssh("rm /etc/php/*/fpm/conf.d/99-trueup-compiler.ini")
+    run = provision(lab, provisioned_node, run_directory, wp_cli).raise_if_failed()
+    assert run.changed == 2, "the file, and the manifest, which names another node"
+    assert "Reload PHP-FPM" not in run.output
+    assert provision(lab, provisioned_node, run_directory, wp_cli).raise_if_failed().changed == 0
+
+
 @pytest.mark.lab
 def test_a_run_that_was_cut_off_is_finished_by_the_next(
     lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path
