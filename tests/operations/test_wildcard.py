@@ -131,7 +131,14 @@ def secured(previews: Previews, shop: dict[str, Any], refused: Refused) -> None:
         previews.place.plane.clone.push({"platform.yaml": previews.wanted}, "Want a certificate as in the beginning")
     previews.set_key(previews.dns.key)
     previews.wait(lambda: previews.is_secure(shop), "the preview URL to answer over https")
-    previews.wait(lambda: not previews.kept.notes().failure, "the failure to be over")
+
+    def shows_what_is_kept() -> bool:
+        kept = previews.kept.wildcard()
+        if kept is None or "PRIVATE KEY" not in kept.key or previews.kept.notes().failure:
+            return False
+        return previews.shown(shop) == kept.leaf.public_bytes(serialization.Encoding.DER)
+
+    previews.wait(shows_what_is_kept, "the certificate that is kept to be shown")
 
 
 @pytest.mark.long
