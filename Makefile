@@ -13,7 +13,7 @@ TEST_PROCESSES ?= 2
 # Archives and the lab's base image, kept across checkouts.
 export TRUEUP_CACHE ?= $(if $(shell test -w /var/cache && echo 1),/var/cache/trueup,$(HOME)/.cache/trueup)
 
-.PHONY: help demo demo-down tour test bench lint format lock prepare
+.PHONY: help demo demo-down tour test test-long bench lint format lock prepare
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -28,9 +28,16 @@ tour: ## The operations on two nodes as a client of the API; a table of what was
 	@.ci/prepare test
 	@$(PY) -m tests.lab.tour
 
-test: ## Set up and run every test
+# A file is run by one process, the heaviest files first: not those with the most tests.
+PYTEST = $(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --junitxml=build/junit.xml
+
+test: ## Set up and run every kind of test: under 12 minutes on two cores
 	@.ci/prepare test
-	@$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile
+	@$(PYTEST) -m "not long" --budget 12
+
+test-long: ## Set up and run every test with full counts; a quarter of them with PART=1/4
+	@.ci/prepare test
+	@$(PYTEST) --long $(if $(PART),--part $(PART)) --budget $(if $(PART),30,90)
 
 lint: prepare ## ruff, mypy, ansible-lint, import-linter
 	@.venv/bin/ruff check .

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-pytest_plugins = ["tests.lab.fixtures"]
+pytest_plugins = ["tests.lab.fixtures", "tests.proof.plugin", "tests.proof.alone", "tests.proof.closing", "pytester"]
 
 
 @pytest.hookimpl(trylast=True)

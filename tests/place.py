@@ -111,5 +111,5 @@ def placed(lab: Lab, snapshot: str, make: MakeControlPlane, names: tuple[str, ..
         def ready() -> bool:
             return {node["status"] for node in plane.http.get("/api/nodes").json()} == {"active"}
 
-        until(ready, "the nodes to be provisioned", 120, plane.log)
+        until(ready, "the nodes to be provisioned", told=plane.log)
         yield Place(plane, nodes)

@@ -195,6 +195,7 @@ class Fleet:
             ssh_port=node.manifest.spec.ssh.port,
             redis_memory_percent=node.manifest.spec.redis.memory_percent,
             wordpress_version=self.platform.spec.wordpress.version,
+            pool=node.manifest.spec.pool,
         )
 
 

@@ -186,6 +186,7 @@ class NodeSpec(Strict):
     ssh: Ssh
     state: Literal["active", "decommissioned"] = "active"
     concurrency: int = Field(default=1, ge=1, le=16, description="Jobs that may work on the node at once.")
+    pool: int = Field(default=1, ge=0, le=16, description="WordPress trees that are kept ready for new sites; 0: none.")
     redis: Redis = Redis()
     reconcile: NodeReconcile = NodeReconcile()
 

@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+
+DEFAULT_POOL = 1
 
 
 class _Variables(BaseModel):
@@ -123,7 +125,14 @@ class NodeVariables(_Variables):
     redis_memory_percent: int
     wordpress_version: str
     """Kept ready for new sites: the platform's version."""
+    pool: int = DEFAULT_POOL
+    """How many trees of it. The default is not written down: it came later, and no node is configured anew for it."""
     job: Job | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = serialize(self)
+        return {name: value for name, value in data.items() if name != "pool" or value != DEFAULT_POOL}
 
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)

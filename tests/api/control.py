@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID, uuid4
 
+from argon2 import PasswordHasher
 from fastapi import FastAPI
 from httpx import Response
 from starlette.testclient import TestClient
@@ -21,6 +22,7 @@ from api.dependencies import Dependencies
 from reconciler.dispatch import Dispatcher
 from reconciler.nodes.connection import Connections
 from reconciler.operations.requests import Operations
+from reconciler.records.admins import Admins
 from reconciler.records.database import migrate, open_database
 from reconciler.settings import Settings
 from reconciler.state import Records, State
@@ -29,6 +31,8 @@ from reconciler.store.repository import Author, Repository
 EMAIL, PASSWORD = "admin@example.com", "correct horse battery"
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKm0qE5bWbOJnJHgWZXvWbJvT8s8kXjP2r0Yh3wq5m1D"
 LOCAL = "127.0.0.1"
+QUICK = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+"""The real one takes 0.17 s of a processor for each password; tests/records has it."""
 
 
 @dataclass
@@ -77,6 +81,7 @@ class Control:
         else:
             self.repository = Repository.init(settings.store, self.initial, Author("Test", "test@example.com"))
         self.records = Records(engine)
+        self.records.admins = Admins(engine, QUICK)
         self.state = State(self.repository, self.records)
         dispatcher = Dispatcher(settings.wake_socket)
         self.connections = Connections()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from tests.bench import ansible, measure, nodes, operations, pushes, reports, reviews, store
+from tests.bench import ansible, creation, measure, nodes, operations, pushes, reports, reviews, store
 
 PARTS = {
     "store": store.run,
@@ -13,6 +13,7 @@ PARTS = {
     "reviews": reviews.run,
     "pushes": pushes.run,
     "ansible": ansible.run,
+    "creation": creation.run,
     "nodes": nodes.run,
     "operations": operations.run,
 }

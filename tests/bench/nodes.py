@@ -1,4 +1,4 @@
-"""A new site and a look at fifty of them, on a lab node, beside a shell script and a playbook that do the same."""
+"""A look at fifty sites, on a lab node, beside a playbook that does the same."""
 
 from __future__ import annotations
 
@@ -16,54 +16,23 @@ from reconciler.loop.tools import Tools
 from reconciler.nodes.connection import Connections
 from reconciler.settings import Settings
 from tests.bench.measure import Line, seconds
-from tests.bench.place import put, served
+from tests.bench.place import served
 from tests.controlplane import ControlPlane
 from tests.lab.node import Node
 
 ENVIRONMENTS = 50
-SAMPLES = 5
 LOOKS = 10
 DEEP_LOOKS = 3
 EVERY_FILE = "find /var/www/sites/*/releases /var/www/sites/*/shared -type f -exec sha256sum {} + | sha256sum"
-SCRIPT = Path(__file__).with_name("create.sh")
 
 
 def run(say: Callable[[str], None]) -> Iterator[Line]:
     with served(say) as (plane, node):
-        say("Making sites, and the same by a shell script")
-        yield _creation(plane, node)
         say(f"Making sites until there are {ENVIRONMENTS}")
         _fill(plane)
         plane.terminate()
         say("Looking at them")
         yield from _looks(plane, node)
-
-
-def _creation(plane: ControlPlane, node: Node) -> Line:
-    """One after the other in turn, so that neither gets the warmer machine. The first of each warms up."""
-    archive = plane.home / "artifacts" / "wordpress-7.1.1.tar.gz"
-    put(node, archive, "/var/tmp/wordpress.tar.gz")
-    put(node, SCRIPT, "/var/tmp/create.sh")
-    version = "php -r 'echo PHP_MAJOR_VERSION . \".\" . PHP_MINOR_VERSION;'"
-    node.ssh(f"systemctl unmask php$({version})-fpm")
-    ours, plain = [], []
-    for number in range(SAMPLES + 1):
-        ours.append(seconds(lambda number=number: _create(plane, node, f"site{number}")))
-        plain.append(seconds(lambda number=number: _create_plainly(node, f"plain{number}")))
-    ours, plain = sorted(ours[1:]), sorted(plain[1:])
-    what = "POST /api/sites to the first HTTP 200, median"
-    return Line(what, ours[SAMPLES // 2], "s", "≤ 6 s, ≤ 3×", plain[SAMPLES // 2], "a shell script on the node")
-
-
-def _create(plane: ControlPlane, node: Node, slug: str) -> None:
-    job = plane.wait_job(plane.create_site(slug)["id"])
-    assert job["status"] == "succeeded", job
-    url = plane.environment_of(slug)["preview_url"]
-    assert node.fetch("/", host=url.partition("://")[2]).status_code == 200
-
-
-def _create_plainly(node: Node, name: str) -> None:
-    node.ssh(["sh", "/var/tmp/create.sh", name, f"{name}.example.test", "/var/tmp/wordpress.tar.gz"])
 
 
 def _fill(plane: ControlPlane) -> None:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -46,6 +46,7 @@ class Desk:
     home: Path
     directory: Path
     inventory: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
     def sign(self) -> Path:
@@ -67,7 +68,7 @@ class Desk:
         here = json.dumps({"ansible_connection": "local", "ansible_python_interpreter": sys.executable})
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("TRUEUP_", "ANSIBLE_"))}
         own = {"TRUEUP_HOME": str(self.home), "SUDO_USER": "grace", "ANSIBLE_CONFIG": str(share() / "ansible.cfg")}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*argv, "-e", here, *options],
             env={**kept, **own, "ANSIBLE_NOCOLOR": "1", **variables},
             stdin=subprocess.DEVNULL,
@@ -76,6 +77,15 @@ class Desk:
             text=True,
             start_new_session=True,
         )
+        self.started.append(process)
+        return process
+
+    def end(self) -> None:
+        """End what a failed test left waiting."""
+        for process in self.started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
 
     def run(self, *options: str, key: str | None = KEY, last: str = "true", **variables: str) -> tuple[int, str]:
         """The same, without a wait: its exit status and what it said."""
@@ -112,7 +122,9 @@ def desk(fresh_home: Path, tmp_path: Path) -> Iterator[Desk]:
         with Home.open(Settings(home=home)) as opened:
             found = inventory_of(opened.state.fleet(), key_file=None, artifacts={})
         inventory.write_text(json.dumps(found.as_file()))
-        yield Desk(home, tmp_path, inventory)
+        desk = Desk(home, tmp_path, inventory)
+        yield desk
+        desk.end()
 
 
 def held_by_another(home: Home) -> Claimed:

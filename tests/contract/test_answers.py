@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,7 +20,7 @@ from reconciler.loop.following import Following
 from reconciler.operations.hooks import make_key
 from reconciler.records.idempotency import Key
 from reconciler.records.jobs import NewJob
-from tests.api.control import EMAIL, PASSWORD, Control
+from tests.api.control import EMAIL, PASSWORD, Control, control_at
 from tests.api.promotable import PLATFORM, change_code, promotable
 from tests.api.reports import make_report
 from tests.contract.document import Operation, built, resolve, validator
@@ -71,12 +73,11 @@ class World:
     site_id: UUID
     environment_id: UUID
     job_id: UUID
+    report_id: UUID
     client: TestClient = field(init=False)
-    report_id: UUID = field(init=False)
 
     def __post_init__(self) -> None:
         self.client = self.control.session()
-        self.report_id = make_report(self.control)
 
     def id_for(self, operation: Operation) -> UUID:
         noun = operation.path.split("/")[1]
@@ -100,10 +101,30 @@ class World:
         return (client or self.client).request(operation.method, url, **given)
 
 
+@dataclass(frozen=True)
+class Ready:
+    """A home to copy, and what there is in it."""
+
+    home: Path
+    ids: tuple[UUID, UUID, UUID, UUID]
+
+
+@pytest.fixture(scope="session")
+def ready(fresh_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Ready:
+    home = tmp_path_factory.mktemp("ready") / "home"
+    shutil.copytree(fresh_home, home)
+    with control_at(home) as control:
+        site_id, environment_id = control.create_site("acme")
+        job_id = control.records.jobs.page().jobs[0].id
+        return Ready(home, (site_id, environment_id, job_id, make_report(control)))
+
+
 @pytest.fixture
-def world(control: Control) -> World:
-    site_id, environment_id = control.create_site("acme")
-    return World(control, site_id, environment_id, control.records.jobs.page().jobs[0].id)
+def world(ready: Ready, tmp_path: Path) -> Iterator[World]:
+    home = tmp_path / "home"
+    shutil.copytree(ready.home, home)
+    with control_at(home) as control:
+        yield World(control, *ready.ids)
 
 
 def bad_request(world: World, operation: Operation) -> Response:

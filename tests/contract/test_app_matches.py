@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.routing import BaseRoute
 
-from tests.api.control import Control
+from tests.api.control import Control, control_at
 from tests.contract.document import DOCUMENT, NOT_YET, Operation, as_json, built, resolve
 
 SERVED_AS_IT_IS = "GET /openapi.json"
@@ -19,10 +20,11 @@ by_key = pytest.mark.parametrize("operation", BUILT, ids=lambda operation: opera
 _UNTOLD = {"title", "description", "default", "format", "example", "examples", "contentMediaType"}
 
 
-@pytest.fixture
-def generated(control: Control) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def generated(fresh_home: Path) -> dict[str, Any]:
     """What FastAPI makes of the routes; never served."""
-    return control.app.openapi()
+    with control_at(fresh_home) as control:
+        return control.app.openapi()
 
 
 def generated_operation(generated: dict[str, Any], operation: Operation) -> dict[str, Any]:

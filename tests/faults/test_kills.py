@@ -15,6 +15,7 @@ from reconciler.core.jobs import MAX_ATTEMPTS
 from reconciler.records.jobs import Job
 from reconciler.store.locks import writer_lock
 from tests.controlplane import ControlPlane, MakeControlPlane, closed_port, node_document, run_git, until
+from tests.proof import count
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +48,13 @@ def tried(plane: ControlPlane, job_id: object, most: int = 1) -> bool:
     return 1 <= job["attempt_count"] <= most and job["error_code"] == "ANSIBLE_HOST_UNREACHABLE"
 
 
-def assert_done_once(plane: ControlPlane, slug: str, patience_s: float = 15, attempts: int = 1) -> Job:
+def assert_done_once(plane: ControlPlane, slug: str, attempts: int = 1) -> Job:
     """One job, declared by one commit, with one site, and a worker tried it."""
-    until(lambda: all(job.revision for job in jobs_for(plane, slug)), f"{slug} to be declared", patience_s, plane.log)
+    until(lambda: all(job.revision for job in jobs_for(plane, slug)), f"{slug} to be declared", told=plane.log)
     (job,) = jobs_for(plane, slug)
     assert plane.declaring_commits()[str(job.id)] == [job.revision]
     assert [site["slug"] for site in plane.http.get("/api/sites").json()].count(slug) == 1
-    until(lambda: tried(plane, job.id, attempts), f"the job of {slug} to be tried", patience_s, plane.log)
+    until(lambda: tried(plane, job.id, attempts), f"the job of {slug} to be tried", told=plane.log)
     return job
 
 
@@ -143,7 +144,7 @@ def test_somebody_took_the_slug_between_row_and_commit(plane: ControlPlane) -> N
 
 def test_killed_anywhere(plane: ControlPlane) -> None:
     dice = random.Random(11)
-    slugs = [f"kill-{number}" for number in range(5)]
+    slugs = [f"kill-{number}" for number in range(count(short=2, full=5))]
     requests = []
     for slug in slugs:
         requests.append(Request(plane, slug))

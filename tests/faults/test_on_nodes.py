@@ -14,6 +14,7 @@ from reconciler.nodes import processes
 from tests.controlplane import MakeControlPlane, run_git, until
 from tests.lab import Lab
 from tests.place import Place, placed
+from tests.proof import count
 
 pytestmark = pytest.mark.lab
 
@@ -70,10 +71,15 @@ def test_a_hostile_name_is_refused(place: Place, name: str) -> None:
 
 def test_killed_anywhere_on_the_way(place: Place) -> None:
     dice, plane = random.Random(3), place.plane
-    slugs = [f"killed-{number}" for number in range(5)]
-    for number, slug in enumerate(slugs):
+    began = time.monotonic()
+    place.make_site("measured")
+    whole_s = time.monotonic() - began
+    kills, interrupted = count(short=1, full=5), 0
+    for number in range(kills):
+        slug = f"killed-{number}"
         job = plane.create_site(slug)
-        time.sleep(number + dice.uniform(0.2, 1.0))
+        time.sleep(whole_s * (number + dice.uniform(0.2, 0.8)) / kills)
+        interrupted += plane.job(job["id"])["status"] != "succeeded"
         plane.kill()
         plane.restart()
         ended = plane.wait_job(job["id"])
@@ -86,11 +92,13 @@ def test_killed_anywhere_on_the_way(place: Place) -> None:
         assert place.sql(environment, "SELECT COUNT(*) FROM wp_users") == "1"
         assert len(plane.declaring_commits()[job["id"]]) == 1
         assert processes.marked({processes.JOB_MARK: job["id"]}) == []
+    assert interrupted > kills // 2, "the kills came too late to prove anything"
     made = [site["slug"] for site in plane.http.get("/api/sites").json()]
     assert sorted(made) == sorted(set(made))
     run_git(plane.store, "fsck", "--strict")
 
 
+@pytest.mark.long
 def test_ended_in_order_in_the_middle_of_a_run(place: Place) -> None:
     plane = place.plane
     job = plane.create_site("stopped")
@@ -113,6 +121,18 @@ def test_ended_in_order_in_the_middle_of_a_run(place: Place) -> None:
     assert place.page(plane.environment_of("stopped")).status_code == 200
 
 
+def observed_again(place: Place, *environments: dict[str, Any]) -> None:
+    """The nodes of these are asked twice more: after the second answer began, the first was acted on."""
+
+    def moments() -> dict[str, str]:
+        return {node["id"]: node["observed_at"] for node in place.plane.http.get("/api/nodes").json()}
+
+    for _ in range(2):
+        before = moments()
+        for node in {one["node_id"] for one in environments}:
+            until(lambda node=node, then=before[node]: moments()[node] > then, "a look at the node")  # type: ignore[misc]
+
+
 def set_mode(place: Place, slug: str, mode: str) -> None:
     path = f"sites/{slug}/environments/production.yaml"
     text = place.plane.clone.read(path)
@@ -133,7 +153,7 @@ def test_healed_reported_or_left_alone(place: Place, hostile: dict[str, Any], da
     until(lambda: place.page(hostile).status_code == 200, "the site to be back", told=plane.log)
 
     try:
-        time.sleep(5)  # two more observations
+        observed_again(place, dashed, paused)
         assert place.is_touched(dashed)
         assert place.is_touched(paused)
         assert plane.http.post(f"/api/environments/{paused['id']}/cache/purge").status_code == 409
@@ -196,10 +216,8 @@ def test_an_unreachable_node_is_nobody_elses_trouble(
     flip = {"redis_cache_enabled": False}
     node.freeze()
     try:
-        began = time.monotonic()
         job = plane.http.patch(f"/api/environments/{dashed['id']}/cache", json=flip).json()["job_id"]
         until(lambda: plane.job(job)["error_code"] is not None, "the attempt to fail", told=plane.log)
-        assert time.monotonic() - began < 30
         assert plane.job(job)["error_code"] == "ANSIBLE_HOST_UNREACHABLE"
         assert plane.job(job)["status"] == "queued"
         assert "does not answer" in plane.job(job)["error_message"]

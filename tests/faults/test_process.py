@@ -28,9 +28,7 @@ def test_ended_in_order_while_a_job_runs(control_plane: MakeControlPlane, silent
     job = plane.create_site("acme")
     until(lambda: plane.job(job["id"])["status"] == "running", "the job to run")
 
-    began = time.monotonic()
     assert plane.terminate() == 0
-    assert time.monotonic() - began < 25
 
     with plane.opened() as home:
         (stored,) = home.records.jobs.page().jobs
@@ -40,25 +38,26 @@ def test_ended_in_order_while_a_job_runs(control_plane: MakeControlPlane, silent
     assert "Traceback" not in plane.log()
 
 
-def test_an_idle_process_ends_at_once(control_plane: MakeControlPlane) -> None:
-    plane = control_plane()
+def test_an_idle_process_ends_sooner_than_it_started(control_plane: MakeControlPlane) -> None:
+    plane = control_plane(start=False)
     began = time.monotonic()
+    plane.start()
+    started = time.monotonic()
     assert plane.terminate() == 0
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - started < started - began
     assert "Traceback" not in plane.log()
 
 
 def test_its_end_ends_the_streams_of_events(control_plane: MakeControlPlane) -> None:
-    """With clients that would listen for ever, the end takes no longer."""
+    """Clients would listen for ever, and the process does not wait for them."""
     plane = control_plane({"nodes/web-1.yaml": node_document(port=closed_port())}, TRUEUP_WORKERS="0")
     job_id = plane.create_site("acme")["id"]
     with plane.http.stream("GET", f"/api/jobs/{job_id}/events", headers={"Accept": "text/event-stream"}) as response:
         lines = response.iter_lines()
         until(lambda: next(lines).startswith("id: 2"), "the events so far")
-        began = time.monotonic()
         assert plane.terminate() == 0
-        assert time.monotonic() - began < 5
         assert [line for line in lines if line.startswith("id: ")] == []
+    assert "timeout graceful shutdown exceeded" not in plane.log(), "uvicorn would end them, seconds later"
 
 
 def test_of_two_on_one_database_one_ticks(control_plane: MakeControlPlane) -> None:
@@ -67,24 +66,26 @@ def test_of_two_on_one_database_one_ticks(control_plane: MakeControlPlane) -> No
     other = control_plane(home=one.home, TRUEUP_STORE_POLL_S="0.2")
     first = one.clone.replace(ACME, "fastcgi: true", "fastcgi: false")
     until(lambda: first[:12] in one.log(), "the first to see the push")
-    time.sleep(0.6)
-    assert first[:12] not in other.log()
+    # Who ticks sees one push after the other; the other process, which would look as often, sees none of them.
+    second = one.clone.replace(ACME, "fastcgi: false", "fastcgi: true")
+    until(lambda: second[:12] in one.log(), "the first to see the next push")
+    assert not [revision for revision in (first, second) if revision[:12] in other.log()]
 
     one.kill()
-    second = one.clone.replace(ACME, "fastcgi: false", "fastcgi: true")
+    third = one.clone.replace(ACME, "fastcgi: true", "fastcgi: false")
 
-    took = until(lambda: second[:12] in other.log(), "the second to take over", told=other.log)
-    assert took < 5
+    until(lambda: third[:12] in other.log(), "the second to take over", told=other.log)
     # Requests are answered by either, and the one that came second is no worse.
     assert other.http.get("/api/sites").status_code == 200
 
 
 def test_a_push_wakes_the_loop(control_plane: MakeControlPlane) -> None:
+    """Without the wake it would look in an hour, long after the patience of this test."""
     documents = {"nodes/web-1.yaml": node_document(port=closed_port()), **site_documents("acme")}
-    plane = control_plane(documents, TRUEUP_STORE_POLL_S="600")
+    plane = control_plane(documents, TRUEUP_STORE_POLL_S="3600")
     until(lambda: "store read" in plane.log(), "the first look")
     revision = plane.clone.replace(ACME, "fastcgi: true", "fastcgi: false")
-    assert until(lambda: revision[:12] in plane.log(), "the hook's datagram to be heard", 20) < 2
+    until(lambda: revision[:12] in plane.log(), "the hook's datagram to be heard")
 
 
 def test_a_database_that_cannot_be_read(control_plane: MakeControlPlane) -> None:
@@ -143,13 +144,10 @@ def test_a_port_that_is_taken(control_plane: MakeControlPlane) -> None:
 
 
 def test_a_locked_database_is_an_answer(control_plane: MakeControlPlane) -> None:
-    """Somebody's sqlite shell in a transaction: requests wait, and say so when it takes too long."""
+    """Somebody's sqlite shell in a transaction: what only reads is answered before that one ends."""
     plane = control_plane({"nodes/web-1.yaml": node_document(port=closed_port())}, TRUEUP_SCHEDULE="false")
     with contextlib.closing(sqlite3.connect(plane.home / "trueup.db", isolation_level=None)) as shell:
         shell.execute("BEGIN IMMEDIATE")
-        began = time.monotonic()
-        shown = plane.http.get("/api/sites")
-        assert shown.status_code == 200
-        assert time.monotonic() - began < 3
+        assert plane.http.get("/api/sites").status_code == 200
         shell.execute("ROLLBACK")
     assert plane.create_site("acme")["job_type"] == "site-create"

@@ -12,8 +12,9 @@ from httpx import Response
 from ruamel.yaml import YAML
 
 from tests.controlplane import ControlPlane, MakeControlPlane, closed_port, node_document, run_git, site_documents
+from tests.proof import count
 
-ENVIRONMENTS, PATCHES, THREADS = 50, 200, 16
+ENVIRONMENTS, PATCHES, THREADS = 50, count(short=60, full=200), 16
 FIELDS = {"fastcgi_cache_enabled": "fastcgi", "redis_cache_enabled": "redis"}
 
 
@@ -27,7 +28,7 @@ def plane(shared_control_plane: MakeControlPlane) -> ControlPlane:
 
 
 def test_two_clients_make_the_same_slug(plane: ControlPlane) -> None:
-    rounds = 12
+    rounds = count(short=4, full=12)
     together = Barrier(2)
 
     def create(client: Any) -> list[Response]:

@@ -14,9 +14,9 @@ from reconciler.storage.secret_store import Secrets
 from tests.api.conftest import control
 from tests.controlplane import control_plane, fresh_home
 from tests.forges.server import TOKEN, ForgeServer, forge_server
-from tests.upstream.conftest import followed, make, person
+from tests.upstream.conftest import followed, home_of_a_shop, make, person
 
-__all__ = ["control", "control_plane", "followed", "fresh_home", "make", "person"]
+__all__ = ["control", "control_plane", "followed", "fresh_home", "home_of_a_shop", "make", "person"]
 
 
 @pytest.fixture(params=["github", "gitlab", "gitea"])

@@ -42,27 +42,27 @@ def test_told_by_the_serving_process(control_plane: MakeControlPlane, tmp_path: 
             TRUEUP_UPSTREAM_POLL="0.5",
             TRUEUP_OBSERVE_INTERVAL_S="1",
         )
-        until(lambda: plane.http.get("/readyz").json()["upstream"] == "in-step", "the first look", 60, plane.log)
+        until(lambda: plane.http.get("/readyz").json()["upstream"] == "in-step", "the first look", told=plane.log)
         person = Clone(upstream, tmp_path / "person")
         first = person.replace(ENVIRONMENT, "fastcgi: true", "fastcgi: false")
-        until(lambda: "secret set forge" in plane.log(), "the missing secret", 60, plane.log)
+        until(lambda: "secret set forge" in plane.log(), "the missing secret", told=plane.log)
         text = plane.command("upstream", "status").stdout
         assert f"FORGE gitea acme/store: {first[:12]} not told after" in text
         plane.command("secret", "set", "forge", stdin=json.dumps({"token": TOKEN}))
-        until(lambda: PENDING in server.told(first), "the status", 90, plane.log)
+        until(lambda: PENDING in server.told(first), "the status", told=plane.log)
         # Once it is noted, it is not sent again.
-        until(lambda: (_status(plane)["commits"][0]["sent"] or {}).get("state") == "pending", "the note", 60, plane.log)
+        until(lambda: (_status(plane)["commits"][0]["sent"] or {}).get("state") == "pending", "a note", told=plane.log)
         told = server.told(first)
 
         plane.kill()
         plane.start()
         second = person.replace(ENVIRONMENT, "redis: true", "redis: false")
-        until(lambda: PENDING in server.told(second), "the second status", 90, plane.log)
+        until(lambda: PENDING in server.told(second), "the second status", told=plane.log)
         # The first was overtaken meanwhile, which is told; nothing of before is told again.
-        until(lambda: server.told(first) != told, "the first to be settled", 60, plane.log)
+        until(lambda: server.told(first) != told, "the first to be settled", told=plane.log)
         assert server.told(first) == [*told, ("success", "Overtaken by later commits.")]
         assert TOKEN not in plane.log()
-        until(lambda: (_status(plane)["commits"][0]["sent"] or {}).get("state") == "pending", "the note", 60, plane.log)
+        until(lambda: (_status(plane)["commits"][0]["sent"] or {}).get("state") == "pending", "a note", told=plane.log)
         found = _status(plane)
         assert (found["kind"], found["repository"]) == ("gitea", "acme/store")
         assert found["commits"][0]["sent"] == {"state": "pending", "description": PENDING[1]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -141,10 +140,8 @@ def test_a_forge_that_takes_its_time(
     monkeypatch.setattr(http, "SILENCE_S", 0.3)
     monkeypatch.setattr(http, "LONGEST_S", 1.0)
     server.answers = [answer]
-    began = time.monotonic()
     with pytest.raises(ForgeError, match=words):
         client.set_status(COMMIT, CommitState.SUCCESS, "Applied.", None)
-    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -96,6 +95,7 @@ def test_ssh_refuses_another_host_key(pair: list[Node]) -> None:
     assert "Host key verification failed" in done.stderr
 
 
+@pytest.mark.long
 def test_a_callers_key_may_log_in(make_node: MakeNode, tmp_path: Path) -> None:
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
@@ -114,7 +114,7 @@ def test_timers_transient_units_and_nftables_work(bare_node: Node) -> None:
     assert bare_node.ssh(["systemd-run", "--wait", "--pipe", "-q", "echo", "hello"]).stdout == "hello\n"
     bare_node.ssh("nft add table inet probe && nft list table inet probe && nft delete table inet probe")
     bare_node.ssh("systemd-run -q --on-active=100ms --timer-property=AccuracySec=50ms touch /run/ticked")
-    assert wait_until(lambda: bare_node.ssh(["test", "-e", "/run/ticked"], check=False).returncode == 0, 5)
+    assert wait_until(lambda: bare_node.ssh(["test", "-e", "/run/ticked"], check=False).returncode == 0, 120)
 
 
 def test_installed_packages_satisfy_apt_without_network(bare_node: Node) -> None:
@@ -130,17 +130,17 @@ def test_fetch_names_the_host(bare_node: Node) -> None:
     assert "GET / HTTP/1.1" in access_log
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["link", "pause"])
 def test_freeze_makes_ssh_fail_and_thaw_heals(make_node: MakeNode, how: str) -> None:
     node = make_node("frozen")
     node.freeze(how)  # type: ignore[arg-type]
-    started = time.monotonic()
-    assert node.ssh(["true"], check=False, timeout=15).returncode == 255
-    assert time.monotonic() - started < 10
+    assert node.ssh(["true"], check=False, timeout=60).returncode == 255, "ssh itself gives up"
     node.thaw()
-    assert node.ssh(["echo", "back"], timeout=15).stdout == "back\n"
+    assert node.ssh(["echo", "back"], timeout=60).stdout == "back\n"
 
 
+@pytest.mark.long
 def test_reboot_keeps_files_and_host_key(make_node: MakeNode) -> None:
     node = make_node("again")
     host_key = node.host_key
@@ -152,14 +152,16 @@ def test_reboot_keeps_files_and_host_key(make_node: MakeNode) -> None:
     assert node.host_key == host_key
 
 
+@pytest.mark.long
 def test_a_node_that_reboots_itself_can_be_started_again(make_node: MakeNode) -> None:
     node = make_node("itself")
     node.ssh("touch /root/file; systemctl reboot", check=False)
-    assert wait_until(lambda: not node.running, 20)
+    assert wait_until(lambda: not node.running, 120)
     node.start()
     assert node.ssh(["ls", "/root/file"]).returncode == 0
 
 
+@pytest.mark.long
 def test_killed_power_keeps_what_was_written(make_node: MakeNode) -> None:
     node = make_node("plug")
     node.ssh("mariadb -e 'CREATE DATABASE kept'")
@@ -168,6 +170,7 @@ def test_killed_power_keeps_what_was_written(make_node: MakeNode) -> None:
     assert "kept" in node.ssh(["mariadb", "-e", "SHOW DATABASES"]).stdout
 
 
+@pytest.mark.long
 def test_snapshot_keeps_files_and_changes_identity(lab: Lab, make_node: MakeNode) -> None:
     key = unique_name("snapshot")
     original = make_node("original")
@@ -192,6 +195,7 @@ def test_snapshot_keeps_files_and_changes_identity(lab: Lab, make_node: MakeNode
         lab.forget_snapshot(key)
 
 
+@pytest.mark.long
 def test_ensure_snapshot_prepares_once(lab: Lab) -> None:
     key, prepared = unique_name("once"), []
 
@@ -215,6 +219,7 @@ def test_down_leaves_nothing(make_node: MakeNode) -> None:
     node.down()
 
 
+@pytest.mark.long
 def test_a_paused_node_can_be_removed(make_node: MakeNode) -> None:
     node = make_node("stuck")
     node.freeze("pause")
@@ -230,6 +235,7 @@ def test_names_are_checked_and_taken_once(make_node: MakeNode, lab: Lab) -> None
         lab.up(node.name)
 
 
+@pytest.mark.long
 def test_the_next_lab_sweeps_what_a_killed_process_left(lab: Lab) -> None:
     name = unique_name("orphan")
     code = f"import time; from tests.lab import Lab; Lab().up({name!r}); print('up', flush=True); time.sleep(600)"
@@ -247,6 +253,7 @@ def test_the_next_lab_sweeps_what_a_killed_process_left(lab: Lab) -> None:
     assert not any(traces(orphan).values()), traces(orphan)
 
 
+@pytest.mark.long
 def test_a_persistent_node_outlives_its_maker_until_down(lab: Lab) -> None:
     name = unique_name("demo")
     command = [sys.executable, "-m", "tests.lab"]

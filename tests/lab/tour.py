@@ -172,7 +172,7 @@ class Tour:
         until(lambda: self.get(self.on(""))["current_release_health"] == "healthy", "the clock to find it healthy")
         broken = f"/var/www/sites/{self.production['id']}/shared/uploads/break"
         node.ssh(["touch", broken])
-        took = until(lambda: self.get(self.on(""))["current_release_id"] == before, "Trueup to go back", 120)
+        took = until(lambda: self.get(self.on(""))["current_release_id"] == before, "Trueup to go back")
         node.ssh(["rm", broken])
         until(lambda: "front v1" in self.page(self.production).text, "v1 to be served again")
         until(lambda: self.get(self.on(""))["status"] == "active", "the job to end")

@@ -80,13 +80,17 @@ def test_a_silent_node_holds_up_nobody(connections: Connections, target: Target,
     silent = Target(node.name, node.address, 22, "root", node.host_key, lab.private_key_file)
     wrong = dataclasses.replace(target, name="wrong-key", host_key=node.host_key)
     closed = dataclasses.replace(target, name="closed", port=2)
+    more = [dataclasses.replace(silent, name=f"silent-{number}") for number in range(3)]
     node.freeze("link")
     began = time.monotonic()
-    answers = observe(connections, [silent, target, wrong, closed], now=NOW, probe=ECHO)
-    assert time.monotonic() - began < 8
+    alone = observe(connections, [silent], now=NOW, probe=ECHO)
+    middle = time.monotonic()
+    answers = observe(connections, [silent, *more, target, wrong, closed], now=NOW, probe=ECHO)
+    assert time.monotonic() - middle < 2 * (middle - began), "they are waited for together"
+    assert isinstance(alone[node.name], Unreachable)
     assert isinstance(answers[target.name], ObservedNode)
     reasons = {name: answer.reason for name, answer in answers.items() if isinstance(answer, Unreachable)}
-    assert reasons.keys() == {node.name, "wrong-key", "closed"}
-    assert "does not answer" in reasons[node.name]
+    assert reasons.keys() == {node.name, *(one.name for one in more), "wrong-key", "closed"}
+    assert all("does not answer" in reasons[one.name] for one in (silent, *more))
     assert "another host key" in reasons["wrong-key"]
     assert "refuses connections" in reasons["closed"]

@@ -1,4 +1,7 @@
-"""One control plane with two nodes for every test of an operation: each makes sites of its own."""
+"""One control plane with two nodes for every test of an operation: each makes sites of its own.
+
+They go with the last test here: idle, they would still be asked how they are every other second.
+"""
 
 from collections.abc import Iterator
 
@@ -14,13 +17,13 @@ from tests.playbooks.fixtures import provisioned_snapshot, wp_cli
 __all__ = ["fresh_home", "provisioned_snapshot", "session_control_plane", "wp_cli"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def place(lab: Lab, provisioned_snapshot: str, session_control_plane: MakeControlPlane) -> Iterator[Place]:
     with placed(lab, provisioned_snapshot, session_control_plane, ("web-1", "web-2")) as place:
         yield place
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def storage(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
     """Storage that the platform document names, with its keys in the control plane's secrets."""
     gateway = next(iter(place.nodes.values())).network.gateway

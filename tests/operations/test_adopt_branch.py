@@ -43,7 +43,7 @@ def forge(
         placed(lab, provisioned_snapshot, session_control_plane, ("web-1",), **following) as place,
     ):
         plane = place.plane
-        until(lambda: plane.http.get("/readyz").json().get("upstream") == "in-step", "the first look", 60, plane.log)
+        until(lambda: plane.http.get("/readyz").json().get("upstream") == "in-step", "the first look", told=plane.log)
         plane.command("secret", "set", "forge", stdin=json.dumps({"token": TOKEN}))
         yield Forge(place, upstream, server, Clone(upstream, tmp_path / "person"))
 
@@ -59,7 +59,7 @@ def test_proposed_merged_and_applied(forge: Forge) -> None:
     place, plane, server, person = forge.place, forge.place.plane, forge.server, forge.person
     platform = f"apiVersion: trueup/v1\nkind: Platform\nspec:\n  forge: {json.dumps(server.declared())}\n"
     declaring = person.push({"platform.yaml": platform}, "Declare the forge")
-    until(lambda: ("success", "Nothing to apply.") in server.told(declaring), "the first status", 60, plane.log)
+    until(lambda: ("success", "Nothing to apply.") in server.told(declaring), "the first status", told=plane.log)
     environment = place.make_site("proposing")
     node, current = place.node_of(environment), f"/var/www/sites/{environment['id']}/current"
     former = node.ssh(["readlink", current]).stdout.strip().removeprefix("releases/")
@@ -96,9 +96,9 @@ def test_proposed_merged_and_applied(forge: Forge) -> None:
 
     until(recorded, "the versions to be recorded", 180, plane.log)
     told = server.told(merged)
-    until(lambda: server.told(merged)[-1][0] == "success", "the commit's success", 60, plane.log)
+    until(lambda: server.told(merged)[-1][0] == "success", "the commit's success", told=plane.log)
     assert server.told(merged)[-1] == ("success", "Applied: 1 environment."), told
-    until(lambda: request.comments, "the comment", 60, plane.log)
+    until(lambda: request.comments, "the comment", told=plane.log)
     assert "**Trueup: Applied.**" in request.comments[0]["body"]
     assert KEY in request.comments[0]["body"]
     spec = YAML(typ="safe").load(run_git(forge.upstream, "show", f"main:{PATH}"))["spec"]
@@ -111,7 +111,7 @@ def test_proposed_merged_and_applied(forge: Forge) -> None:
     def is_applied() -> bool:
         return plane.command("plan", KEY, "--detailed-exitcode", check=False).returncode == 0
 
-    until(is_applied, "the loop to be done", 60, plane.log)
+    until(is_applied, "the loop to be done", told=plane.log)
     check = place.run(plane.http.post(f"/api/environments/{environment['id']}/drift-check"))
     assert check["status"] == "succeeded", check
     assert plane.http.get(f"/api/environments/{environment['id']}").json()["drift_status"] == "clean"

@@ -26,11 +26,12 @@ from tests.controlplane import program
 from tests.lab.s3 import ACCESS_KEY, BUCKET, S3, SECRET_KEY
 from tests.place import Place
 from tests.playbooks.node_modules import PACKAGE
+from tests.proof import count
 
 pytestmark = pytest.mark.lab
 
-MUTATIONS = 200
-WEIGHT_MB = int(os.environ.get("TRUEUP_TEST_WEIGHT_MB", "300"))
+MUTATIONS = count(short=16, full=200)
+WEIGHT_MB = int(os.environ.get("TRUEUP_TEST_WEIGHT_MB", count(short=60, full=300)))
 """Of an upload that is backed up; 5000 takes some minutes and as many megabytes of disk, twice."""
 
 
@@ -82,6 +83,7 @@ FIRST = ("1:00FF0A", "first", True)
 LATER = ("1:00FF0A,2:6C61746572", "second", False)
 
 
+@pytest.mark.long
 def test_there_and_back(place: Place, environment: dict[str, Any], storage: S3) -> None:
     assert _seen(place, environment) == FIRST
     backup = _back_up(place, environment)
@@ -104,6 +106,7 @@ def test_there_and_back(place: Place, environment: dict[str, Any], storage: S3) 
     assert _restore(place, environment, backup)["status"] == "succeeded"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("scope", "expected"), [("db", ("1:00FF0A", "second", False)), ("files", ("1:00FF0A,2:6C61746572", "first", True))]
 )
@@ -119,6 +122,7 @@ def test_a_part_leaves_the_other_as_it_is(
     assert _seen(place, environment) == FIRST
 
 
+@pytest.mark.long
 def test_into_another_environment_of_the_site(place: Place, environment: dict[str, Any], storage: S3) -> None:
     backup = _back_up(place, environment)
     body = {"name": "Second", "slug": "second", "type": "staging"}
@@ -136,6 +140,7 @@ def test_into_another_environment_of_the_site(place: Place, environment: dict[st
     assert refused.status_code == 409
 
 
+@pytest.mark.long
 def test_no_node_log_or_answer_has_the_keys(place: Place, environment: dict[str, Any], storage: S3) -> None:
     node = place.node_of(environment)
     for secret in (SECRET_KEY, "X-Amz-Signature"):
@@ -148,7 +153,7 @@ def test_no_node_log_or_answer_has_the_keys(place: Place, environment: dict[str,
     assert ACCESS_KEY.encode() not in encrypted
 
 
-def test_two_hundred_mutations_are_all_caught_before_anything_is_touched(
+def test_mutations_are_all_caught_before_anything_is_touched(
     place: Place, environment: dict[str, Any], storage: S3
 ) -> None:
     """The verifying half of the playbook's module, run on the node on objects that were damaged in the storage."""
@@ -245,6 +250,7 @@ print(json.dumps(most))
 """
 
 
+@pytest.mark.long
 def test_however_much_there_is_the_node_needs_little_memory_and_no_disk(
     place: Place, environment: dict[str, Any], storage: S3
 ) -> None:
@@ -257,7 +263,7 @@ def test_however_much_there_is_the_node_needs_little_memory_and_no_disk(
     argv = [*node.ssh_command(), shlex.join(["python3", "-c", WEIGHT, job_id, "/var/tmp", "/tmp", root])]
     watch = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     job = place.plane.wait_job(job_id, 300 + WEIGHT_MB / 5)
-    told, _ = watch.communicate("stop\n", timeout=30)
+    told, _ = watch.communicate("stop\n", timeout=300)
     node.ssh(["rm", f"{root}/shared/uploads/2026/film.bin"])
     most = {name: value >> 20 for name, value in json.loads(told.splitlines()[-1]).items()}
     print(f"{WEIGHT_MB} MB: {most['memory']} MB of memory on the node, {most['disk']} MB of its disk")
@@ -268,6 +274,7 @@ def test_however_much_there_is_the_node_needs_little_memory_and_no_disk(
     assert most["disk"] < 8
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["database.sql.zst", "files.tar.zst", "manifest.json"])
 def test_a_damaged_backup_changes_nothing(place: Place, environment: dict[str, Any], storage: S3, name: str) -> None:
     backup, before = _back_up(place, environment), _seen(place, environment)
@@ -288,6 +295,7 @@ def test_a_damaged_backup_changes_nothing(place: Place, environment: dict[str, A
     assert place.plane.wait_job(str(job_id))["status"] == "succeeded"
 
 
+@pytest.mark.long
 def test_what_failed_leaves_nothing_in_the_bucket(place: Place, environment: dict[str, Any], storage: S3) -> None:
     node = place.node_of(environment)
     node.ssh(["chmod", "-x", "/usr/bin/zstd"])
@@ -303,6 +311,7 @@ def test_what_failed_leaves_nothing_in_the_bucket(place: Place, environment: dic
     assert "Contents" not in storage.client.list_objects_v2(Bucket=BUCKET, Prefix=newest["storage_path"])
 
 
+@pytest.mark.long
 def test_the_list_comes_back_from_the_bucket(place: Place, environment: dict[str, Any], storage: S3) -> None:
     backup = _back_up(place, environment, "db")
     with place.plane.opened() as home, home.records.engine.begin() as connection:
@@ -318,6 +327,7 @@ def test_the_list_comes_back_from_the_bucket(place: Place, environment: dict[str
     assert _restore(place, environment, same)["status"] == "succeeded"
 
 
+@pytest.mark.long
 def test_what_is_over_goes(place: Place, environment: dict[str, Any], storage: S3) -> None:
     backup = _back_up(place, environment, "db")
     with place.plane.opened() as home:
@@ -331,6 +341,7 @@ def test_what_is_over_goes(place: Place, environment: dict[str, Any], storage: S
     assert refused.status_code == 409
 
 
+@pytest.mark.long
 def test_wrong_keys_are_told(place: Place, environment: dict[str, Any], storage: S3) -> None:
     secrets = Secrets(place.plane.home / "secrets")
     secrets.put("backups", {"access_key": ACCESS_KEY, "secret_key": "another one"})
@@ -343,6 +354,7 @@ def test_wrong_keys_are_told(place: Place, environment: dict[str, Any], storage:
     assert "SignatureDoesNotMatch" in job["error_message"] or "refused" in job["error_message"]
 
 
+@pytest.mark.long
 def test_the_command_line_does_the_same(place: Place, environment: dict[str, Any], storage: S3) -> None:
     def run(*arguments: str) -> str:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Jobs that are cancelled while they run: within seconds nothing of them runs on a node, and nothing is left there."""
+"""Jobs that are cancelled while they run: from then on nothing of them runs on a node, and nothing is left there."""
 
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,7 @@ def _copy(place: Place, source: dict[str, Any], slug: str, **more: str) -> httpx
     return place.plane.http.post(f"/api/sites/{source['site_id']}/environments", json=body)
 
 
+@pytest.mark.long
 def test_a_clone_on_its_node_goes_with_all_that_it_made(place: Place, heavy: dict[str, Any]) -> None:
     job_id = _begun(place, _copy(place, heavy, "near"), "Bring code and content beside what is served")
     node = place.node_of(heavy)
@@ -83,6 +84,7 @@ def test_a_clone_on_its_node_goes_with_all_that_it_made(place: Place, heavy: dic
     assert place.page(heavy).status_code == 200
 
 
+@pytest.mark.long
 def test_a_clone_to_another_node_stops_both_ends_of_the_stream(place: Place, heavy: dict[str, Any]) -> None:
     (other,) = {node["id"] for node in place.plane.http.get("/api/nodes").json()} - {heavy["node_id"]}
     answer = _copy(place, heavy, "far", node_id=other)
@@ -95,6 +97,7 @@ def test_a_clone_to_another_node_stops_both_ends_of_the_stream(place: Place, hea
     assert _traces(place, job["environment_id"]) == ""
 
 
+@pytest.mark.long
 def test_a_backup_leaves_nothing_in_the_bucket(place: Place, heavy: dict[str, Any], storage: S3) -> None:
     url = f"/api/environments/{heavy['id']}/backups"
     answer = place.plane.http.post(url, json={"backup_scope": "full"})
@@ -133,6 +136,7 @@ def _content(place: Place, environment: dict[str, Any]) -> str:
     return place.node_of(environment).ssh(f"{there} && {asked} || true").stdout.strip()
 
 
+@pytest.mark.long
 def test_a_restore_that_had_swapped_its_content_in_is_swapped_out(place: Place, storage: S3) -> None:
     """What it brings is slow to answer: it is stopped between the swap and the health check's end.
 
@@ -163,6 +167,7 @@ def test_a_restore_that_had_swapped_its_content_in_is_swapped_out(place: Place, 
     assert place.plane.http.get(url).json()["status"] == "active"
 
 
+@pytest.mark.long
 def test_a_restore_is_undone_before_the_swap(place: Place, storage: S3) -> None:
     task = "Bring the backup beside what is served"
     environment = place.make_site("undone")
@@ -200,6 +205,7 @@ def _is_back(place: Place, environment: dict[str, Any]) -> None:
     assert place.plane.http.get(url).json()["status"] == "active"
 
 
+@pytest.mark.long
 def test_a_deploy_is_taken_back_while_its_release_is_asked(place: Place, storage: S3, tmp_path: Path) -> None:
     """Its release is slow to answer on its private address: it is stopped before the switch."""
     environment = place.make_site("stopped-deploy")
@@ -219,6 +225,7 @@ def test_a_deploy_is_taken_back_while_its_release_is_asked(place: Place, storage
     _is_back(place, environment)
 
 
+@pytest.mark.long
 def test_a_promotion_leaves_its_target_as_it_was(place: Place, storage: S3) -> None:
     production = place.make_site("promoted")
     job = place.run(_copy(place, production, "up", type="staging", promotion_preset="content-protect"))
@@ -241,6 +248,7 @@ def test_a_promotion_leaves_its_target_as_it_was(place: Place, storage: S3) -> N
     assert place.sql(staging, said) == "Moved"
 
 
+@pytest.mark.long
 def test_a_removal_that_is_still_backing_up_removes_nothing(place: Place, storage: S3) -> None:
     production = place.make_site("still-there")
     job = place.run(_copy(place, production, "copy"))
@@ -257,6 +265,7 @@ def test_a_removal_that_is_still_backing_up_removes_nothing(place: Place, storag
     assert place.run(place.plane.http.delete(f"/api/environments/{copy['id']}"))["status"] == "succeeded"
 
 
+@pytest.mark.long
 def test_a_site_goes_with_its_documents(place: Place) -> None:
     job_id = _begun(place, place.plane.http.post("/api/sites", json={"name": "Short", "slug": "short"}), ROLE)
     with place.databases_held():

@@ -103,6 +103,7 @@ def _leftovers(place: Place, environment: dict[str, Any]) -> str:
     )
 
 
+@pytest.mark.long
 def test_a_copy_on_the_same_node(place: Place, source: dict[str, Any]) -> None:
     before = _fingerprint(place, source)
     copy = _copy(place, source, "staging")
@@ -132,6 +133,7 @@ def _assert_nothing_is_left_to_do(place: Place, environment: dict[str, Any]) -> 
     assert place.plane.http.get(f"/api/environments/{environment['id']}").json()["drift_status"] == "clean"
 
 
+@pytest.mark.long
 def test_mail_of_a_copy_stays_here(place: Place, source: dict[str, Any]) -> None:
     copy = _copy(place, source, "quiet")
     root = f"/var/www/sites/{copy['id']}"
@@ -142,6 +144,7 @@ def test_mail_of_a_copy_stays_here(place: Place, source: dict[str, Any]) -> None
     assert "customer@example.com" in place.node_of(copy).ssh(["cat", f"{root}/logs/mail.log"]).stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
@@ -163,6 +166,7 @@ def test_copies_that_are_refused(
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
+@pytest.mark.long
 def test_a_trigger_is_told_of_and_never_lost_silently(place: Place) -> None:
     environment = place.make_site("triggered")
     place.sql(environment, "CREATE TRIGGER seen BEFORE INSERT ON wp_options FOR EACH ROW SET @seen = 1")

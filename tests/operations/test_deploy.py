@@ -50,6 +50,7 @@ def _declared(place: Place, path: str = "sites/deployed/environments/production.
     return (place.plane.clone.path / path).read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_a_branch_is_resolved_recorded_released_and_taken_back(
     place: Place, shop: dict[str, Any], server: GitServer
 ) -> None:
@@ -92,6 +93,7 @@ def _ready(place: Place, shop: dict[str, Any]) -> None:
         place.plane.command("apply", "--yes", "deployed/production")
 
 
+@pytest.mark.long
 def test_references_that_are_refused_before_anything_is_done(
     place: Place, shop: dict[str, Any], server: GitServer
 ) -> None:
@@ -125,6 +127,7 @@ def _archive(files: dict[str, str]) -> bytes:
     return packed.getvalue()
 
 
+@pytest.mark.long
 def test_an_upload_is_released(place: Place, shop: dict[str, Any]) -> None:
     answer = place.plane.http.post(
         "/api/uploads",
@@ -138,6 +141,7 @@ def test_an_upload_is_released(place: Place, shop: dict[str, Any]) -> None:
     assert answer.json()["sha256"] in _declared(place)
 
 
+@pytest.mark.long
 def test_an_object_is_released_by_its_etag(place: Place, shop: dict[str, Any], server: GitServer, storage: S3) -> None:
     put = storage.client.put_object(Bucket=BUCKET, Key="shop.tar.gz", Body=_archive({PLUGIN: speaking("stored")}))
     job = _deploy(place, shop, f"s3://{BUCKET}/shop.tar.gz", "upload")

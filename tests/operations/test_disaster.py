@@ -84,6 +84,7 @@ def _put_aside(place: Place, directory: Path) -> list[str]:
     return ["--secrets-key", str(key), "--secrets", str(archive)]
 
 
+@pytest.mark.long
 def test_a_lost_control_plane_comes_back(own: Place, bucket: S3, forge: Path, tmp_path: Path) -> None:
     plane, node = own.plane, own.nodes["web-1"]
     environment = own.make_site("phoenix")

@@ -131,6 +131,7 @@ def test_a_release_that_becomes_unhealthy_is_left_once_for_the_one_before_it(pla
     until(healthy, "it to be mended", told=plane.log)
 
 
+@pytest.mark.long
 def test_a_database_that_is_stopped_is_no_releases_fault(place: Place, server: GitServer) -> None:
     site = place.plane.environment_of("rolling")
     plane, node, path = place.plane, place.node_of(site), f"/api/environments/{site['id']}"

@@ -97,6 +97,7 @@ def test_declared_options_are_wordpress_s_own(place: Place, environment: dict[st
     assert place.manifest(environment) == before
 
 
+@pytest.mark.long
 def test_what_is_set_in_wordpress_is_told_and_healed(place: Place, environment: dict[str, Any]) -> None:
     place.close("optioned")
     _set(place, environment, "blogname", "Spike")
@@ -123,6 +124,7 @@ def test_what_is_set_in_wordpress_is_told_and_healed(place: Place, environment: 
     assert "Hello world" in _page(place, environment, f"/{year}/hello-world/")
 
 
+@pytest.mark.long
 def test_what_is_set_in_wordpress_is_adopted_and_set_back(place: Place, environment: dict[str, Any]) -> None:
     plane, url = place.plane, f"/api/environments/{environment['id']}"
     place.close("optioned")
@@ -146,6 +148,7 @@ def test_what_is_set_in_wordpress_is_adopted_and_set_back(place: Place, environm
     place.open("optioned")
 
 
+@pytest.mark.long
 def test_a_held_option_is_told_and_left_while_all_else_is_healed(place: Place, environment: dict[str, Any]) -> None:
     hold = {"field": "options.blogname", "reason": "Campaign", "owner": "Ada", "until": "2099-01-01T00:00:00Z"}
     held = f"""  reconcile:
@@ -196,6 +199,7 @@ def test_a_held_option_is_told_and_left_while_all_else_is_healed(place: Place, e
     _settled(place)
 
 
+@pytest.mark.long
 def test_a_value_that_wordpress_refuses_ends_the_job_and_changes_nothing(
     place: Place, environment: dict[str, Any]
 ) -> None:
@@ -212,6 +216,7 @@ def test_a_value_that_wordpress_refuses_ends_the_job_and_changes_nothing(
     _settled(place)
 
 
+@pytest.mark.long
 def test_a_restored_database_and_a_copy_hold_what_is_declared(
     place: Place, environment: dict[str, Any], storage: S3
 ) -> None:

@@ -47,6 +47,7 @@ def _promote(place: Place, pair: tuple[dict[str, Any], dict[str, Any]]) -> Any:
     return place.plane.http.post(f"/api/environments/{pair[0]['id']}/promote", json=body)
 
 
+@pytest.mark.long
 def test_a_check_names_what_both_sides_changed(place: Place, pair: tuple[dict[str, Any], dict[str, Any]]) -> None:
     staging, production = pair
     assert _promote(place, pair).json()["code"] == "drift_gate_unmet"
@@ -76,6 +77,7 @@ def storage(place: Place) -> Iterator[None]:
     place.plane.clone.push({"platform.yaml": before})
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("storage")
 def test_code_and_settings_move_and_comments_stay(place: Place, pair: tuple[dict[str, Any], dict[str, Any]]) -> None:
     staging, production = pair

@@ -61,6 +61,7 @@ def test_a_copy_goes_then_its_site(place: Place, storage: S3) -> None:
     assert _objects(storage, production) == FULL
 
 
+@pytest.mark.long
 def test_without_a_backup_nothing_goes(place: Place, storage: S3) -> None:
     production = place.make_site("staying")
     secrets = Secrets(place.plane.home / "secrets")
@@ -76,6 +77,7 @@ def test_without_a_backup_nothing_goes(place: Place, storage: S3) -> None:
     assert _objects(storage, production) == set()
 
 
+@pytest.mark.long
 def test_what_has_expired_goes_and_comes_back_with_its_backup(place: Place, storage: S3) -> None:
     production = place.make_site("fair")
     body = {"name": "Try", "slug": "try", "type": "staging"}

@@ -81,6 +81,7 @@ def test_production_follows_staging_once_that_is_healthy(place: Place, both: dic
     until(lambda: memory_of(place, both[PRODUCTION]) == 300, "production", told=place.plane.log)
 
 
+@pytest.mark.long
 def test_too_much_at_once_is_a_persons(place: Place, both: dict[str, Any], platform: str) -> None:
     place.plane.clone.push({"platform.yaml": platform + "  reconcile: {blast_limit: 1}\n"}, "One at a time")
     change_both(place, 310)
@@ -97,6 +98,7 @@ def test_too_much_at_once_is_a_persons(place: Place, both: dict[str, Any], platf
     place.plane.clone.push({"platform.yaml": platform}, "As many as there are")
 
 
+@pytest.mark.long
 def test_what_ended_unhealthy_is_left_until_its_document_changes(
     place: Place, both: dict[str, Any], platform: str, tmp_path: Path
 ) -> None:

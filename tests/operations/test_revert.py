@@ -133,6 +133,7 @@ def test_settings_come_back(site: Undone) -> None:
     assert home == site.environment["preview_url"]
 
 
+@pytest.mark.long
 def test_code_comes_back_by_its_link(site: Undone) -> None:
     source = {"source_type": "git", "source_ref": site.server.url("undone")}
     site.server.commit("undone", {OURS: f"<?php {speaking('one')}"})
@@ -147,6 +148,7 @@ def test_code_comes_back_by_its_link(site: Undone) -> None:
     assert site.manifest()["variables"]["release"]["id"] == first
 
 
+@pytest.mark.long
 def test_an_update_comes_back_with_its_record(site: Undone) -> None:
     plugins = f"/var/www/sites/{site.environment['id']}/current/wp-content/plugins/greeting"
     node = site.place.node_of(site.environment)
@@ -171,6 +173,7 @@ def test_an_update_comes_back_with_its_record(site: Undone) -> None:
     assert site.place.plane.clone.read(path) == before
 
 
+@pytest.mark.long
 def test_a_restore_comes_back_once_somebody_says_that_what_is_newer_may_go(site: Undone) -> None:
     """What was there before the restore, and then, by a revert of the revert, what was there after it."""
     site.write("first")
@@ -203,10 +206,11 @@ def test_a_restore_comes_back_once_somebody_says_that_what_is_newer_may_go(site:
     assert site.manifest()["contents"] == restored["contents"][::-1], "the spent one is the last again"
 
     site.revert(commit, confirm=KEY)
-    until(lambda: site.written() == ("third", "third"), "the loop to go back", 120, site.place.plane.log)
+    until(lambda: site.written() == ("third", "third"), "the loop to go back", told=site.place.plane.log)
     site.settled()
 
 
+@pytest.mark.long
 def test_an_import_comes_back(site: Undone) -> None:
     site.write("before the import")
     address = site.web.serve("/export.tar.gz", site.place.export(site.environment))
@@ -215,12 +219,14 @@ def test_an_import_comes_back(site: Undone) -> None:
     job = site.done("POST", f"/api/sites/{site.environment['site_id']}/import", archive_url=address)
     assert site.written() == ("before the import", "before the import")
     site.revert(site.commit_of(job), confirm=KEY)
-    until(lambda: site.written() == ("meanwhile", "meanwhile"), "what was before", 120, site.place.plane.log)
+    until(lambda: site.written() == ("meanwhile", "meanwhile"), "what was before", told=site.place.plane.log)
     site.settled()
     assert site.manifest()["variables"] == before
 
 
+@pytest.mark.long
 def test_a_promotion_comes_back(site: Undone) -> None:
+    site.write("meanwhile")
     body = {"name": "Staging", "slug": "staging", "type": "staging", "promotion_preset": "content-protect"}
     job = site.done("POST", f"/api/sites/{site.environment['site_id']}/environments", **body)
     staging = site.place.plane.http.get(f"/api/environments/{job['environment_id']}").json()
@@ -231,7 +237,7 @@ def test_a_promotion_comes_back(site: Undone) -> None:
     job = site.done("POST", f"/api/environments/{staging['id']}/promote", target_environment_id=site.environment["id"])
     assert site.written()[0] == "moved"
     site.revert(site.commit_of(job), confirm=KEY)
-    until(lambda: site.written()[0] == "meanwhile", "what was before", 120, site.place.plane.log)
+    until(lambda: site.written()[0] == "meanwhile", "what was before", told=site.place.plane.log)
     site.settled()
     assert site.manifest()["variables"] == before
 
@@ -248,6 +254,7 @@ def _kept(storage: S3, environment: dict[str, Any]) -> set[str]:
     return {one["Key"].rsplit("/", 1)[1] for one in found.get("Contents", [])}
 
 
+@pytest.mark.long
 def test_a_creation_comes_back_once_somebody_says_so(site: Undone, storage: S3) -> None:
     place, plane = site.place, site.place.plane
     job = plane.wait_job(plane.create_site("unmade")["id"])
@@ -258,7 +265,7 @@ def test_a_creation_comes_back_once_somebody_says_so(site: Undone, storage: S3) 
 
     # Confirmed in the commit: the loop removes it, backed up.
     site.revert(site.commit_of(copying), confirm="unmade/brief")
-    until(lambda: not _is_there(site, copy), "the copy to go", 120, plane.log)
+    until(lambda: not _is_there(site, copy), "the copy to go", told=plane.log)
     assert _kept(storage, copy) == {"database.sql.zst", "files.tar.zst", "manifest.json"}
 
     # Not confirmed: it stays and serves, and the plan says what there is to say.

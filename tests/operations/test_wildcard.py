@@ -35,6 +35,8 @@ class Previews:
     acme: Acme
     dns: NameServer
     roots: ssl.SSLContext
+    wanted: str = ""
+    """The platform document that wants it."""
 
     @property
     def kept(self) -> Kept:
@@ -91,6 +93,7 @@ def previews(place: Place, storage: S3, tmp_path_factory: pytest.TempPathFactory
         made.set_key(WRONG)
         text = storage.platform() + acme.platform() + dns.platform()
         place.plane.clone.push({"platform.yaml": text}, "Want a certificate of preview URLs")
+        made.wanted = text
         yield made
         place.plane.clone.push({"platform.yaml": before}, "Want none")
 
@@ -100,25 +103,54 @@ def shop(previews: Previews) -> dict[str, Any]:
     return previews.place.make_site("wild", "Wild Shop")
 
 
-def test_a_wrong_key_is_told_and_previews_go_on_over_http(previews: Previews, shop: dict[str, Any]) -> None:
-    assert shop["preview_url"] == f"https://{shop['id'][:8]}.{PREVIEW}"
+@dataclass(frozen=True)
+class Refused:
+    """What was to be seen while no certificate had ever come, because the key was wrong."""
+
+    told: dict[str, Any]
+    updates: int
+    log: str
+    metrics: str
+    page: httpx.Response
+    is_secure: bool
+
+
+@pytest.fixture(scope="module")
+def refused(previews: Previews, shop: dict[str, Any]) -> Refused:
+    place = previews.place
     previews.wait(lambda: previews.kept.notes().failure, "the refusal to be noted")
-    told = previews.status()["preview_certificate"]
-    assert told["ends_at"] is None
-    assert f"{previews.dns.server} refuses the TSIG key trueup" in told["trouble"]
-    assert WRONG not in previews.place.plane.log_file.read_text()
-    assert previews.dns.updates() == 0
-    metrics = previews.place.plane.http.get("/metrics").text
-    assert "trueup_preview_certificate_failures 1.0" in metrics
-    assert "trueup_preview_certificate_end" not in metrics
-    page = previews.place.page(shop)
-    assert (page.status_code, "Wild Shop" in page.text) == (200, True)
-    assert not previews.is_secure(shop)
+    told, metrics = previews.status()["preview_certificate"], place.plane.http.get("/metrics").text
+    log, updates = place.plane.log_file.read_text(), previews.dns.updates()
+    return Refused(told, updates, log, metrics, place.page(shop), previews.is_secure(shop))
 
 
-def test_the_right_key_makes_the_preview_url_answer_over_https(previews: Previews, shop: dict[str, Any]) -> None:
+@pytest.fixture
+def secured(previews: Previews, shop: dict[str, Any], refused: Refused) -> None:
+    """The preview URL answers over https, whatever the test before left."""
+    if previews.place.plane.clone.read("platform.yaml") != previews.wanted:
+        previews.place.plane.clone.push({"platform.yaml": previews.wanted}, "Want a certificate as in the beginning")
     previews.set_key(previews.dns.key)
     previews.wait(lambda: previews.is_secure(shop), "the preview URL to answer over https")
+    previews.wait(lambda: not previews.kept.notes().failure, "the failure to be over")
+
+
+@pytest.mark.long
+def test_a_wrong_key_is_told_and_previews_go_on_over_http(
+    previews: Previews, shop: dict[str, Any], refused: Refused
+) -> None:
+    assert shop["preview_url"] == f"https://{shop['id'][:8]}.{PREVIEW}"
+    assert refused.told["ends_at"] is None
+    assert f"{previews.dns.server} refuses the TSIG key trueup" in refused.told["trouble"]
+    assert WRONG not in refused.log
+    assert refused.updates == 0
+    assert "trueup_preview_certificate_failures 1.0" in refused.metrics
+    assert "trueup_preview_certificate_end" not in refused.metrics
+    assert (refused.page.status_code, "Wild Shop" in refused.page.text) == (200, True)
+    assert not refused.is_secure
+
+
+@pytest.mark.usefixtures("secured")
+def test_the_right_key_makes_the_preview_url_answer_over_https(previews: Previews, shop: dict[str, Any]) -> None:
     assert "Wild Shop" in previews.get(shop, shop["preview_url"]).text
     assert previews.dns.updates() >= 1
     assert previews.dns.texts() == [], "nothing is left in the zone"
@@ -128,6 +160,8 @@ def test_the_right_key_makes_the_preview_url_answer_over_https(previews: Preview
     assert "strict-transport-security" not in previews.get(shop, shop["preview_url"]).headers
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("secured")
 def test_over_http_what_reads_is_sent_on_and_what_writes_is_served(previews: Previews, shop: dict[str, Any]) -> None:
     plain = shop["preview_url"].replace("https:", "http:")
     for method in ("GET", "HEAD"):
@@ -138,6 +172,8 @@ def test_over_http_what_reads_is_sent_on_and_what_writes_is_served(previews: Pre
     assert (fronted.status_code, "Wild Shop" in fronted.text) == (200, True), "what TLS in front took does not turn"
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("secured")
 def test_wordpress_stays_at_the_address_that_it_always_had(previews: Previews, shop: dict[str, Any]) -> None:
     place, urls = previews.place, "SELECT option_value FROM wp_options WHERE option_name IN ('home', 'siteurl')"
     assert place.sql(shop, urls).split() == [shop["preview_url"]] * 2
@@ -151,6 +187,8 @@ def test_wordpress_stays_at_the_address_that_it_always_had(previews: Previews, s
     assert job["status"] == "succeeded", job
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("secured")
 def test_the_key_is_read_by_nobody_else_and_told_nowhere(previews: Previews, shop: dict[str, Any]) -> None:
     home = previews.place.plane.home
     for name in ("certificate.json", "account.pem", "notes.json"):
@@ -167,6 +205,8 @@ def test_the_key_is_read_by_nobody_else_and_told_nowhere(previews: Previews, sho
     assert node.ssh(["journalctl", "--no-pager", "-q", f"--grep={secret[:40]}"], check=False).stdout == ""
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("secured")
 def test_a_second_site_is_secure_from_the_beginning(previews: Previews) -> None:
     orders = previews.acme.orders()
     other = previews.place.make_site("wilder", "Wilder Shop")
@@ -174,6 +214,8 @@ def test_a_second_site_is_secure_from_the_beginning(previews: Previews) -> None:
     assert previews.acme.orders() == orders, "one certificate is for all"
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("secured")
 def test_files_that_were_lost_or_changed_come_back(previews: Previews, shop: dict[str, Any]) -> None:
     node, log = previews.place.node_of(shop), previews.place.plane.log_file
     for damage, sign in (("rm", "test -s"), ("echo '# by hand' >>", "! grep -q 'by hand'")):
@@ -187,6 +229,8 @@ def test_files_that_were_lost_or_changed_come_back(previews: Previews, shop: dic
     assert previews.is_secure(shop)
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("secured")
 def test_a_decommissioned_node_loses_the_key(previews: Previews, shop: dict[str, Any]) -> None:
     place, used = previews.place, previews.place.node_of(shop)
     name = next(name for name, node in place.nodes.items() if node is not used)
@@ -205,6 +249,8 @@ def test_a_decommissioned_node_loses_the_key(previews: Previews, shop: dict[str,
     previews.wait(has_it, "the other node to have it again")
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("secured")
 def test_a_renewal_replaces_what_is_shown(previews: Previews, shop: dict[str, Any]) -> None:
     before, found = previews.shown(shop), previews.kept.wildcard()
     assert found
@@ -226,6 +272,8 @@ def test_a_renewal_replaces_what_is_shown(previews: Previews, shop: dict[str, An
     assert left == "1", "the former key is gone from the node"
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("secured")
 def test_a_renewal_that_fails_breaks_nothing(previews: Previews, shop: dict[str, Any]) -> None:
     before, found = previews.shown(shop), previews.kept.wildcard()
     assert found
@@ -247,6 +295,8 @@ def test_a_renewal_that_fails_breaks_nothing(previews: Previews, shop: dict[str,
     assert previews.status()["preview_certificate"]["nodes"]
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("secured")
 def test_wanted_no_more_it_leaves_the_nodes(previews: Previews, shop: dict[str, Any]) -> None:
     text = previews.place.plane.clone.read("platform.yaml")
     kept, _, rest = text.partition("  preview_tls:\n")

@@ -162,7 +162,7 @@ def _hosting(lab: Lab, snapshot: str, wp_cli: Archive, wordpress: Archive, direc
         node.down()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def hosting(
     lab: Lab, provisioned_snapshot: str, wp_cli: Archive, wordpress: Archive, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Hosting]:

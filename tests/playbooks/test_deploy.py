@@ -105,6 +105,7 @@ def test_an_overlay_is_released_and_a_second_run_changes_nothing(site: Site) -> 
     assert again.changed == 0, again.output
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "code",
     [
@@ -129,6 +130,7 @@ def test_a_release_that_breaks_the_site_is_never_switched_to(site: Site, code: s
     assert (site.served, site.releases()) == (before, releases)
 
 
+@pytest.mark.long
 def test_a_release_that_breaks_only_afterwards_is_undone(site: Site) -> None:
     """Its first page makes an option that every later one dies of: a migration gone wrong."""
     before, page = site.served, site.page()
@@ -140,6 +142,7 @@ def test_a_release_that_breaks_only_afterwards_is_undone(site: Site) -> None:
     assert ("<i>second</i>" in site.page()) == ("<i>second</i>" in page)
 
 
+@pytest.mark.long
 def test_locked_files_hold_what_the_source_has_and_no_more(site: Site) -> None:
     theme = {"wp-content/themes/plain/style.css": "/* Theme Name: Plain */"}
     theme["wp-content/themes/plain/index.php"] = "<html><body>plain<?php wp_footer(); ?></body></html>"
@@ -155,6 +158,7 @@ def test_locked_files_hold_what_the_source_has_and_no_more(site: Site) -> None:
     assert "<i>open</i>" in site.page()
 
 
+@pytest.mark.long
 def test_a_whole_tree_and_a_repository_around_wp_content(site: Site, wordpress: Any) -> None:
     whole = site.directory / "whole"
     whole.mkdir()
@@ -177,6 +181,7 @@ def test_a_whole_tree_and_a_repository_around_wp_content(site: Site, wordpress: 
     assert "<i>inner</i>" in site.page()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("files", "words"),
     [
@@ -194,6 +199,7 @@ def test_sources_that_are_refused(site: Site, files: Mapping[str, str], words: s
     assert (site.served, site.releases()) == (before, releases)
 
 
+@pytest.mark.long
 def test_the_last_five_are_kept_and_an_earlier_one_is_only_switched_to(site: Site) -> None:
     made = []
     for number in range(5):

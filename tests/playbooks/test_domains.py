@@ -78,6 +78,10 @@ class Named:
         script = "cd /var/lib/trueup/letsencrypt/live 2>/dev/null && ls -d */ 2>/dev/null || true"
         return sorted(self.hosting.node.ssh(script).stdout.split())
 
+    def is_at(self, name: str) -> bool:
+        home = self.hosting.sql(KEY, "SELECT option_value FROM wp_options WHERE option_name = 'home'")
+        return home == f"https://{name}"
+
     def settle(self) -> None:
         """Have WordPress do what is due with its first requests, so that it changes nothing by itself for an hour."""
         for _ in range(2):
@@ -124,6 +128,23 @@ def named(hosting: Hosting, acme: Acme, tmp_path_factory: pytest.TempPathFactory
     assert named.lineages() == [], "an environment that goes takes its certificates with it"
 
 
+@pytest.fixture
+def at_first(named: Named) -> Named:
+    """The site is at its first domain, with a certificate, whatever the test before left."""
+    if named.lineages() != [f"{FIRST}/"] or not named.is_at(FIRST):
+        named.declare(FIRST, tls=named.tls).raise_if_failed()
+    return named
+
+
+@pytest.fixture
+def unnamed(named: Named) -> Named:
+    """The site has no domain."""
+    if named.lineages():
+        named.declare().raise_if_failed()
+    return named
+
+
+@pytest.mark.usefixtures("unnamed")
 def test_the_first_domain_becomes_the_address(named: Named) -> None:
     hosting = named.hosting
     assert named.get(f"{named.preview}/").status_code == 200
@@ -146,6 +167,7 @@ def test_the_first_domain_becomes_the_address(named: Named) -> None:
     )
 
 
+@pytest.mark.usefixtures("at_first")
 def test_a_second_run_changes_nothing(named: Named) -> None:
     orders = named.acme.orders()
     for options in (("--check",), ()):
@@ -154,6 +176,8 @@ def test_a_second_run_changes_nothing(named: Named) -> None:
     assert named.acme.orders() == orders
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("at_first")
 def test_requests_that_write_are_served_where_they_were_sent(named: Named) -> None:
     place = named.hosting.path(KEY, "current", "wp-content", "plugins", "ask.php")
     named.hosting.node.ssh(["tee", place], input=f"<?php {ASK_PHP}")
@@ -164,6 +188,8 @@ def test_requests_that_write_are_served_where_they_were_sent(named: Named) -> No
     named.hosting.node.ssh(["rm", place])
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("at_first")
 def test_http_2_is_spoken(named: Named) -> None:
     context = ssl.create_default_context(cadata=ssl.DER_cert_to_PEM_cert(named.roots.get_ca_certs(binary_form=True)[0]))
     context.set_alpn_protocols(["h2", "http/1.1"])
@@ -172,6 +198,8 @@ def test_http_2_is_spoken(named: Named) -> None:
         assert secure.selected_alpn_protocol() == "h2"
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("at_first")
 def test_another_domain_redirects_and_touches_no_content(named: Named) -> None:
     before = named.content()
     # On a busy node nginx's former workers take requests for a while; here they learn late that they are to end.
@@ -194,6 +222,7 @@ def test_another_domain_redirects_and_touches_no_content(named: Named) -> None:
         named.get(f"https://{SECOND}/")
 
 
+@pytest.mark.usefixtures("at_first")
 def test_dns_elsewhere_asks_for_nothing(named: Named) -> None:
     named.acme.point("six.example.com", named.hosting.node.address, "2001:db8::1")
     orders, names = named.acme.orders(), (FAR, "nowhere.example.com", "six.example.com")
@@ -209,6 +238,8 @@ def test_dns_elsewhere_asks_for_nothing(named: Named) -> None:
     assert named.get(f"https://{FIRST}/").status_code == 200
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("at_first")
 def test_name_servers_that_are_silent_have_a_code_of_their_own(named: Named) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
@@ -218,6 +249,8 @@ def test_name_servers_that_are_silent_have_a_code_of_their_own(named: Named) -> 
     assert named.get(f"https://{FIRST}/").status_code == 200
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("at_first")
 def test_one_broken_domain_beside_nine_good_ones(named: Named) -> None:
     names = [FIRST, *(f"n{number}.example.com" for number in range(4)), BLOCKED]
     names += [f"n{number}.example.com" for number in range(4, 8)]
@@ -249,6 +282,8 @@ exit 1
 """Stands before the real one, which a server that refuses one nonce after the other ends like this."""
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("at_first")
 @pytest.mark.parametrize(("refused", "runs", "codes"), [(2, 3, []), (9, 3, ["CERTIFICATE_FAILED"])])
 def test_refused_nonces_are_asked_for_again(named: Named, refused: int, runs: int, codes: list[str]) -> None:
     node, name = named.hosting.node, f"nonce{refused}.example.com"
@@ -264,6 +299,8 @@ def test_refused_nonces_are_asked_for_again(named: Named, refused: int, runs: in
     assert named.get(f"https://{FIRST}/").status_code == 200
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("at_first")
 def test_renewal_changes_what_is_served(named: Named) -> None:
     named.declare(FIRST, tls=named.tls).raise_if_failed()
     node, before = named.hosting.node, named.serial(FIRST)
@@ -274,11 +311,13 @@ def test_renewal_changes_what_is_served(named: Named) -> None:
     conf = f"/var/lib/trueup/letsencrypt/renewal/{FIRST}.conf"
     node.ssh(f"sed -i '1i renew_before_expiry = 99 days' {conf}")
     node.ssh(["systemctl", "start", "trueup-renew.service"], timeout=120)
-    assert wait_until(lambda: named.serial(FIRST) != before, 10), "nginx shows the old one"
+    assert wait_until(lambda: named.serial(FIRST) != before, 120), "nginx shows the old one"
     assert named.get(f"https://{FIRST}/").status_code == 200
     assert named.declare(FIRST, tls=named.tls).raise_if_failed().changed == 0
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("at_first")
 def test_killed_while_it_asks_it_is_run_again(named: Named) -> None:
     node = named.hosting.node
     runs: list[Run] = []
@@ -299,6 +338,8 @@ def test_killed_while_it_asks_it_is_run_again(named: Named) -> None:
     assert named.lineages() == [f"{FIRST}/", f"{SECOND}/"]
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("at_first")
 def test_the_order_of_the_document_decides_the_address(named: Named) -> None:
     named.declare(SECOND, FIRST, tls=named.tls).raise_if_failed()
     assert named.get(f"https://{SECOND}/").status_code == 200
@@ -306,6 +347,8 @@ def test_the_order_of_the_document_decides_the_address(named: Named) -> None:
     assert f"https://{FIRST}" not in named.content()
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("at_first")
 def test_without_the_primary_domain_it_is_the_preview_url_again(named: Named) -> None:
     named.declare().raise_if_failed()
     page = named.get(f"{named.preview}/")
@@ -317,6 +360,8 @@ def test_without_the_primary_domain_it_is_the_preview_url_again(named: Named) ->
     assert named.declare().raise_if_failed().changed == 0
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("unnamed")
 def test_a_domain_without_tls_is_served_over_http(named: Named) -> None:
     orders = named.acme.orders()
     domains = [{"id": named.hosting.id(KEY), "hostname": "intranet.example.com", "tls": False}]
@@ -327,6 +372,8 @@ def test_a_domain_without_tls_is_served_over_http(named: Named) -> None:
     named.declare().raise_if_failed()
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("unnamed")
 def test_an_address_that_breaks_the_site_is_taken_back(named: Named) -> None:
     node, before = named.hosting.node, named.content()
     plugin = named.hosting.path(KEY, "current", "wp-content", "mu-plugins", "picky.php")

@@ -83,6 +83,7 @@ def test_no_secret_leaves_the_node(hosting: Hosting) -> None:
 # Hostile values
 
 
+@pytest.mark.long
 def test_hostile_text_is_only_text(hosting: Hosting, tmp_path: Path) -> None:
     mark = tmp_path / "pwned"
     title = (
@@ -104,6 +105,7 @@ def test_hostile_text_is_only_text(hosting: Hosting, tmp_path: Path) -> None:
     assert hosting.apply("hostile/production").raise_if_failed().changed == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "change",
     [
@@ -165,6 +167,7 @@ def test_a_purge_empties_the_caches_of_this_environment_only(hosting: Hosting) -
     assert hosting.fetch(PRODUCTION).headers["X-FastCGI-Cache"] == "MISS"
 
 
+@pytest.mark.long
 def test_caches_are_switched_off_and_on(hosting: Hosting) -> None:
     hosting.fetch(PRODUCTION)
     hosting.apply(PRODUCTION, fastcgi_cache=False, redis_cache=False).raise_if_failed()
@@ -189,6 +192,7 @@ def test_it_serves_without_redis(hosting: Hosting) -> None:
     assert hosting.title(PRODUCTION) == f"Title of {PRODUCTION}"
 
 
+@pytest.mark.long
 def test_the_drop_in_keeps_wordpresss_promises(hosting: Hosting) -> None:
     code = """
     $seen = array();
@@ -314,6 +318,7 @@ def test_the_environments_user_cannot_change_core_or_what_is_ours(hosting: Hosti
     hosting.node.ssh(["rm", hosting.path(PRODUCTION, "current/wp-content/plugins/mine.php")])
 
 
+@pytest.mark.long
 def test_locked_files_are_nobodys_to_change(hosting: Hosting) -> None:
     user = f"setpriv --reuid=wp-{hosting.short(STAGING)} --regid=wp-{hosting.short(STAGING)} --clear-groups"
     touch = f"{user} touch {hosting.path(STAGING, 'current/wp-content/plugins/mine.php')}"
@@ -363,6 +368,7 @@ def test_the_nodes_own_requests_need_no_dns(hosting: Hosting) -> None:
     assert hosting.node.ssh(["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", f"http://{name}/"]).stdout == "200"
 
 
+@pytest.mark.long
 def test_it_comes_back_after_a_reboot(hosting: Hosting) -> None:
     hosting.node.reboot()
     units = [unit for key in (PRODUCTION, STAGING) for unit in hosting.look(key).services.values()]
@@ -395,6 +401,7 @@ def test_what_somebody_changed_is_put_right(hosting: Hosting) -> None:
     assert hosting.apply(PRODUCTION).raise_if_failed().changed == 0
 
 
+@pytest.mark.long
 def test_a_lost_configuration_gets_new_secrets_that_work(hosting: Hosting) -> None:
     hosting.node.ssh(["rm", hosting.path(STAGING, "shared", "wp-config.php")])
     hosting.apply(STAGING).raise_if_failed()
@@ -402,6 +409,7 @@ def test_a_lost_configuration_gets_new_secrets_that_work(hosting: Hosting) -> No
     assert hosting.apply(STAGING).raise_if_failed().changed == 0
 
 
+@pytest.mark.long
 def test_a_block_that_nginx_refuses_is_put_back(hosting: Hosting) -> None:
     block = f"/etc/nginx/sites-enabled/trueup-{hosting.id(STAGING)}.conf"
     elsewhere = f"/root/{hosting.id(PRODUCTION)}.conf"
@@ -419,6 +427,7 @@ def test_a_block_that_nginx_refuses_is_put_back(hosting: Hosting) -> None:
     assert hosting.title(STAGING) == f"Title of {STAGING}"
 
 
+@pytest.mark.long
 def test_a_foreign_file_that_nginx_refuses_is_named(hosting: Hosting) -> None:
     hosting.node.ssh("echo 'nonsense;' > /etc/nginx/conf.d/aaa-foreign.conf")
     try:
@@ -435,6 +444,7 @@ def test_a_foreign_file_that_nginx_refuses_is_named(hosting: Hosting) -> None:
 # Releases and addresses
 
 
+@pytest.mark.long
 def test_a_new_release_is_switched_to_and_the_last_five_are_kept(hosting: Hosting) -> None:
     plugin = hosting.path(STAGING, "current/wp-content/plugins/mine.php")
     hosting.node.ssh(f"touch {plugin}; chown wp-{hosting.short(STAGING)} {plugin}")
@@ -453,6 +463,7 @@ def test_a_new_release_is_switched_to_and_the_last_five_are_kept(hosting: Hostin
     assert hosting.title(STAGING) == f"Title of {STAGING}"
 
 
+@pytest.mark.long
 def test_the_address_follows_the_document_unless_somebody_set_another(hosting: Hosting) -> None:
     new = f"moved-{hosting.environments[STAGING]['hostnames'][0]}"
     before = dict(hosting.environments[STAGING])

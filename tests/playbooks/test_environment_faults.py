@@ -15,9 +15,10 @@ import pytest
 from tests.lab import Lab
 from tests.lab.commands import wait_until
 from tests.playbooks.environments import Hosting, variables_for
+from tests.proof import count
 
 KEY = "fault/production"
-ROUNDS = 10
+ROUNDS = count(short=2, full=10)
 
 pytestmark = pytest.mark.lab
 
@@ -30,7 +31,7 @@ def payload(hosting: Hosting) -> Iterator[str]:
         patch.setenv("ANSIBLE_KEEP_REMOTE_FILES", "1")
         patch.setenv("ANSIBLE_PIPELINING", "0")
         hosting.apply(KEY).raise_if_failed()
-    found = hosting.node.ssh("ls -t /root/.ansible/tmp/*/AnsiballZ_trueup_environment.py | head -n1").stdout.strip()
+    found = hosting.node.ssh("ls -t /root/.ansible/tmp/*/AnsiballZ_environment.py | head -n1").stdout.strip()
     hosting.node.ssh(["cp", found, "/root/module.py"])
     yield "python3 /root/module.py"
     forget(hosting)
@@ -92,6 +93,7 @@ def test_killed_anywhere_the_next_run_finishes_the_work(hosting: Hosting, payloa
     assert interrupted >= ROUNDS // 2, "the kills came too late to prove anything"
 
 
+@pytest.mark.long
 def test_after_a_kill_between_file_and_reload_everything_is_reloaded(hosting: Hosting, payload: str) -> None:
     hosting.apply(KEY).raise_if_failed()
     unit = f"trueup-php@{hosting.id(KEY)}.service"
@@ -104,6 +106,7 @@ def test_after_a_kill_between_file_and_reload_everything_is_reloaded(hosting: Ho
     assert hosting.apply(KEY).raise_if_failed().changed == 0
 
 
+@pytest.mark.long
 def test_what_stopped_runs_were_unpacking_goes(hosting: Hosting, payload: str) -> None:
     hosting.apply(KEY).raise_if_failed()
     names = ("importing", "unpacking", "updating")
@@ -115,6 +118,7 @@ def test_what_stopped_runs_were_unpacking_goes(hosting: Hosting, payload: str) -
     assert hosting.apply(KEY).raise_if_failed().changed == 0
 
 
+@pytest.mark.long
 def test_content_that_was_left_is_not_made_again_and_one_that_was_half_exchanged_goes_back(
     hosting: Hosting, payload: str
 ) -> None:
@@ -148,6 +152,7 @@ def test_content_that_was_left_is_not_made_again_and_one_that_was_half_exchanged
     assert hosting.apply(KEY).raise_if_failed().changed == 0
 
 
+@pytest.mark.long
 def test_tables_of_somebody_else_are_kept(hosting: Hosting, payload: str) -> None:
     forget(hosting)
     database = f"wp_{hosting.short(KEY)}"
@@ -195,26 +200,28 @@ def test_of_two_jobs_the_later_one_wins_and_the_late_one_is_refused(hosting: Hos
     assert hosting.apply(KEY, job=job(8)).raise_if_failed().changed == 0
 
 
+@pytest.mark.long
 def test_a_run_does_not_disturb_an_operator(hosting: Hosting, payload: str) -> None:
     hosting.apply(KEY).raise_if_failed()
     lock = f"/run/trueup/locks/{hosting.id(KEY)}"
     record = json.dumps({"unit": "trueup-manual-1.scope", "fence": None})
     script = (
-        f"import fcntl,time; f=open({lock!r},'w'); fcntl.flock(f,2); f.write({record!r}); f.flush(); time.sleep(20)"
+        f"import fcntl,time; f=open({lock!r},'w'); fcntl.flock(f,2); f.write({record!r}); f.flush(); time.sleep(600)"
     )
-    holder = subprocess.Popen([*hosting.node.ssh_command(), shlex.join(["timeout", "20", "python3", "-c", script])])
+    holder = subprocess.Popen([*hosting.node.ssh_command(), shlex.join(["timeout", "600", "python3", "-c", script])])
     try:
-        assert wait_until(lambda: "manual-1" in hosting.node.ssh(f"cat {lock}").stdout, 10)
+        assert wait_until(lambda: "manual-1" in hosting.node.ssh(f"cat {lock}").stdout, 120)
         run = hosting.apply(KEY, job=job(100))
         assert run.status != 0
         assert "trueup-manual-1.scope is at work" in run.output
         assert '"busy": true' in run.output
         assert hosting.run("purge", KEY, job=job(100)).status != 0
     finally:
-        hosting.node.ssh("pkill -f '^timeout 20 python3 -c import fcntl'", check=False)
+        hosting.node.ssh("pkill -f '^timeout 600 python3 -c import fcntl'", check=False)
         holder.wait(30)
 
 
+@pytest.mark.long
 def test_an_operators_hold_stops_jobs_but_not_the_operator(hosting: Hosting, payload: str) -> None:
     hosting.node.ssh("echo 'moving disks' > /etc/trueup/hold")
     try:
@@ -226,6 +233,7 @@ def test_an_operators_hold_stops_jobs_but_not_the_operator(hosting: Hosting, pay
         hosting.node.ssh("rm /etc/trueup/hold")
 
 
+@pytest.mark.long
 def test_a_job_works_in_a_scope_of_its_name(hosting: Hosting, payload: str) -> None:
     mine = job(300)
     output = hosting.apply(KEY, "-v", job=mine).raise_if_failed().output
@@ -233,6 +241,7 @@ def test_a_job_works_in_a_scope_of_its_name(hosting: Hosting, payload: str) -> N
     assert re.search(r'"notes": \[\]', output)
 
 
+@pytest.mark.long
 def test_environments_do_not_wait_for_each_other(hosting: Hosting, lab: Lab, payload: str) -> None:
     """Two new environments at once on one node: both serve, and both names resolve."""
     keys = ("twin-a/production", "twin-b/production")

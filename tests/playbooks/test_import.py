@@ -5,7 +5,7 @@ import gzip
 import io
 import json
 import tarfile
-import time
+import threading
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -110,6 +110,14 @@ def export(hosting: Hosting) -> dict[str, bytes]:
     return files
 
 
+@pytest.fixture
+def brought(site: Site, export: dict[str, bytes]) -> Site:
+    """The site, once an export has become it."""
+    if "brought along" not in site.page():
+        site.bring(site.web.serve("/brought.tar.gz", packed(export))).raise_if_failed()
+    return site
+
+
 def moved(export: dict[str, bytes], hosting: Hosting, url: str = OLD) -> bytes:
     """The dump as the site at `url` would have written it."""
     old = hosting.environments[SOURCE]["url"].encode()
@@ -149,6 +157,7 @@ def test_an_export_of_another_prefix_and_address_becomes_the_site(
     assert hosting.node.ssh(["mariadb", "-N", "-e", "SELECT User FROM mysql.user WHERE User LIKE '%in'"]).stdout == ""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
@@ -172,6 +181,7 @@ def test_what_is_refused_touches_nothing(site: Site, answer: Any, code: str) -> 
     assert site.fingerprint() == before
 
 
+@pytest.mark.long
 def test_the_loading_user_reaches_no_other_database(site: Site, hosting: Hosting, export: dict[str, bytes]) -> None:
     other = f"wp_{hosting.short('acme/staging')}"
     text = export["db.sql"] + f"INSERT INTO wp_orders SELECT user_pass, '' FROM `{other}`.`wp_users`;\n".encode()
@@ -183,8 +193,9 @@ def test_the_loading_user_reaches_no_other_database(site: Site, hosting: Hosting
     assert site.fingerprint() == before
 
 
-def test_a_site_that_does_not_run_here_is_undone(site: Site, export: dict[str, bytes]) -> None:
-    before = site.fingerprint()
+@pytest.mark.long
+def test_a_site_that_does_not_run_here_is_undone(brought: Site, export: dict[str, bytes]) -> None:
+    site = brought
     broken = {**export, "files/mu-plugins/broken.php": b"<?php this is no php"}
     run = site.bring(site.web.serve("/broken.tar.gz", packed(broken)))
     assert run.status != 0
@@ -192,12 +203,19 @@ def test_a_site_that_does_not_run_here_is_undone(site: Site, export: dict[str, b
     assert "brought along" in site.page()
     current = site.hosting.node.ssh(["readlink", site.hosting.path(KEY, "current")]).stdout
     assert current.strip().split("/")[-1] != site.hosting.environments[KEY]["release"]["id"]
-    assert before
 
 
-def test_killed_halfway_and_run_again(site: Site, hosting: Hosting, export: dict[str, bytes]) -> None:
-    data = packed({**export, "files/uploads/second.txt": b"second"})
-    killed = []
+KILL = """
+for unit in $(systemctl list-units --plain --no-legend 'trueup-manual-*.scope' | cut -d' ' -f1)
+do systemctl kill --signal=KILL $unit && echo $unit; done
+"""
+
+
+@pytest.mark.long
+def test_killed_halfway_and_run_again(brought: Site, hosting: Hosting, export: dict[str, bytes]) -> None:
+    site, data = brought, packed({**export, "files/uploads/second.txt": b"second"})
+    killed: list[str] = []
+    dead = threading.Event()
 
     def answer(request: Any) -> None:
         request.send_response(200)
@@ -206,14 +224,15 @@ def test_killed_halfway_and_run_again(site: Site, hosting: Hosting, export: dict
         request.wfile.write(data[: len(data) // 2])
         if not killed:
             request.wfile.flush()
-            time.sleep(0.5)
-            killed.append(hosting.node.ssh("pkill -9 -f trueup_import", check=False).returncode)
+            killed.extend(hosting.node.ssh(KILL).stdout.split())
+            dead.wait(60)  # a connection that ends would be a download that failed
             return
         request.wfile.write(data[len(data) // 2 :])
 
     site.web.answers["/kill.tar.gz"] = answer
     assert site.bring(site.web.url("/kill.tar.gz")).status != 0
-    assert killed
+    dead.set()
+    assert len(killed) == 1
     assert "brought along" in site.page()
     run = site.again().raise_if_failed()
     assert run.changed > 0
@@ -221,6 +240,7 @@ def test_killed_halfway_and_run_again(site: Site, hosting: Hosting, export: dict
     assert site.again().raise_if_failed().changed == 0
 
 
+@pytest.mark.long
 def test_an_older_wordpress_is_brought_up_to_date(site: Site, hosting: Hosting, export: dict[str, bytes]) -> None:
     """A database of WordPress 6.4 has an older version in its options."""
     old = export["db.sql"] + b"UPDATE"[:0]

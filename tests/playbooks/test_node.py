@@ -23,8 +23,6 @@ from tests.lab.fixtures import unique_name
 from tests.playbooks.nodes import Run, host_variables, node_variables, provision, run_playbook
 
 SERVICES = ("nginx", "mariadb", "redis-server", "fail2ban", "nftables")
-FIRST_RUN_S = 45
-NO_OP_RUN_S = 25
 
 
 @dataclass(frozen=True)
@@ -71,15 +69,14 @@ def test_a_check_run_on_a_fresh_node_succeeds_and_changes_nothing(provisioned: P
 
 
 @pytest.mark.lab
-def test_the_first_run_succeeds_in_time(provisioned: Provisioned) -> None:
-    provisioned.first.raise_if_failed()
-    assert provisioned.first.seconds < FIRST_RUN_S
+def test_the_first_run_succeeds(provisioned: Provisioned) -> None:
+    assert provisioned.first.raise_if_failed().changed > 10
 
 
 @pytest.mark.lab
 def test_the_second_run_and_a_check_change_nothing(provisioned: Provisioned) -> None:
     assert provisioned.second.raise_if_failed().changed == 0, provisioned.second.output
-    assert provisioned.second.seconds < NO_OP_RUN_S
+    assert provisioned.second.seconds < provisioned.first.seconds, "a run with nothing to do is the shorter one"
     assert provisioned.second_check.raise_if_failed().changed == 0, provisioned.second_check.output
 
 
@@ -101,8 +98,8 @@ def states(node: Node) -> dict[str, tuple[str, str]]:
 def test_only_ssh_and_web_answer_from_outside(provisioned: Provisioned) -> None:
     node = provisioned.node
     node.ssh("systemd-run --quiet --unit=listener python3 -m http.server 9999")
-    time.sleep(0.5)
-    assert node.ssh("curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:9999/").stdout == "200"
+    curl = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:9999/"
+    assert wait_for(lambda: node.ssh(curl, check=False).stdout == "200")
     ports = (21, 22, 25, 80, 443, 3306, 6379, 8080, 9999)
     assert [port for port in ports if answers(node.address, port)] == [22, 80, 443]
     node.ssh("systemctl stop listener")
@@ -190,6 +187,7 @@ def test_php_and_wp_cli(provisioned: Provisioned, wp_cli: Archive) -> None:
     assert "syntax error" not in fpm
     assert "session.cookie_samesite => Lax => Lax" in fpm
     assert "realpath_cache_size => 4096k => 4096k" in fpm
+    assert "opcache.optimization_level => 0x7FFE1F1F" in fpm
     assert node.ssh("sha256sum /usr/local/bin/wp").stdout.split()[0] == wp_cli.sha256
     assert node.ssh("wp --allow-root --version").stdout.strip() == f"WP-CLI {wp_cli.version}"
 
@@ -214,7 +212,7 @@ def test_a_ban_reaches_the_firewall(provisioned: Provisioned) -> None:
     assert answers(node.address, 22)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 10) -> bool:
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():
@@ -260,6 +258,7 @@ def test_log_rotation_is_valid(provisioned: Provisioned) -> None:
 # Tests that change a node: each gets one of its own, provisioned already.
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_a_rerun_puts_drift_right(lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path) -> None:
     node = provisioned_node
@@ -286,6 +285,19 @@ def test_a_rerun_puts_drift_right(lab: Lab, provisioned_node: Node, wp_cli: Arch
     assert provision(lab, node, run_directory, wp_cli).raise_if_failed().changed == 0
 
 
+@pytest.mark.long
+@pytest.mark.lab
+def test_how_php_compiles_is_no_reason_to_reload_it(
+    lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path
+) -> None:
+    """As on a node of a former version: what is compiled already stays in use."""
+    provisioned_node.ssh("rm /etc/php/*/fpm/conf.d/99-trueup-compiler.ini")
+    run = provision(lab, provisioned_node, run_directory, wp_cli).raise_if_failed()
+    assert run.changed == 2, "the file, and the manifest, which names another node"
+    assert "Reload PHP-FPM" not in run.output
+    assert provision(lab, provisioned_node, run_directory, wp_cli).raise_if_failed().changed == 0
+
+
 @pytest.mark.lab
 def test_a_run_that_was_cut_off_is_finished_by_the_next(
     lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path
@@ -303,6 +315,7 @@ def test_a_run_that_was_cut_off_is_finished_by_the_next(
     assert node.ssh("test -e /etc/trueup/node.pending", check=False).returncode == 1
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_everything_is_back_after_a_reboot(provisioned_node: Node) -> None:
     node = provisioned_node
@@ -314,6 +327,7 @@ def test_everything_is_back_after_a_reboot(provisioned_node: Node) -> None:
     assert node.ssh("stat --format=%a /run/trueup/locks").stdout.strip() == "700"
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_files_that_nginx_refuses_are_put_back(
     lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path
@@ -329,6 +343,7 @@ def test_files_that_nginx_refuses_are_put_back(
     assert node.ssh("test -e /etc/trueup/node.pending", check=False).returncode == 0
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_late_jobs_and_held_nodes_are_refused(
     lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path
@@ -361,6 +376,7 @@ dpkg --purge --force-depends unzip >/dev/null
 """
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_missing_packages_are_installed(lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path) -> None:
     node = provisioned_node
@@ -372,6 +388,7 @@ def test_missing_packages_are_installed(lab: Lab, provisioned_node: Node, wp_cli
     assert node.ssh(["dpkg-query", "--show", "--showformat=${Version}", "unzip"]).stdout == "99"
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_an_archive_that_is_not_what_its_pin_says_never_leaves(
     lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path
@@ -387,6 +404,7 @@ def test_an_archive_that_is_not_what_its_pin_says_never_leaves(
     assert node.ssh("sha256sum /usr/local/bin/wp").stdout.split()[0] == wp_cli.sha256
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_template_code_in_a_variable_is_inert(
     lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path
@@ -423,6 +441,7 @@ def test_argument_specs_and_variables_are_the_same() -> None:
     assert set(options["job"]["options"]) == set(Job.model_fields)
 
 
+@pytest.mark.long
 def test_playbooks_pass_ansible_lint() -> None:
     done = subprocess.run(
         [

@@ -13,10 +13,12 @@ from uuid import NAMESPACE_URL, uuid4, uuid5
 import pytest
 
 from tests import churn
+from tests.controlplane import until
 from tests.playbooks.environments import Hosting, variables_for
 from tests.playbooks.nodes import Run
+from tests.proof import count
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.in_order]
 
 SHOP = """
 CREATE TABLE wp_wc_orders (id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY, status VARCHAR(20), total DECIMAL(26,8));
@@ -43,6 +45,8 @@ COMMIT;
 PROTECTED = ["wp_wc_orders", "wp_wc_order_stats", "wp_woocommerce_order_items", "wp_wc_customer_lookup"]
 PROTECTED += ["wp_comments", "wp_woocommerce_sessions", "wp_actionscheduler_actions"]
 PRODUCTION, STAGING = "shop/production", "shop/staging"
+KILLED_AFTER_S = (0.0, 0.6, 0.3, 1.0)
+"""From when a run is at work on its node."""
 
 
 class Shop:
@@ -173,7 +177,7 @@ class Customers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        told, _error = self.process.communicate("stop\n", timeout=30)
+        told, _error = self.process.communicate("stop\n", timeout=300)
         self.taken, self.longest_order, self.longest_setting = json.loads(told)
         self.shop.made += self.taken
 
@@ -205,12 +209,12 @@ def test_settings_and_code_move_while_orders_come_in(shop: Shop) -> None:
     assert run.status == 0, run.output
     frozen = re.search(r"locked for ([0-9.]+) s", run.output)
     assert frozen, run.output
-    assert float(frozen.group(1)) < 5
+    assert float(frozen.group(1)) < run.seconds / 2
     print(
         f"{writer.taken} orders in {run.seconds:.1f} s; moved rows locked {frozen.group(1)} s; longest order "
         f"{writer.longest_order:.3f} s, longest write of an option {writer.longest_setting:.3f} s"
     )
-    assert writer.taken > 100
+    assert writer.taken > 10
     assert [after - was for after, was in zip(counts(shop), before, strict=True)] == [writer.taken] * len(PROTECTED)
     numbers = shop.sql(PRODUCTION, "SELECT total FROM wp_wc_orders WHERE id > 2 ORDER BY id;").split()
     assert [float(one) for one in numbers] == [float(one + 1) for one in range(writer.taken)]
@@ -218,7 +222,7 @@ def test_settings_and_code_move_while_orders_come_in(shop: Shop) -> None:
     assert int(uploads.stdout) == sum(len(str(one + 1)) for one in range(writer.taken))
     assert shop.option(PRODUCTION, "counter") == str(writer.taken)
     assert shop.sql(PRODUCTION, "SELECT * FROM wp_wc_orders WHERE id <= 2;") in rows
-    assert max(writer.longest_order, writer.longest_setting) < 5
+    assert max(writer.longest_order, writer.longest_setting) < run.seconds / 2, "nobody waits for the promotion"
     assert shop.option(PRODUCTION, "only_there") == "new"
     assert shop.option(PRODUCTION, "only_here") == "changed in production"
     assert shop.option(PRODUCTION, "brand_new") == f"{url}/a"
@@ -234,6 +238,7 @@ def test_settings_and_code_move_while_orders_come_in(shop: Shop) -> None:
     assert (again.status, again.changed) == (0, 0), again.output
 
 
+@pytest.mark.long
 def test_customers_who_register_on_both_sides_hold_nothing(shop: Shop) -> None:
     """WordPress counts its users in an option."""
     for key, names in ((STAGING, ["tester"]), (PRODUCTION, ["anna", "bert"])):
@@ -246,6 +251,7 @@ def test_customers_who_register_on_both_sides_hold_nothing(shop: Shop) -> None:
     assert (users, shop.option(PRODUCTION, "user_count")) == (["anna", "bert"], "3")
 
 
+@pytest.mark.long
 def test_what_the_document_of_the_target_sets_neither_moves_nor_blocks(shop: Shop) -> None:
     now = shop.hosting.environments[PRODUCTION]
     declared = {"blogdescription": "declared"}
@@ -260,6 +266,7 @@ def test_what_the_document_of_the_target_sets_neither_moves_nor_blocks(shop: Sho
     assert shop.option(PRODUCTION, "only_there") == "newer"
 
 
+@pytest.mark.long
 def test_what_both_sides_changed_blocks_and_nothing_is_touched(shop: Shop) -> None:
     was = shop.hosting.environments[PRODUCTION]
     shop.put(STAGING, "only_there", "one way")
@@ -275,6 +282,7 @@ def test_what_both_sides_changed_blocks_and_nothing_is_touched(shop: Shop) -> No
     assert (check := shop.compare()).status == 0, check.output
 
 
+@pytest.mark.long
 def test_a_promotion_that_breaks_the_site_is_undone_byte_for_byte(shop: Shop) -> None:
     was = shop.hosting.environments[PRODUCTION]
     shop.put(STAGING, "only_there", "a third value")
@@ -291,17 +299,24 @@ def test_a_promotion_that_breaks_the_site_is_undone_byte_for_byte(shop: Shop) ->
     assert shop.hosting.fetch(PRODUCTION).status_code == 200
 
 
+@pytest.mark.long
 def test_it_may_be_killed_anywhere_and_run_again(shop: Shop) -> None:
+    shop.put(STAGING, "only_there", "a third value")
+    shop.sql(STAGING, "DELETE FROM wp_options WHERE option_name = 'brand_new';")
     shop.declare_promotion()
     node, hosting = shop.hosting.node, shop.hosting
-    for fence, delay in enumerate((0.6, 1.2, 1.7, 2.3), 10):
+    ended: list[Run] = []
+    for fence, delay in enumerate(KILLED_AFTER_S[: count(short=2, full=len(KILLED_AFTER_S))], 10):
         job = {"id": str(uuid5(NAMESPACE_URL, f"kill {delay}")), "fence": fence}
-        thread = threading.Thread(target=hosting.run, args=("promote", PRODUCTION), kwargs={"job": job})
+        thread = threading.Thread(target=lambda job=job: ended.append(hosting.run("promote", PRODUCTION, job=job)))  # type: ignore[misc]
         thread.start()
+        unit = f"trueup-{job['id']}.scope"
+        until(lambda unit=unit: node.ssh(["systemctl", "is-active", unit], check=False).returncode == 0, "work")  # type: ignore[misc]
         time.sleep(delay)
-        node.ssh(["systemctl", "kill", "--signal=KILL", f"trueup-{job['id']}.scope"], check=False)
+        node.ssh(["systemctl", "kill", "--signal=KILL", unit], check=False)
         thread.join()
         assert hosting.fetch(PRODUCTION).status_code == 200
+    assert ended[0].status != 0, "it was killed as soon as it was at work"
     run = hosting.run("promote", PRODUCTION, job={"id": str(uuid4()), "fence": 99})
     assert run.status == 0, run.output
     assert shop.option(PRODUCTION, "only_there") == "a third value"
@@ -319,6 +334,7 @@ def test_comparing_tells_what_each_side_changed(shop: Shop) -> None:
     assert run.changed == 0
 
 
+@pytest.mark.long
 def test_an_environment_that_is_no_copy_is_refused(shop: Shop) -> None:
     was = shop.hosting.environments[PRODUCTION]
     shop.declare_promotion()

@@ -73,6 +73,7 @@ def test_only_its_own_id_confirms_it(hosting: Hosting, leaving: Node) -> None:
     assert hosting.fetch(KEY).status_code == 200
 
 
+@pytest.mark.long
 def test_what_a_killed_removal_left_goes_with_the_next(hosting: Hosting, leaving: Node) -> None:
     """A directory that nothing can be removed from stops it half-way; what served the site is gone by then."""
     stuck = hosting.path(KEY, "shared", "uploads")
@@ -86,6 +87,7 @@ def test_what_a_killed_removal_left_goes_with_the_next(hosting: Hosting, leaving
     assert traces(hosting) == ""
 
 
+@pytest.mark.long
 def test_a_late_job_cannot_bring_it_back(hosting: Hosting, leaving: Node) -> None:
     job = {"id": "5d1c7c0e-0f3b-4f6e-9a43-6a6f3f2b9d11"}
     remove(hosting, job={**job, "fence": 9}).raise_if_failed()
@@ -95,6 +97,7 @@ def test_a_late_job_cannot_bring_it_back(hosting: Hosting, leaving: Node) -> Non
     assert traces(hosting) == ""
 
 
+@pytest.mark.long
 def test_a_server_block_that_nginx_needs_is_put_back(hosting: Hosting, leaving: Node) -> None:
     """While somebody else's file keeps nginx from reading anything, nothing is removed."""
     foreign = "/etc/nginx/sites-enabled/foreign.conf"

@@ -3,12 +3,12 @@
 import http.client
 import itertools
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.controlplane import until
 from tests.lab import Lab, Node
 from tests.lab.fixtures import unique_name
 
@@ -212,7 +212,7 @@ def test_jails_read_the_log_that_nginx_writes(node: Node) -> None:
     send(node, "POST", "/xmlrpc.php")
     send(node, "GET", "/.env")
     send(node, "GET", "/harmless", User_Agent="uri")
-    time.sleep(0.2)
+    until(lambda: node.ssh("wc -l < /var/log/nginx/access.log").stdout.strip() == "6", "nginx to write what it logs")
     found = {name: matches(node, name) for name in ("wp-login", "xmlrpc", "scanners", "http-auth")}
     assert found == {"wp-login": 2, "xmlrpc": 1, "scanners": 1, "http-auth": 0}
 

@@ -1,6 +1,7 @@
 """Updates on a real node: what is rehearsed, what is undone, and that a run can be killed anywhere."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.lab.mirror import plugin, zipped
 from tests.playbooks.environments import Hosting
 from tests.playbooks.nodes import Run
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.in_order]
 KEY = "shop/production"
 ACTIVE = 'a:1:{i:0;s:21:"greeting/greeting.php";}'
 ONLY_LIVE = """
@@ -60,6 +61,13 @@ class Site:
 
     def page(self) -> str:
         return self.hosting.fetch(KEY, headers={"Cookie": "wordpress_no_cache=1"}).text
+
+    @property
+    def word(self) -> str:
+        """What the plugin says on every page."""
+        found = re.search(r"<i>(\w+)</i>", self.page())
+        assert found
+        return found[1]
 
     def kill_when(self, condition: str) -> Run:
         """The declared update, killed with all that it started as soon as the condition holds on the node."""
@@ -147,14 +155,15 @@ def test_a_check_tells_and_changes_nothing_and_a_second_run_neither(site: Site) 
     assert [one for one in deep if one.area != "uploads"] == []
 
 
+@pytest.mark.long
 def test_what_breaks_only_afterwards_is_undone_with_its_tables(site: Site) -> None:
-    before = site.fingerprint()
+    before, word = site.fingerprint(), site.word
     run = site.update("1.2", ONLY_LIVE + speaking("never"))
     assert run.status != 0
     assert "RELEASE_UNHEALTHY" in run.output
     assert "put back as they were, and the site is healthy" in run.output, run.output
     assert site.fingerprint() == before
-    assert "<i>two</i>" in site.page()
+    assert site.word == word
     failed = f"wp_{site.hosting.short(KEY)}_failed"
     assert f"What was written meanwhile is in database {failed}" in run.output
     tables = site.hosting.node.ssh(["mariadb", "-N", failed, "-e", "SHOW TABLES LIKE 'wp_made%'"]).stdout
@@ -162,16 +171,19 @@ def test_what_breaks_only_afterwards_is_undone_with_its_tables(site: Site) -> No
     site.back()
 
 
+@pytest.mark.long
 def test_killed_in_the_rehearsal_and_run_again(site: Site) -> None:
+    word = site.word
     site.declare("1.3", speaking("three"))
     site.kill_when(f"test -e /run/trueup-rehearsal-{site.hosting.short(KEY)}/fpm.sock")
-    assert "<i>two</i>" in site.page()
+    assert site.word == word
     site.again().raise_if_failed()
     assert "<i>three</i>" in site.page()
     assert site.is_clean()
     assert site.again().raise_if_failed().changed == 0
 
 
+@pytest.mark.long
 def test_killed_while_the_tables_change_and_run_again(site: Site) -> None:
     site.declare("1.4", speaking("four"))
     site.kill_when(site.is_switched())
@@ -181,19 +193,21 @@ def test_killed_while_the_tables_change_and_run_again(site: Site) -> None:
     assert site.again().raise_if_failed().changed == 0
 
 
+@pytest.mark.long
 def test_killed_while_the_tables_change_and_taken_back(site: Site) -> None:
     """The store says the former release again: its tables come back with it."""
-    site.former = site.hosting.environments[KEY]["release"]
+    site.former, word = site.hosting.environments[KEY]["release"], site.word
     site.declare("1.5", "update_option('of_the_update', '1');" + speaking("five"))
     site.kill_when(site.is_switched())
     site.back()
     site.hosting.run("environment", KEY).raise_if_failed()
-    assert "<i>four</i>" in site.page()
+    assert site.word == word
     assert site.hosting.sql(KEY, "SELECT COUNT(*) FROM wp_options WHERE option_name = 'of_the_update'") == "0"
     assert [name for name in site.databases() if name.endswith(("_before", "_rehearsal"))] == []
     assert site.hosting.run("environment", KEY).raise_if_failed().changed == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("code", "words"),
     [
@@ -213,6 +227,7 @@ def test_what_the_rehearsal_catches(site: Site, code: str, words: str) -> None:
     site.back()
 
 
+@pytest.mark.long
 def test_an_update_of_a_release_that_is_not_there(site: Site) -> None:
     before = site.fingerprint()
     site.declare("2.0", speaking("never"))

@@ -16,7 +16,7 @@ from reconciler.records.queue import Queue
 from tests.records import postgres
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def postgres_socket() -> Iterator[Path]:
     directory = postgres.binaries()
     if directory is None:

@@ -188,7 +188,7 @@ def test_a_writer_who_never_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         jobs.enqueue(new_job(), NOON)
     with ThreadPoolExecutor(4) as pool:
         waits = [pool.submit(jobs.enqueue, new_job(), NOON) for _ in range(4)]
-        assert all(isinstance(wait.exception(timeout=5), RecordsError) for wait in waits)
+        assert all(isinstance(wait.exception(timeout=300), RecordsError) for wait in waits)
     other.execute("ROLLBACK")
     assert jobs.enqueue(new_job(), NOON)
 

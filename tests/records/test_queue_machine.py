@@ -23,6 +23,7 @@ from reconciler.records.locks import Lock
 from reconciler.records.outcomes import Failed, Outcome, Stopped, Succeeded
 from reconciler.records.queue import LEASE, Claimed, Queue
 from reconciler.records.tables import locks
+from tests.proof import count
 from tests.records.examples import NOON, new_job
 
 FAST = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # nothing here is about surviving power loss
@@ -203,7 +204,7 @@ class JobStore(RuleBasedStateMachine):
 
 
 JobStore.TestCase.settings = settings(
-    max_examples=25,
+    max_examples=count(short=8, full=25),
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -13,6 +13,7 @@ from reconciler.store import folders
 from reconciler.store.objects import Objects
 from reconciler.store.repository import Author, Repository
 from tests.controlplane import AUTHOR, Clone, run_git, site_documents
+from tests.proof import count
 
 FOLDER = "hosting/wordpress"
 
@@ -25,7 +26,7 @@ def test_history_below_a_folder_is_that_at_the_top(tmp_path: Path) -> None:
         Repository.init(path, start, Author("T", "t@example.com"), folder).close()
     work = Clone(top, tmp_path / "work").path
     run_git(work, "checkout", "-q", "-B", "main", "origin/main")
-    for number in range(60):
+    for number in range(count(short=30, full=60)):
         if number % 6 == 3:
             run_git(work, "checkout", "-q", "-b", f"side{number}", f"HEAD~{dice.randint(1, 3)}")
         name = work / f"nodes/{dice.choice('abcdef')}.yaml"
@@ -46,7 +47,7 @@ def test_history_below_a_folder_is_that_at_the_top(tmp_path: Path) -> None:
             run_git(work, "add", "-A")
             run_git(work, "commit", "-q", "--allow-empty", "-m", "Decide")
     run_git(work, "push", "-q", "origin", "main")
-    assert int(run_git(top, "rev-list", "--count", "--merges", "main")) > 5
+    assert int(run_git(top, "rev-list", "--count", "--merges", "main")) > count(short=2, full=5)
     _below(top, deep)
     with closing(Repository(top)) as one, closing(Repository(deep)) as other:
         flat, nested = one.history(), other.history()
@@ -55,7 +56,7 @@ def test_history_below_a_folder_is_that_at_the_top(tmp_path: Path) -> None:
             for history in (flat, nested)
         ]
         assert told[0] == told[1]
-        assert len(told[0]) > 40
+        assert len(told[0]) > count(short=20, full=40)
         assert one.read().entries == other.read().entries
         for path in one.read().entries:
             assert [change.subject for change, _ in one.changes(path, 20)] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,18 +82,33 @@ def followed_at(home: Path, forge: Path, **settings: str) -> Followed:
 Make = Callable[..., Followed]
 
 
+def _home_of_a_shop(home: Path, documents: Mapping[str, str]) -> Path:
+    settings = Settings(home=home)
+    home.mkdir()
+    initial = {"nodes/web-1.yaml": node_document(), **site_documents("shop"), **documents}
+    contents = {path: text.encode() for path, text in initial.items()}
+    Repository.init(settings.store, contents, Author("Test", "test@example.com")).close()
+    create(settings, Author("Test", "test@example.com"))
+    return home
+
+
+@pytest.fixture(scope="session")
+def home_of_a_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home to copy: a key and two commits take their time."""
+    return _home_of_a_shop(tmp_path_factory.mktemp("shop") / "home", {})
+
+
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
+def make(tmp_path: Path, home_of_a_shop: Path) -> Iterator[Make]:
     made: list[Followed] = []
 
     def _make(documents: Mapping[str, str] | None = None) -> Followed:
         home, forge = tmp_path / "home", tmp_path / "forge.git"
-        settings = Settings(home=home)
-        home.mkdir()
-        initial = {"nodes/web-1.yaml": node_document(), **site_documents("shop"), **(documents or {})}
-        contents = {path: text.encode() for path, text in initial.items()}
-        Repository.init(settings.store, contents, Author("Test", "test@example.com")).close()
-        create(settings, Author("Test", "test@example.com"))
+        if documents is None:
+            shutil.copytree(home_of_a_shop, home)
+            create(Settings(home=home), Author("Test", "test@example.com"))  # its hook wakes this home's process
+        else:
+            _home_of_a_shop(home, documents)
         run_git(tmp_path, "init", "-q", "--bare", "--initial-branch=main", str(forge))
         made.append(followed_at(home, forge))
         return made[-1]

@@ -23,10 +23,11 @@ from reconciler.core.jobs import JobStatus
 from reconciler.store.remote import Link, Remote
 from reconciler.store.standing import State
 from tests.controlplane import Clone, until
+from tests.proof import count
 
 from .conftest import ADA, ENVIRONMENT, Followed, fsck
 
-ROUNDS = int(os.environ.get("TRUEUP_RACE_ROUNDS", "40"))
+ROUNDS = count(short=12, full=40)
 
 PUSHER = """
 import pathlib, random, subprocess, sys, time
@@ -53,7 +54,10 @@ while done < pushes:
 """
 
 
-@pytest.mark.parametrize("pauses", [0.0, 10.0], ids=["without a pause", "with pauses"])
+@pytest.mark.parametrize(
+    "pauses",
+    [pytest.param(0.0, id="without a pause"), pytest.param(10.0, id="with pauses", marks=pytest.mark.long)],
+)
 def test_somebody_pushes_while_the_api_commits(followed: Followed, person: Clone, pauses: float) -> None:
     """``pauses``: how long the other one rests at most after a push, as a multiple of how long that took."""
     for setting in ("receive.denyNonFastForwards", "receive.denyDeletes"):
@@ -201,7 +205,7 @@ def test_killed_anywhere_again_and_again(followed: Followed, person: Clone) -> N
     dice = random.Random(11)
     jobs: list[UUID] = []
     pushes: list[str] = []
-    for number in range(12):
+    for number in range(count(short=3, full=12)):
         process = follower(followed, "loop")
         ends = time.monotonic() + 1.2 + dice.uniform(0, 0.6)
         while time.monotonic() < ends:
@@ -213,7 +217,7 @@ def test_killed_anywhere_again_and_again(followed: Followed, person: Clone) -> N
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(60)
         fsck(followed.store)
-    until(lambda: followed.following.look().state is State.IN_STEP, "the locks of the killed to be removed", 60)
+    until(lambda: followed.following.look().state is State.IN_STEP, "the locks of the killed to be removed")
     followed.both()
     log = followed.remote("log", "--format=%H", "main").split()
     assert pushes
@@ -260,13 +264,13 @@ def test_who_waits_for_a_forge_can_be_stopped(
     link = Link(followed.store, Remote.parse("git@git.example.com:store.git", "main"), stopping)
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(link.head)
-        until(lambda: pid.exists() and pid.read_text().endswith("\n"), "ssh to be started", 60)
+        until(lambda: pid.exists() and pid.read_text().endswith("\n"), "ssh to be started")
         stopping.set()
         with pytest.raises(UpstreamUnreachable, match="stopping"):
             asking.result(30)
     child, behind = map(int, pid.read_text().split())
     os.kill(behind, signal.SIGKILL)
-    until(lambda: not Path(f"/proc/{child}").exists() or _is_zombie(child), "ssh to be ended", 30)
+    until(lambda: not Path(f"/proc/{child}").exists() or _is_zombie(child), "ssh to be ended")
 
 
 def _is_zombie(pid: int) -> bool:
@@ -300,7 +304,7 @@ def test_the_lock_of_a_killed_git_is_removed(followed: Followed, person: Clone, 
     lock = followed.store / f"{name}.lock"
     lock.touch()
     os.utime(lock, (time.time() - 60,) * 2)
-    until(lambda: followed.following.look().state is State.IN_STEP, "the lock to be removed", 60)
+    until(lambda: followed.following.look().state is State.IN_STEP, "the lock to be removed")
     followed.both()
     assert not lock.exists()
 

@@ -111,7 +111,7 @@ def test_what_is_pushed_becomes_a_job_at_once(control_plane: MakeControlPlane, f
         assert jobs() == []
         tell(forge, kind, plane, key)
         pushed = person.replace(f"sites/{kind}/environments/production.yaml", "redis: true", "redis: false")
-        took = until(lambda jobs=jobs: jobs() == ["reconcile"], "the job", 60, plane.log)
+        took = until(lambda jobs=jobs: jobs() == ["reconcile"], "the job", told=plane.log)
         assert plane.git("rev-parse", "main") == pushed
         print(f"{kind}: {took:.2f} s from the push to the job")
     assert key not in plane.log()
@@ -144,7 +144,7 @@ def test_who_cannot_sign_causes_nothing(plane: ControlPlane, stranger: httpx.Cli
     assert not (plane.home / "upstream.asked").exists()
     assert looked_at(plane) == before
     assert stranger.post("/api/hooks/github", content=PUSH, headers=signed(key)).status_code == 202
-    until(lambda: looked_at(plane) != before, "a look", 60, plane.log)
+    until(lambda: looked_at(plane) != before, "a look", told=plane.log)
 
 
 def test_without_a_secret_there_are_no_hooks(plane: ControlPlane, stranger: httpx.Client) -> None:
@@ -198,7 +198,7 @@ def test_many_hooks_cause_few_looks(control_plane: MakeControlPlane, tmp_path: P
         GIT_SSH_COMMAND=str(ssh),
         GIT_SSH_VARIANT="simple",
     )
-    until(lambda: ready(plane)["upstream"] == "in-step", "the first look", 60, plane.log)
+    until(lambda: ready(plane)["upstream"] == "in-step", "the first look", told=plane.log)
     key = make_key(plane)
     person = Clone(forge, tmp_path / "person")
 
@@ -213,7 +213,7 @@ def test_many_hooks_cause_few_looks(control_plane: MakeControlPlane, tmp_path: P
     before, began = count(), time.monotonic()
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(post, [100] * 4))
-    until(lambda: count() > before, "a look", 60, plane.log)
+    until(lambda: count() > before, "a look", told=plane.log)
     caused, lasted = count() - before, time.monotonic() - began
     assert caused <= 2 + lasted / REST_S
     print(f"400 hooks in {lasted:.1f} s caused {caused} looks")
@@ -221,11 +221,11 @@ def test_many_hooks_cause_few_looks(control_plane: MakeControlPlane, tmp_path: P
     # One that comes while upstream has answered already, and nobody has heard it yet, is not lost.
     held.touch()
     post(1)
-    until(holding.exists, "a look that is held", 60, plane.log)
+    until(holding.exists, "a look that is held", told=plane.log)
     pushed = person.push(site_documents("blog"))
     post(3)
     held.unlink()
-    until(lambda: plane.git("rev-parse", "main") == pushed, "what was pushed meanwhile", 60, plane.log)
+    until(lambda: plane.git("rev-parse", "main") == pushed, "what was pushed meanwhile", told=plane.log)
 
 
 def test_a_hook_wakes_who_was_told_that_upstream_is_away(
@@ -237,7 +237,7 @@ def test_a_hook_wakes_who_was_told_that_upstream_is_away(
     away = forge.with_name("away")
     forge.rename(away)
     assert stranger.post("/api/hooks/github", content=PUSH, headers=signed(key)).status_code == 202
-    until(lambda: ready(plane)["upstream"] == "unreachable", "it to be missed", 60, plane.log)
+    until(lambda: ready(plane)["upstream"] == "unreachable", "it to be missed", told=plane.log)
     away.rename(forge)
     assert stranger.post("/api/hooks/github", content=PUSH, headers=signed(key)).status_code == 202
-    until(lambda: plane.git("rev-parse", "main") == pushed, "what was pushed meanwhile", 60, plane.log)
+    until(lambda: plane.git("rev-parse", "main") == pushed, "what was pushed meanwhile", told=plane.log)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -13,12 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import pytest
+
 from reconciler.core.jobs import JobStatus
 from reconciler.home import create
 from reconciler.operations.confirming import is_confirmed
 from reconciler.settings import Settings
 from reconciler.store.standing import State
 from tests.controlplane import AUTHOR, Clone, ControlPlane, MakeControlPlane, run_git, site_documents, until
+from tests.proof import count
 
 from .conftest import ADA, ENVIRONMENT, Followed, followed_at, fsck
 from .larger import DOCUMENTS, FOLDER, HERE, below, follow, followed, forge, outside, person
@@ -28,7 +30,7 @@ from .test_serving import ready
 
 __all__ = ["follow", "followed", "forge", "person"]
 
-ROUNDS = int(os.environ.get("TRUEUP_RACE_ROUNDS", "30"))
+ROUNDS = count(short=10, full=30)
 
 # Both directions
 
@@ -146,6 +148,7 @@ def test_an_empty_forge_is_filled_below_the_folder(tmp_path: Path) -> None:
         one.home.close()
 
 
+@pytest.mark.long
 def test_somebody_pushes_beside_and_into_the_folder_while_the_api_commits(followed: Followed, person: Clone) -> None:
     """``ROUNDS`` pushes that change a document and a file at the top, each racing with commits of the API."""
     for setting in ("receive.denyNonFastForwards", "receive.denyDeletes"):
@@ -243,16 +246,16 @@ def test_what_is_pushed_becomes_a_job_at_once_here_and_there(
     person.push(below(DOCUMENTS))
     settings = {"TRUEUP_UPSTREAM": f"file://{forge}", "TRUEUP_UPSTREAM_PATH": FOLDER, "TRUEUP_UPSTREAM_POLL": "3600"}
     plane = control_plane(TRUEUP_WORKERS="0", **settings)
-    until(lambda: ready(plane)["upstream"] == "in-step", "the first look", 60, plane.log)
+    until(lambda: ready(plane)["upstream"] == "in-step", "the first look", told=plane.log)
     assert f"upstream file://{forge} (main, {FOLDER}): in-step since" in plane.command("status").stdout
     tell(forge, "github", plane, make_key(plane))
     pushed = person.push(below(site_documents("blog")))
-    until(lambda: len(plane.http.get("/api/sites").json()) == 2, "the site", 60, plane.log)
+    until(lambda: len(plane.http.get("/api/sites").json()) == 2, "the site", told=plane.log)
     assert plane.git("rev-parse", "main") == pushed
     operator = Clone(plane.store, tmp_path / "operator")
     operator.push({**below(site_documents("third")), "app/main.c": "from the store\n"})
-    until(lambda: len(plane.http.get("/api/sites").json()) == 3, "the third", 60, plane.log)
-    until(lambda: run_git(forge, "rev-parse", "main") == plane.git("rev-parse", "main"), "the push", 60, plane.log)
+    until(lambda: len(plane.http.get("/api/sites").json()) == 3, "the third", told=plane.log)
+    until(lambda: run_git(forge, "rev-parse", "main") == plane.git("rev-parse", "main"), "the push", told=plane.log)
     assert person.read("app/main.c") == "from the store\n"
     plan = json.loads(plane.command("plan", "--no-observe", "-o", "json").stdout)
     assert plan["stalled"] == []

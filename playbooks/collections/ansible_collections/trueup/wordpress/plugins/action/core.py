@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible_collections.trueup.wordpress.plugins.module_utils.archive import checked
+from ansible_collections.trueup.wordpress.plugins.plugin_utils.kept_code import KeptCode
 
 
-class ActionModule(ActionBase):
+class ActionModule(KeptCode):
     """One execution where the node has the version, two where it is sent."""
 
     _supports_check_mode = True

@@ -13,12 +13,12 @@ import re
 
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.text.converters import to_text
-from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
 from ansible_collections.trueup.wordpress.plugins.module_utils import archive as archives
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates import resolution
 from ansible_collections.trueup.wordpress.plugins.module_utils.digest import role_digest, role_paths
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import layout
+from ansible_collections.trueup.wordpress.plugins.plugin_utils.kept_code import KeptCode
 
 RENDERING = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
 
@@ -35,7 +35,7 @@ PATTERNS = {
 """What a template writes into a file must look like this; the rest travels as data and may be anything."""
 
 
-class ActionModule(ActionBase):
+class ActionModule(KeptCode):
     """Sends rendered files and parameters to one module, and the archive after them when it is asked for."""
 
     _supports_check_mode = True

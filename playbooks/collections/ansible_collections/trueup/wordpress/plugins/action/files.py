@@ -13,13 +13,13 @@ import os
 
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.text.converters import to_text
-from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
+from ansible_collections.trueup.wordpress.plugins.plugin_utils.kept_code import KeptCode
 
 RENDERING = {"trim_blocks": True, "lstrip_blocks": False}
 
 
-class ActionModule(ActionBase):
+class ActionModule(KeptCode):
     """Turns ``template`` into ``content`` and ``local`` into an upload; all else goes to the module as it is."""
 
     _supports_check_mode = True

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from ansible.plugins.action import ActionBase
 from ansible_collections.trueup.wordpress.plugins.module_utils.digest import role_digest, role_paths
+from ansible_collections.trueup.wordpress.plugins.plugin_utils.kept_code import KeptCode
 
 
-class ActionModule(ActionBase):
+class ActionModule(KeptCode):
     """Adds ``role_digest`` and passes everything on."""
 
     _supports_check_mode = True

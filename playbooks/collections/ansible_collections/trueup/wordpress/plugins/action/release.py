@@ -9,10 +9,10 @@ import hashlib
 import os
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
+from ansible_collections.trueup.wordpress.plugins.plugin_utils.kept_code import KeptCode
 
 
-class ActionModule(ActionBase):
+class ActionModule(KeptCode):
     """One execution where the node has the release, two where its archive is sent."""
 
     _supports_check_mode = True

@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
+from ansible_collections.trueup.wordpress.plugins.plugin_utils.kept_code import KeptCode
 
 
-class ActionModule(ActionBase):
+class ActionModule(KeptCode):
     """One execution where the release is there and was rehearsed, two where it is made."""
 
     _supports_check_mode = True

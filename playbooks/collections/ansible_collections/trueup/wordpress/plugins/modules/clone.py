@@ -42,6 +42,7 @@ rewritten: {description: How many cells were rewritten, by table., type: dict, r
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.domains import address_of
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import (
@@ -81,16 +82,25 @@ class Copy:
             raise Failure(f"Environment {self.source.id} is not on this node, so it cannot be copied.")
         user = account.ensure_user(self.run, self.layout)
         account.ensure_directories(self.run, self.layout, user)
-        self.release(user)
-        if self.staging.is_ready():
+        with ThreadPoolExecutor(1) as beside:
+            release = beside.submit(self.release, user)
+            content = None if self.staging.is_ready() else self.content()
+            release.result()
+        if content is None:
             return {}
+        counts, rows = content
+        tree = baselines.files(f"{self.layout.release}/wp-content")
+        baselines.save(self.layout, self.staging.content_id, rows, tree)
+        self.staging.seal(user)
+        return counts
+
+    def content(self):
+        """Uploads and database as of now: how many cells were rewritten by table, and the baseline's rows."""
         self.staging.open()
         self.uploads()
         self.database()
         counts = self.staging.rewrite([(url, self.url) for url in self.addresses()])
-        self.baseline()
-        self.staging.seal(user)
-        return counts
+        return counts, self.baseline()
 
     def release(self, user):
         version = self.variables["wordpress_version"]
@@ -120,10 +130,9 @@ class Copy:
         self.run.pipe(reader, [*CLIENT, self.staging.database], hint="The database was not copied")
 
     def baseline(self):
-        """What both have in common as of now: the drift of their contents is measured from it."""
+        """What the databases of both have in common as of now: the drift of their contents is measured from it."""
         normal, host = address_taken_out(self.url)
-        rows = baselines.database(self.run, self.staging.database, normal, host)
-        baselines.save(self.layout, self.staging.content_id, rows, baselines.files(f"{self.layout.release}/wp-content"))
+        return baselines.database(self.run, self.staging.database, normal, host)
 
     def addresses(self):
         """Those that are declared, and what the copied site itself says."""

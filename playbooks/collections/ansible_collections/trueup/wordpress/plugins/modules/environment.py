@@ -83,12 +83,14 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.environment impor
     core,
     health,
     place,
+    spares,
     units,
     wordpress,
 )
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import layout as names
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.address import Address
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import Database
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.installation import Installation
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.ledger import Ledger, added
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.options import Options
@@ -137,6 +139,7 @@ class Environment:
         self.undo = []
         self.switched = False
         self.snapshot = None
+        self.draft = None
         try:
             self.steps()
         except (Failure, OSError, ValueError) as error:
@@ -164,34 +167,20 @@ class Environment:
         return f"Code and content were put back as they were, and the site is healthy.{kept}"
 
     def steps(self):
-        self.user = account.ensure_user(self.run, self.layout)
-        account.ensure_directories(self.run, self.layout, self.user)
-        leave_nothing(self.run, self.layout)
-        taken_out = leftovers.contents(self.run, self.layout, self.ledger, self.staged)
-        if taken_out and not self.run.check_mode:
-            self.forget_objects()
-            caches.empty(self.layout.cache)
-        self.refuse_spent()
-        self.code()
-        configuration = self.address.configuration()
-        database = Database(self.run, self.layout)
-        database.ensure(configuration.password)
-        configuration.ensure(self.run, self.user)
-        database.login(configuration.password)
-        installation = self.begin_content(database, configuration.password)
-        self.services()
-        if installation:
-            installation.finish()
+        taken_out = self.begin()
+        database, password, installation = self.bring_up()
         swap = self.content()
         self.keep_database()
+        is_new = not os.path.lexists(self.layout.current)
         switched = self.switch()
-        if (swap or switched) and not self.run.check_mode:
-            self.upgrade(database, configuration.password)
+        visit = health.Visit(self.layout, self.address.url) if is_new and not self.run.check_mode else None
+        if (swap or switched) and not installation and not self.run.check_mode:
+            self.upgrade(database, password)
         if switched and self.snapshot:
             # What WordPress kept of the former versions, and of which ones there are.
             self.forget_objects()
         place.hosts(self.run, self.layout.id, self.variables["hostnames"])
-        self.address.settle(database, configuration.password, self.user, self.undo)
+        self.address.settle(database, password, self.user, self.undo)
         set_anew = self.options.ensure(database, self.user, self.undo)
         if set_anew and not self.run.check_mode:
             self.forget_objects()
@@ -200,19 +189,54 @@ class Environment:
             return
         self.address.certificates.served()
         nginx.until_replaced(self.run.former_workers)
-        health.check(
-            self.run,
-            self.layout,
-            database,
-            configuration.password,
-            self.address.url,
-            self.user,
-            thorough=self.run.changed,
-        )
+        if visit:
+            visit.wait()
+        self.look(database, password, is_new=installation is not None)
         self.undo = []
         leftovers.unserved(self.run, self.layout, self.ledger)
         self.address.keep()
         self.write_down(swap)
+
+    def begin(self):
+        """User and directories; whether content was taken out that another run had left half-way."""
+        self.user = account.ensure_user(self.run, self.layout)
+        account.ensure_directories(self.run, self.layout, self.user)
+        leave_nothing(self.run, self.layout)
+        taken_out = leftovers.contents(self.run, self.layout, self.ledger, self.staged)
+        if taken_out and not self.run.check_mode:
+            self.forget_objects()
+            caches.empty(self.layout.cache)
+        self.refuse_spent()
+        return taken_out
+
+    def bring_up(self):
+        """Code, database and PHP, of a new site side by side; the database, its password, and what was installed."""
+        early = self.is_begun_early()
+        if early:
+            self.draft = core.begin_release(self.run, self.layout, self.variables["wordpress_version"])
+        if early or os.path.isdir(self.layout.release):
+            self.start_php()
+        if not early:
+            self.code()
+        configuration = self.address.configuration()
+        database = Database(self.run, self.layout)
+        database.ensure(configuration.password)
+        configuration.ensure(self.run, self.user)
+        database.login(configuration.password)
+        if early:
+            self.code()
+        installation = self.begin_content(database, configuration.password)
+        self.services()
+        if installation and installation.finish():
+            self.forget_objects()
+        return database, configuration.password, installation
+
+    def look(self, database, password, *, is_new):
+        """Whether it is healthy. Of a new site whose code is all our own the page tells, which WordPress makes."""
+        if is_new and not self.variables["release"]["source_type"]:
+            health.page(self.address.url)
+            return
+        health.check(self.run, self.layout, database, password, self.address.url, self.user, thorough=self.run.changed)
 
     # Code
 
@@ -224,11 +248,17 @@ class Environment:
         if made and not os.path.isdir(self.layout.release) and not self.run.check_mode:
             playbook = PLAYBOOKS.get(made, "deploy.yml")
             raise Failure(f"Release {self.layout.release_id} has to be brought first: playbooks/{playbook}.")
-        core.ensure_release(self.run, self.layout, self.variables["wordpress_version"], self.user)
+        core.ensure_release(self.run, self.layout, self.variables["wordpress_version"], self.user, self.draft)
         core.ensure_links(self.run, self.layout)
         core.ensure_ownership(self.run, self.layout, self.user, locked=self.variables["files"] == "locked")
         place.file(self.run, self.layout.mu_plugin, self.texts[names.MU_PLUGIN])
         self.drop_in()
+
+    def is_begun_early(self):
+        """Whether code, PHP and database of a new site are made side by side: nothing else has a part in its code."""
+        release = self.variables["release"]
+        is_plain = not release["source_type"] and not release.get("origin")
+        return is_plain and not self.run.check_mode and not os.path.lexists(self.layout.current)
 
     def keep_database(self):
         """An update's code changes the tables in use: they are kept as they are until it is seen to be healthy."""
@@ -334,7 +364,7 @@ class Environment:
         if not database.empty:
             wordpress.refuse_foreign_tables(database, password)
             return None
-        installation = wordpress.Installation(self.run, self.layout, database, self.variables)
+        installation = Installation(self.run, self.layout, database, self.variables, self.texts[names.MU_PLUGIN])
         installation.begin(self.user)
         return installation
 
@@ -346,6 +376,15 @@ class Environment:
             caches.empty(self.layout.cache)
 
     # What runs
+
+    def start_php(self):
+        """Have PHP start meanwhile; ``services`` waits for it, and brings the timer, which has nothing to run yet."""
+        unit = self.layout.php_service
+        if self.run.check_mode or os.path.exists(self.layout.unit_file(unit)):
+            return
+        place.file(self.run, self.layout.pool, self.texts[names.POOL])
+        place.file(self.run, self.layout.unit_file(unit), self.texts[names.PHP_UNIT])
+        self.run.command(["systemctl", "start", "--no-block", unit], hint=f"systemd did not start {unit}")
 
     def services(self):
         files = {
@@ -405,6 +444,8 @@ def apply(module, run):
     if uncertified and module.params["looked_up"] is None and not module.check_mode:
         return {"uncertified": uncertified}
     Environment(run, module.params).converge()
+    if not module.check_mode:
+        spares.fill(core.STORE)
     return {}
 
 

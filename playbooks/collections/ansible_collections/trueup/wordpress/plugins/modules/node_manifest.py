@@ -11,6 +11,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.trueup.wordpress.plugins.module_utils.digest import variables_digest
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import core, spares
 from ansible_collections.trueup.wordpress.plugins.module_utils.fence import Fence, Refused
 
 DOCUMENTATION = r"""
@@ -18,6 +19,7 @@ module: node_manifest
 short_description: Write the node's manifest and end the apply
 description:
   - Writes C(/etc/trueup/node.json) unless it says the same already, then removes C(/etc/trueup/node.pending).
+  - Has the pool of release trees that it asks for made in the background.
 options:
   variables:
     description: The role's variable as it was applied.
@@ -104,6 +106,7 @@ def end(manifest, changed, job):
             write({**manifest, "applied_at": now, "applied_by": applied_by(job)})
         if os.path.exists(PENDING):
             os.unlink(PENDING)
+    spares.fill(core.STORE)
 
 
 def main():

@@ -15,7 +15,7 @@ import re
 import shutil
 import time
 
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment import place
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import place, spares
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, write_durably
 
 STORE = "/opt/trueup/wordpress"
@@ -104,20 +104,34 @@ def digests(tree):
 # Releases
 
 
-def ensure_release(run, layout, version, user):
-    """Make the release directory hold core ``version``; whether it had to be made."""
+def begin_release(run, layout, version):
+    """Have the release made meanwhile; ``ensure_release`` takes what is answered. None where it is there already."""
+    remove_drafts(run, layout)
+    if version_of(layout.release) is None and run.change(layout.release, "", f"WordPress {version}"):
+        return Draft(run, layout, version)
+    return None
+
+
+def ensure_release(run, layout, version, user, draft=None):
+    """Make the release directory hold core ``version``; whether it had to be made. ``draft``: one that was begun."""
+    if draft:
+        return _put_in_place(draft.whole(user), layout)
     remove_drafts(run, layout)
     found = version_of(layout.release)
     if found == version:
         return _relink(run, layout, version)
     before = f"WordPress {found}" if found else ""
     if run.change(layout.release, before, f"WordPress {version}"):
-        draft = _build(run, layout, version, user)
-        if os.path.isdir(layout.release):
-            exchange(draft, layout.release)
-            shutil.rmtree(draft)
-        else:
-            os.rename(draft, layout.release)
+        _put_in_place(Draft(run, layout, version).whole(user), layout)
+    return True
+
+
+def _put_in_place(draft, layout):
+    if os.path.isdir(layout.release):
+        exchange(draft, layout.release)
+        shutil.rmtree(draft)
+    else:
+        os.rename(draft, layout.release)
     return True
 
 
@@ -152,20 +166,35 @@ def _same(one, other):
         return False
 
 
-def _build(run, layout, version, user):
-    """A whole release under a name that nobody looks at."""
-    draft = f"{layout.releases}/.new-{layout.release_id}"
-    source = pristine(version)
-    os.mkdir(draft)
-    parts = [os.path.join(source, name) for name in sorted(os.listdir(source)) if name != "wp-content"]
-    former = os.path.realpath(layout.current)
-    content = f"{former if os.path.isdir(former) else source}/wp-content"
-    copies = [run.start(["cp", "-al", *parts, draft]), run.start(["cp", "-a", content, draft])]
-    for copy in copies:
-        run.wait(copy, hint=f"Release {layout.release_id} was not made")
-    own_content(f"{draft}/wp-content", user, layout.uploads)
-    os.symlink(layout.wp_config, f"{draft}/wp-config.php")
-    return draft
+class Draft:
+    """A release under a name that nobody looks at: a tree that was ready, or one whose parts are being copied."""
+
+    def __init__(self, run, layout, version):
+        self.run = run
+        self.layout = layout
+        self.path = f"{layout.releases}/.new-{layout.release_id}"
+        self.copies = []
+        source, former = pristine(version), os.path.realpath(layout.current)
+        if os.path.isdir(former):
+            self._copy(source, f"{former}/wp-content")
+        elif not spares.take(source, self.path):
+            self._copy(source, f"{source}/wp-content")
+
+    def _copy(self, source, content):
+        os.mkdir(self.path)
+        parts = [os.path.join(source, name) for name in sorted(os.listdir(source)) if name != "wp-content"]
+        self.copies = [
+            self.run.start(["cp", "-al", *parts, self.path]),
+            self.run.start(["cp", "-a", content, self.path]),
+        ]
+
+    def whole(self, user):
+        """Its path, when all is in it."""
+        for copy in self.copies:
+            self.run.wait(copy, hint=f"Release {self.layout.release_id} was not made")
+        own_content(f"{self.path}/wp-content", user, self.layout.uploads)
+        os.symlink(self.layout.wp_config, f"{self.path}/wp-config.php")
+        return self.path
 
 
 def own_content(content, user, target):

@@ -48,8 +48,8 @@ class Database:
             )
 
     def login(self, password):
-        """Make the password in wp-config.php the one that works."""
-        if self.run.check_mode and not self.found["user"]:
+        """Make the password in wp-config.php the one that works; a user who was just made has it."""
+        if not self.found["user"]:
             return
         try:
             self.ask(password, "SELECT 1;")
@@ -73,6 +73,15 @@ class Database:
             f"DROP DATABASE IF EXISTS {self.draft};"
             f"CREATE DATABASE {self.draft} CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;"
             f"GRANT ALL PRIVILEGES ON `{pattern(self.draft)}`.* TO {self.name}@localhost;"
+        )
+
+    def through_draft(self, statements, tables):
+        """SQL that makes ``tables`` by ``statements`` of ours in the draft, and moves them over in one step."""
+        moves = ", ".join(f"{self.draft}.`{name}` TO {self.name}.`{name}`" for name in tables)
+        return (
+            f"DROP DATABASE IF EXISTS {self.draft};"
+            f"CREATE DATABASE {self.draft} CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;"
+            f"USE {self.draft};\n{statements}RENAME TABLE {moves}; DROP DATABASE {self.draft};\n"
         )
 
     def adopt_draft(self):

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import re
 import ssl
+import threading
 import time
 
 from ansible_collections.trueup.wordpress.plugins.module_utils import fastcgi
@@ -96,6 +98,24 @@ def private(layout, release, url, former_url=None):
         return
     if why := flaw(answer):
         raise _unhealthy(layout, why)
+
+
+class Visit:
+    """A first visit of a new site on its private address, while nginx takes it up: PHP compiles all that a page needs.
+
+    What comes of it is not looked at: the check that follows asks for the same page, in the way that visitors do.
+    """
+
+    def __init__(self, layout, url):
+        self.thread = threading.Thread(target=self._ask, args=(layout, url), daemon=True)
+        self.thread.start()
+
+    def _ask(self, layout, url):
+        with contextlib.suppress(OSError, ValueError):
+            ask(layout.socket, layout.release, url, "/", "/index.php", TIMEOUT)
+
+    def wait(self):
+        self.thread.join(TIMEOUT)
 
 
 def ask(socket, tree, url, uri, script, timeout_s):

@@ -1,6 +1,6 @@
 # Copyright the Trueup contributors
 # SPDX-License-Identifier: Apache-2.0
-"""WordPress itself: its configuration with the secrets made here, and the content that is installed once."""
+"""WordPress itself: its configuration with the secrets made here, its own tool, and its address."""
 
 from __future__ import annotations
 
@@ -56,11 +56,16 @@ def _without_secrets(text):
 
 
 def command(layout, *arguments):
+    """WP-CLI for the release, as an argv."""
+    return tool(layout.release, *arguments)
+
+
+def tool(tree, *arguments):
     """WP-CLI as an argv. Plugins and themes stay out: what they break is not in the way."""
     return [
         "/usr/bin/php",
         "/usr/local/bin/wp",
-        f"--path={layout.release}",
+        f"--path={tree}",
         "--skip-plugins",
         "--skip-themes",
         "--no-color",
@@ -68,42 +73,26 @@ def command(layout, *arguments):
     ]
 
 
+def install_tool(tree, url, content, code=""):
+    """WP-CLI as an argv that installs WordPress; ``content`` as in the role's variable, ``code`` in PHP goes first."""
+    return [
+        *tool(tree, "core", "install", "--skip-email"),
+        f"--url={url}",
+        f"--title={content['title']}",
+        f"--admin_user={content['admin_user']}",
+        f"--admin_email={content['admin_email']}",
+        *([f"--locale={content['locale']}"] if content["locale"] != "en_US" else []),
+        f"--exec={code} {PERMALINKS}",
+    ]
+
+
 def environment(layout):
+    return tool_environment(layout.tmp)
+
+
+def tool_environment(directory):
     """Nothing that lies in the site's own directories configures WP-CLI."""
-    return {"WP_CLI_CONFIG_PATH": "/dev/null", "WP_CLI_CACHE_DIR": layout.tmp, "HOME": layout.tmp, "TMPDIR": layout.tmp}
-
-
-class Installation:
-    """A content of origin ``install``: made in the draft database, then moved over in one step."""
-
-    def __init__(self, run, layout, database, variables):
-        self.run = run
-        self.database = database
-        content = variables["content"]
-        self.content_id = content["id"]
-        self.argv = [
-            *command(layout, "core", "install", "--skip-email"),
-            f"--url={variables['url']}",
-            f"--title={content['title']}",
-            f"--admin_user={content['admin_user']}",
-            f"--admin_email={content['admin_email']}",
-            *([f"--locale={content['locale']}"] if content["locale"] != "en_US" else []),
-            f'--exec=define("DB_NAME", "{database.draft}"); {PERMALINKS}',
-        ]
-        self.environment = environment(layout)
-        self.process = None
-
-    def begin(self, user):
-        """Start it; ``finish`` waits. Nobody reaches a half-installed site, which anybody could finish for himself."""
-        if self.run.change(f"content {self.content_id}", "", "install WordPress"):
-            self.database.open_draft()
-            self.process = self.run.start(self.argv, user=user, environment=self.environment)
-
-    def finish(self):
-        if self.process:
-            # WP-CLI prints the password that it made up; nobody reads it, because people come in by magic login.
-            self.run.wait(self.process, hint="WordPress was not installed")
-            self.database.adopt_draft()
+    return {"WP_CLI_CONFIG_PATH": "/dev/null", "WP_CLI_CACHE_DIR": directory, "HOME": directory, "TMPDIR": directory}
 
 
 def database_version(release):

@@ -77,8 +77,9 @@ def _place(run, layout, version, user, content, carry_from=None, extras=()):
     pristine = core.pristine(version)
     os.makedirs(draft)
     parts = [f"{pristine}/{name}" for name in sorted(os.listdir(pristine)) if name != "wp-content"]
-    run.command(["cp", "-al", *parts, draft], hint=f"Release {layout.release_id} was not made")
+    links = run.start(["cp", "-al", *parts, draft])
     _copy(content, f"{draft}/wp-content")
+    run.wait(links, hint=f"Release {layout.release_id} was not made")
     carried = _carry(run, carry_from, f"{draft}/wp-content") if carry_from else ()
     for name in FOREIGN_DROP_INS:
         if os.path.lexists(f"{draft}/wp-content/{name}"):

@@ -1,0 +1,81 @@
+"""Options of pytest that say which proof a run gives, and in which order."""
+
+import os
+import random
+from typing import Any
+
+import pytest
+
+from tests.proof import ENVIRONMENT, is_long
+from tests.proof.weights import Weights, order, part_of
+
+_SEED = "proof_seed"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("proof")
+    group.addoption("--long", action="store_true", help="full counts: kills, mutations, races, examples")
+    group.addoption("--part", type=_part, metavar="N/M", help="one of M parts, by file, of equal weight")
+    group.addoption(
+        "--shuffle", nargs="?", const=0, type=int, metavar="SEED", help="the tests of each file in any order"
+    )
+
+
+def _part(text: str) -> tuple[int, int]:
+    number, _, parts = text.partition("/")
+    if number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts):
+        return int(number), int(parts)
+    raise pytest.UsageError(f"--part is {text!r}. Give one such as 1/4.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any module of tests is imported."""
+    if config.option.long:
+        os.environ[ENVIRONMENT] = "1"
+    if config.option.shuffle == 0:
+        config.option.shuffle = getattr(config, "workerinput", {}).get(_SEED) or random.SystemRandom().randrange(
+            1, 1 << 31
+        )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """xdist's: a worker begins. All have to bring the tests into the same order."""
+    node.workerinput[_SEED] = node.config.option.shuffle
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    said = [f"proof: {'full' if is_long() else 'short'} counts"]
+    if config.option.part:
+        said.append("part {}/{}".format(*config.option.part))
+    if config.option.shuffle:
+        said.append(f"shuffled within files; the same order again: --shuffle {config.option.shuffle}")
+    return [", ".join(said)]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Before pytest brings together the tests that share a parametrized fixture.
+
+    A file is run by one process, and who begins with the longest has none left in the end that others wait for.
+    """
+    weights = Weights.read("long" if is_long() else "short").of(map(_file, items))
+    if config.option.part:
+        ours = part_of(weights, *config.option.part)
+        config.hook.pytest_deselected(items=[item for item in items if _file(item) not in ours])
+        items[:] = [item for item in items if _file(item) in ours]
+    if config.option.shuffle:
+        items[:] = _shuffled(items, random.Random(config.option.shuffle))
+    place = {name: number for number, name in enumerate(order(weights))}
+    items.sort(key=lambda item: place[_file(item)])
+
+
+def _shuffled(items: list[pytest.Item], dice: random.Random) -> list[pytest.Item]:
+    """Those of a file whose order matters stay in it."""
+    free = [item for item in items if not item.get_closest_marker("in_order")]
+    dice.shuffle(free)
+    return [*(item for item in items if item.get_closest_marker("in_order")), *free]
+
+
+def _file(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
