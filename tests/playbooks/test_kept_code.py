@@ -123,12 +123,12 @@ def test_a_module_runs_out_of_the_copy_that_its_first_run_left(hosting: Hosting)
     "spoil",
     [
         "truncate --size=-1 {}",
-        "truncate --size=0 {}",
+        pytest.param("truncate --size=0 {}", marks=pytest.mark.long),
         "printf x | dd of={} bs=1 seek=5000 conv=notrunc status=none",
-        "chmod 0666 {}",
-        "chown www-data {}",
-        "mv {} /root/elsewhere && ln -s /root/elsewhere {}",
-        "rm {} && mkfifo {}",
+        pytest.param("chmod 0666 {}", marks=pytest.mark.long),
+        pytest.param("chown www-data {}", marks=pytest.mark.long),
+        pytest.param("mv {} /root/elsewhere && ln -s /root/elsewhere {}", marks=pytest.mark.long),
+        pytest.param("rm {} && mkfifo {}", marks=pytest.mark.long),
     ],
 )
 def test_a_copy_that_is_not_as_it_was_kept_is_not_used(hosting: Hosting, spoil: str) -> None:
@@ -151,6 +151,7 @@ def copies_of_root(hosting: Hosting) -> list[str]:
     return found.split()
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_where_nothing_can_be_kept_modules_run_all_the_same(hosting: Hosting) -> None:
     hosting.node.ssh(f"rm -rf {CODE} && touch {CODE}")

@@ -230,7 +230,9 @@ def masked(dump: str) -> str:
 
 
 @pytest.mark.lab
-@pytest.mark.parametrize("title", TITLES)
+@pytest.mark.parametrize(
+    "title", [TITLES[1], *(pytest.param(title, marks=pytest.mark.long) for title in (TITLES[0], *TITLES[2:]))]
+)
 def test_a_seed_is_what_wordpress_installs_row_by_row(hosting: Hosting, site: str, title: str) -> None:
     found = rows_made(hosting, content={"title": title})
     assert found["seed"].splitlines() == found["tool"].splitlines()
@@ -239,6 +241,7 @@ def test_a_seed_is_what_wordpress_installs_row_by_row(hosting: Hosting, site: st
     assert found["seed"].count("<0 min>") > 10
 
 
+@pytest.mark.long
 @pytest.mark.lab
 @pytest.mark.parametrize(
     "changed",
@@ -258,6 +261,7 @@ def test_so_is_every_kind_of_seed(hosting: Hosting, site: str, changed: dict[str
 SEED = f"/var/lib/trueup/seeds/{VERSION}-en_US-http-production.json"
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_a_damaged_seed_is_made_anew(hosting: Hosting, site: str) -> None:
     rows_made(hosting)
@@ -276,6 +280,7 @@ def databases(hosting: Hosting) -> list[str]:
     return hosting.node.ssh(["mariadb", "-BNe", "SHOW DATABASES; SELECT User FROM mysql.user"]).stdout.split()
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_where_a_seed_cannot_be_kept_it_is_made_for_each_site(hosting: Hosting, site: str) -> None:
     """As on a full disk: where seeds belong there is a file. And a title that WordPress alone can clean."""
@@ -293,6 +298,7 @@ def test_where_a_seed_cannot_be_kept_it_is_made_for_each_site(hosting: Hosting, 
     assert hosting.sql("entity/production", "SELECT COUNT(*) FROM wp_users") == "1"
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_where_no_seed_can_be_made_wordpress_installs_itself(hosting: Hosting, site: str) -> None:
     """There is nobody who could make it."""
@@ -305,6 +311,7 @@ def test_where_no_seed_can_be_made_wordpress_installs_itself(hosting: Hosting, s
     assert hosting.title("alone/production") == "Title of alone/production"
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_killed_while_it_is_made_the_next_run_makes_it(hosting: Hosting, site: str) -> None:
     hosting.node.ssh("rm -rf /var/lib/trueup/seeds")
@@ -325,6 +332,7 @@ def test_killed_while_it_is_made_the_next_run_makes_it(hosting: Hosting, site: s
     assert "trueup_seed" not in databases(hosting)
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_of_two_sites_at_once_one_makes_it(hosting: Hosting, site: str) -> None:
     hosting.node.ssh("rm -rf /var/lib/trueup/seeds")

@@ -81,6 +81,7 @@ def test_what_was_ready_is_no_drift_and_nobodys(full: Hosting) -> None:
     assert len(values) == len(set(values)) >= 18
 
 
+@pytest.mark.long
 def test_no_site_reaches_what_is_ready(full: Hosting) -> None:
     full.apply("spare-three/production").raise_if_failed()
     until_full(full)
@@ -93,6 +94,7 @@ def test_no_site_reaches_what_is_ready(full: Hosting) -> None:
     assert full.node.ssh(argv, check=False).returncode != 0
 
 
+@pytest.mark.long
 def test_of_two_new_sites_at_once_each_has_its_own(full: Hosting) -> None:
     keys = ("pair-a/production", "pair-b/production")
     runs = {}
@@ -109,6 +111,7 @@ def test_of_two_new_sites_at_once_each_has_its_own(full: Hosting) -> None:
     until_full(full)
 
 
+@pytest.mark.long
 def test_what_is_not_of_the_version_whole_or_wanted_goes(full: Hosting) -> None:
     """Another version, one too many, half of one, and one of a core that was unpacked before this one."""
     full.node.ssh(
@@ -123,6 +126,7 @@ def test_what_is_not_of_the_version_whole_or_wanted_goes(full: Hosting) -> None:
     assert full.apply(key).raise_if_failed().changed == 0
 
 
+@pytest.mark.long
 def test_a_node_may_keep_more_or_none(full: Hosting) -> None:
     with pool_of(full, 2):
         full.apply("spare-five/production").raise_if_failed()
@@ -136,6 +140,7 @@ def test_a_node_may_keep_more_or_none(full: Hosting) -> None:
     until_full(full)
 
 
+@pytest.mark.long
 def test_where_no_tree_can_be_kept_sites_are_made_all_the_same(full: Hosting) -> None:
     full.node.ssh(f"rm -r {SPARES} && touch {SPARES}")
     try:

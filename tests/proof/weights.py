@@ -71,7 +71,7 @@ def measured(report: Path) -> dict[str, float]:
 
 def _file(module: str) -> str:
     """The file of a dotted name that may end with a class's."""
-    parts = module.split(".")
+    parts = module.split(".") if module else []  # an interrupted run reports one without a name
     while parts:
         path = Path(*parts).with_suffix(".py")
         if (TOP / path).is_file():
