@@ -23,7 +23,7 @@ from tests.upgrade import eyes, history
 from tests.upgrade.history import Site
 from tests.upgrade.old_version import OldVersion
 
-TOKEN = "scripts"
+NODE, TOKEN = "web-1", "scripts"
 STATE = "/etc/trueup /var/lib/trueup"
 """What the control plane keeps on the node about its sites."""
 
@@ -87,8 +87,8 @@ def lived(old: OldVersion, lab: Lab, top: Path) -> Iterator[Past]:
         hook = stack.enter_context(receivers.web_server())
         plane.command("secret", "set", "backups", stdin=json.dumps(storage.credentials))
         platform = [storage.platform(), acme.platform(), _reports(hook), _imports(gateway)]
-        _serve_node(plane, node, "".join(platform))
-        place = Place(plane, {"web-1": node})
+        _serve_node(plane, node, NODE, "".join(platform))
+        place = Place(plane, {NODE: node})
         sites = {slug: Site(slug, old, place, acme) for slug in history.HISTORY}
         history.happen(sites)
         yield _ended(Past(old, plane, node, sites, token, hook))
@@ -125,10 +125,10 @@ def _imports(address: str) -> str:
     return f"  imports: {{allowed_hosts: ['{address}']}}\n"
 
 
-def _serve_node(plane: ControlPlane, node: Node, platform: str | None = None) -> None:
+def _serve_node(plane: ControlPlane, node: Node, name: str, platform: str | None = None) -> None:
     """Serve, and have the old version provision the node."""
     plane.start().login()
-    documents = {"nodes/web-1.yaml": document_of(node)} | ({"platform.yaml": platform} if platform else {})
+    documents = {f"nodes/{name}.yaml": document_of(node)} | ({"platform.yaml": platform} if platform else {})
     plane.clone.push(documents, "Add the node")
 
     def ready() -> bool:
@@ -144,11 +144,12 @@ def _snapshot(old: OldVersion, lab: Lab, top: Path) -> str:
         plane = made_home(old, top / "preparing")
         node.ssh(["tee", "-a", "/root/.ssh/authorized_keys"], input=f"{_key(plane)}\n")
         try:
-            _serve_node(plane, node)
+            # Under another name: the node that is started from here is provisioned once more, whatever its address.
+            _serve_node(plane, node, "prepared")
         finally:
             plane.close()
 
-    return lab.ensure_snapshot(f"provisioned-by-{old.commit[:12]}", prepare)
+    return lab.ensure_snapshot(f"prepared-by-{old.commit[:12]}", prepare)
 
 
 def _key(plane: ControlPlane) -> str:
