@@ -78,10 +78,15 @@ class Clone:
 
 
 class ControlPlane:
-    """One home, and the process that serves it. `http` has logged in."""
+    """One home, and the process that serves it. `http` has logged in.
 
-    def __init__(self, home: Path, **settings: str) -> None:
+    `trueup`: the program that serves and that `command` runs, such as an older version's; this checkout's otherwise.
+    `cli` and `opened` are this checkout's own always: they would migrate an older version's home.
+    """
+
+    def __init__(self, home: Path, *, trueup: Path | None = None, **settings: str) -> None:
         self.home = home
+        self.trueup = str(trueup or program())
         self.settings = settings
         self.log_file = home.with_name(f"{home.name}-{secrets.token_hex(2)}.log")  # outside: a full home can't fill it
         self.port = free_port()
@@ -108,7 +113,7 @@ class ControlPlane:
         assert self.process is None, "it runs already"
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [program(), "serve"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment
+                [self.trueup, "serve"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment
             )
         path = "/readyz" if ready else "/healthz"
         until(lambda: self._ended() or self._answers(path), f"{path} to answer", told=self.log)
@@ -173,7 +178,7 @@ class ControlPlane:
 
     def command(self, *arguments: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
         """A `trueup` command as a process, with this home."""
-        argv = [program(), *arguments]
+        argv = [self.trueup, *arguments]
         done = subprocess.run(
             argv, input=stdin, capture_output=True, text=True, env=self.environment, timeout=120, check=False
         )

@@ -27,17 +27,26 @@ class Visits:
 
 
 @contextmanager
-def visitors(address: str, host: str, path: str = "/", wanted: str = "</html>") -> Iterator[Visits]:
-    """Visitors from now until the end of the block, half of them past the page cache.
+def visitors(
+    address: str,
+    host: str,
+    path: str = "/",
+    wanted: str = "</html>",
+    *,
+    scheme: str = "http",
+    count: int = VISITORS,
+    look_s: float = SHORTEST_LOOK_S,
+) -> Iterator[Visits]:
+    """Visitors from now until the end of the block, every second one past the page cache.
 
-    Each looks at a page as long as it took to come: what is done to the site gets its share of the machine. A request
-    has failed that brings no answer, another status than 200, or a page without ``wanted``.
+    Each looks at a page as long as it took to come, and ``look_s`` at least: what is done to the site gets its share of
+    the machine. A request has failed that brings no answer, another status than 200, or a page without ``wanted``.
     """
     visits, stop = Visits(), threading.Event()
 
     def look(client: httpx.Client) -> None:
         try:
-            answer = client.get(path)
+            answer = client.get(path, extensions={"sni_hostname": host})
         except httpx.HTTPError as error:
             visits.failures.append(repr(error))
             return
@@ -48,14 +57,15 @@ def visitors(address: str, host: str, path: str = "/", wanted: str = "</html>") 
             visits.failures.append(f"{answer.status_code} {words[:300]}")
 
     def visit(headers: dict[str, str]) -> None:
-        with httpx.Client(base_url=f"http://{address}", headers={"Host": host, **headers}, timeout=30) as client:
+        base, named = f"{scheme}://{address}", {"Host": host, **headers}
+        with httpx.Client(base_url=base, headers=named, timeout=30, verify=False, trust_env=False) as client:
             while not stop.is_set():
                 began = time.monotonic()
                 look(client)
-                stop.wait(max(SHORTEST_LOOK_S, time.monotonic() - began))
+                stop.wait(max(look_s, time.monotonic() - began))
 
     past = {"Cookie": "wordpress_no_cache=1"}
-    threads = [threading.Thread(target=visit, args=(past if n % 2 else {},)) for n in range(VISITORS)]
+    threads = [threading.Thread(target=visit, args=(past if n % 2 else {},)) for n in range(count)]
     for thread in threads:
         thread.start()
     try:

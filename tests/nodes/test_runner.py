@@ -19,6 +19,7 @@ from reconciler.inventory import Inventory
 from reconciler.nodes import processes
 from reconciler.nodes.runner import Runner, RunResult, TaskResult
 from reconciler.roles import role_digest
+from tests.nodes.parents import answering
 
 Play = Callable[..., RunResult]
 
@@ -33,6 +34,8 @@ def runner(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Runner]:
     """Both ways of starting Ansible; in the warm one no run may have been started plainly instead."""
     with capture_logs() as logs:
         runner = Runner(tmp_path / "run", warm=request.param == "warm")
+        if runner.warm_pid:
+            answering(tmp_path / "run")
         yield runner
         runner.close()
     assert [entry for entry in logs if entry["log_level"] == "warning"] == []

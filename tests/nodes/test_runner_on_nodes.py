@@ -22,6 +22,7 @@ from reconciler.nodes.runner import Runner, RunResult
 from reconciler.nodes.target import Target
 from tests.lab import Lab, Node
 from tests.lab.fixtures import MakeNode
+from tests.nodes.parents import answering
 
 pytestmark = pytest.mark.lab
 
@@ -36,6 +37,8 @@ def connections() -> Iterator[Connections]:
 def runner(tmp_path: Path, connections: Connections, request: pytest.FixtureRequest) -> Iterator[Runner]:
     with capture_logs() as logs:
         runner = Runner(tmp_path / "run", connections, warm=request.param == "warm")
+        if runner.warm_pid:
+            answering(tmp_path / "run")
         yield runner
         runner.close()
     assert [entry for entry in logs if entry["log_level"] == "warning"] == []

@@ -24,6 +24,7 @@ from reconciler.nodes.warm.client import SILENT
 from reconciler.nodes.warm.process import WarmAnsible
 from reconciler.paths import share
 from tests.controlplane import until
+from tests.nodes.parents import answering, connected, socket_of
 
 PROGRAM = Path(sys.executable).with_name("ansible-playbook")
 Started = subprocess.Popen[str]
@@ -39,6 +40,7 @@ class Desk:
         self.config.write_text("[defaults]\ninterpreter_python = /usr/bin/python3\n")
         (top / "hosts.json").write_text(json.dumps({"all": {"hosts": {"here": {"ansible_connection": "local"}}}}))
         self.warm = WarmAnsible(top / "run", playbooks or share() / "playbooks", self.environment, restart_s)
+        answering(top / "run")
 
     def environment(self, home: Path) -> dict[str, str]:
         return {
@@ -61,7 +63,7 @@ class Desk:
         path.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
         return path
 
-    def start(self, *arguments: str | Path, warm: bool = True, **more: str) -> Started:
+    def start(self, *arguments: str | Path, warm: bool = True, stdin: int = subprocess.DEVNULL, **more: str) -> Started:
         """A run that has begun, in a directory of its own, with ``note`` in it where the plain program was started."""
         home = Path(tempfile.mkdtemp(dir=self.top))
         plain = ["ansible-playbook", "-i", str(self.top / "hosts.json"), *map(str, arguments)]
@@ -71,7 +73,7 @@ class Desk:
             argv,
             env={**self.environment(home), **marks, **more},
             cwd=home,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -204,6 +206,18 @@ def test_a_run_ends_as_the_plain_one_does(desk: Desk, arguments: list[str], stat
     warm, plain = desk.run(*argv), desk.run(*argv, warm=False)
     assert (warm[0], warm[2]) == (plain[0], "") == (status, "")
     assert len(warm[1].splitlines()) == len(plain[1].splitlines())
+
+
+def test_what_ansible_refuses_to_begin_with_it_refuses_here(desk: Desk) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    play = desk.playbook(shell("true"))
+    warm, plain = [ended(desk.start(play, warm=warm, stdin=reader)) for warm in (True, False)]
+    os.close(reader)
+    os.close(writer)
+    assert warm == plain
+    assert warm[0] == 1
+    assert "requires blocking IO" in warm[1]
 
 
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "plain"])
@@ -429,9 +443,8 @@ def test_a_configuration_that_was_changed_is_what_counts(desk: Desk) -> None:
 
 @pytest.mark.parametrize("sent", [b"", b"not json", b"[]", b"{}", b'{"argv": []}'])
 def test_nonsense_ends_nothing(desk: Desk, sent: bytes) -> None:
-    with _connected(desk) as connection:
+    with connected(desk.top / "run") as connection:
         connection.send(sent)
-        connection.settimeout(30)
         assert b"ready" not in connection.recv(4096)
     parent = desk.parent
     assert desk.run(desk.playbook(shell("true")))[::2] == (0, "")
@@ -448,7 +461,7 @@ def test_a_client_that_leaves_before_it_said_go_runs_nothing(desk: Desk) -> None
         "umask": 0o77,
         "ignored": [],
     }
-    with _connected(desk) as connection:
+    with connected(desk.top / "run") as connection:
         connection.send(json.dumps(request).encode())
         assert b"ready" in connection.recv(4096)
         assert processes.marked({processes.RUN_MARK: str(home)}) == [int(desk.runs()[0])]
@@ -456,20 +469,8 @@ def test_a_client_that_leaves_before_it_said_go_runs_nothing(desk: Desk) -> None
     assert not (home / "ran").exists()
 
 
-@contextmanager
-def _connected(desk: Desk) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-        connection.connect(str(_socket(desk)))
-        yield connection
-
-
-def _socket(desk: Desk) -> Path:
-    (path,) = (desk.top / "run").glob("warm-*/socket")
-    return path
-
-
 def test_only_its_own_user_may_come(desk: Desk) -> None:
-    path = _socket(desk)
+    path = socket_of(desk.top / "run")
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
@@ -477,7 +478,7 @@ def test_only_its_own_user_may_come(desk: Desk) -> None:
 @pytest.mark.lab
 def test_another_user_is_refused_even_at_an_open_socket() -> None:
     with tempfile.TemporaryDirectory(prefix="tw-", dir="/tmp") as top, opened(Path(top)) as desk:
-        path = _socket(desk)
+        path = socket_of(desk.top / "run")
         for door in (*list(path.parents)[:3], path):
             door.chmod(0o777)
         assert _answer_to(65534, path) == "user 65534 is not the control plane's, 0"

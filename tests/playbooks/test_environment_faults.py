@@ -70,10 +70,13 @@ def test_killed_anywhere_the_next_run_finishes_the_work(hosting: Hosting, payloa
     whole_s = time.monotonic() - began
     for number in range(ROUNDS):
         forget(hosting)
-        delay = chance.uniform(0.05, whole_s)
+        # Soon after it began, in the midst of its changes, or around its end.
+        mark = f"/etc/trueup/environments/{hosting.id(KEY)}.pending"
+        begun = f"for i in $(seq 4000); do [ -e {mark} ] && break; sleep 0.005; done; " if number % 5 else ""
+        delay = chance.uniform(0, whole_s / (1 if number % 5 == 4 else 3))
         # Every other time only the module dies, and what it had started goes on for a moment.
         victim = "pkill -KILL -P $!; kill -KILL $!" if number % 2 else "kill -KILL $!"
-        hosting.node.ssh(f"{payload} >/dev/null 2>&1 & sleep {delay:.2f}; {victim} 2>/dev/null; wait; true")
+        hosting.node.ssh(f"{payload} >/dev/null 2>&1 & {begun}sleep {delay:.2f}; {victim} 2>/dev/null; wait; true")
         pending = hosting.node.ssh(f"ls /etc/trueup/environments/{hosting.id(KEY)}.* || true").stdout
         interrupted += "pending" in pending
         assert not ("json" in pending and "pending" in pending), "the manifest was written before the end"

@@ -106,10 +106,9 @@ def _package(kind: str) -> list[str]:
 def ansible_state() -> str:
     """What tells whether Ansible, its configuration and this program are on the disk what they were."""
     ours = [Path(__file__).with_name(name) for name in ("child.py", "client.py", "parent.py")]
-    theirs = [
-        Path(str(module.__file__)) for module in (ansible.cli, C, loader, importlib.import_module("ansible.release"))
-    ]
-    found = [path.stat() for path in (*ours, *theirs, Path(sys.executable))]
+    theirs = [Path(str(module.__file__)) for module in (ansible.cli, C, loader)]
+    # The last: what pip installs, removes or replaces beside Ansible changes it, too.
+    found = [path.stat() for path in (*ours, *theirs, Path(sys.executable), theirs[0].parents[2])]
     configuration = Path(C.CONFIG_FILE).read_text() if C.CONFIG_FILE else ""
     return repr([(one.st_ino, one.st_mtime_ns, one.st_size) for one in found]) + configuration
 
@@ -209,6 +208,7 @@ def _attach(descriptors: list[int]) -> None:
         os.close(descriptors[number])
         buffering = 1 if name == "stderr" else -1
         stream = open(number, mode, buffering, "utf-8", sys.stdin.errors, closefd=False)  # noqa: SIM115
+        stream.buffer.raw.name = f"<{name}>"  # type: ignore[attr-defined]
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
     ansible.cli.check_blocking_io()
@@ -253,6 +253,8 @@ def _run(descriptors: list[int]) -> int:
         PlaybookCLI.cli_executor(sys.argv)
     except SystemExit as end:
         status = int(end.code or 0) if isinstance(end.code, int | None) else 1
+        if isinstance(end.code, str):
+            sys.stderr.write(f"{end.code}\n")
     except BaseException:  # noqa: BLE001 - as the interpreter does at its top
         traceback.print_exc()
     with suppress(OSError):  # nobody may be reading any more

@@ -1,0 +1,31 @@
+"""The warm parents that a test's runner started."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def socket_of(run_directory: Path) -> Path:
+    (path,) = run_directory.glob("warm-*/socket")
+    return path
+
+
+@contextmanager
+def connected(run_directory: Path) -> Iterator[socket.socket]:
+    directory = os.open(socket_of(run_directory).parent, os.O_PATH)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.settimeout(120)
+        connection.connect(f"/proc/self/fd/{directory}/socket")  # its own path may be too long
+        os.close(directory)
+        yield connection
+
+
+def answering(run_directory: Path) -> None:
+    """Wait until the parent has imported Ansible, however slow the machine is now: it ends who talks nonsense."""
+    with connected(run_directory) as connection:
+        connection.send(b"nonsense")
+        assert connection.recv(4096) == b""

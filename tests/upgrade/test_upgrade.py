@@ -1,0 +1,273 @@
+"""From 503e1c5 to here: nothing is lost, no visitor notices, and nothing is touched that need not be.
+
+All but the last tests look at what the upgrade left; those act on it, in their order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+
+from reconciler.core.jobs import JobType
+from tests.controlplane import EMAIL, PASSWORD, run_git, until
+from tests.proof import count
+from tests.upgrade import eyes
+from tests.upgrade.history import MARKER, Site
+from tests.upgrade.past import Past
+from tests.upgrade.upgrade import How, Upgrade, upgraded
+
+# The first of them waits for the whole past.
+pytestmark = [pytest.mark.lab, pytest.mark.in_order, pytest.mark.timeout(1800)]
+
+Seen = TypeVar("Seen")
+WAYS: tuple[How, ...] = ("plain", "cut")[: count(short=1, full=2)]
+GONE_WITH_THE_RUN = {JobType.NODE_OBSERVE, JobType.REPORT_DELIVERY}
+"""Jobs that leave no row when they end well."""
+LASTING = ("admins", "audit", "drift_checks", "drift_reports", "report_deliveries", "tokens", "idempotency_keys")
+"""Tables whose rows stay as they were written."""
+LOOKED_AT = {
+    "sites": {"status", "state_version", "updated_at"},
+    "environments": {
+        *("status", "state_version", "updated_at", "drift_status", "drift_checked_at", "last_drift_check_id"),
+        *("current_release_health", "health_checked_at", "health_reason"),
+    },
+    "nodes": {"observed_at", "versions", "memory_bytes", "disk_free_bytes", "disk_size_bytes"},
+    "domains": {"updated_at"},
+}
+"""Fields that say how things are now, by resource."""
+KEPT_READY = ("/var/lib/trueup/code", "/var/lib/trueup/seeds", "/var/www/sites/.spare")
+"""What this version makes for runs and sites to come: nothing that serves reads it."""
+ADDED = "/etc/php/8.2/fpm/conf.d/99-trueup-compiler.ini"
+"""The one file that the node's role has in addition. PHP reads it at its next start, and is not started for it."""
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def upgrade(past: Past, request: pytest.FixtureRequest) -> Iterator[Upgrade]:
+    """One after the other from the same past: each begins where the old version had ended."""
+    with upgraded(past, request.param) as upgrade:
+        yield upgrade
+
+
+# Nothing is lost
+
+
+def test_no_request_of_a_visitor_failed(upgrade: Upgrade) -> None:
+    failed = {name: visits.failures[:3] for name, visits in upgrade.visits.items() if visits.failures}
+    assert failed == {}
+    assert len(upgrade.visits) == 2 * len(upgrade.sites)
+    print(f"{upgrade.how}: {sum(visits.total for visits in upgrade.visits.values())} requests, 0 failed")
+
+
+def test_all_that_the_api_told_it_tells_again(upgrade: Upgrade) -> None:
+    told = eyes.answers(upgrade.plane)
+    staging = upgrade.sites["shop"].environments["staging"]["id"]
+    for resource, rows in upgrade.past.answers.items():
+        ended = {id_: row for id_, row in rows.items() if not _is_open(row) and id_ != staging}
+        assert ended, f"the old version had no {resource}"
+        for id_, row in ended.items():
+            lasting = row.keys() - LOOKED_AT.get(resource, set())
+            assert {key: told[resource][id_][key] for key in lasting} == {key: row[key] for key in lasting}, resource
+
+
+def _is_open(row: dict[str, Any]) -> bool:
+    """A job or a backup that the new version was left to do."""
+    return row.get("status") in {"queued", "pending"}
+
+
+def test_every_lasting_row_of_the_database_is_as_it_was(upgrade: Upgrade) -> None:
+    there = eyes.tables(upgrade.plane.home)
+    for table in LASTING:
+        rows = upgrade.past.tables[table]
+        assert [row for row in rows if row not in there[table]] == [], table
+    assert upgrade.past.tables["audit"]
+    assert upgrade.past.tables["tokens"]
+
+
+def test_a_report_that_was_sent_is_not_sent_again(upgrade: Upgrade) -> None:
+    assert [row["status"] for row in upgrade.past.tables["report_deliveries"]] == ["sent"]
+    assert len(upgrade.past.hook.requests) == 1
+
+
+def test_every_finished_job_and_backup_is_as_it_was_with_its_events(upgrade: Upgrade) -> None:
+    was, there = upgrade.past.tables, eyes.tables(upgrade.plane.home)
+    left = {row["id"] for row in was["jobs"] if _is_open(row)}
+    assert len(left) >= len(upgrade.past.queued)
+    for table, id_ in (("jobs", "id"), ("job_events", "job_id"), ("backups", "id")):
+        ended = [row for row in was[table] if row[id_] not in left and not _is_open(row)]
+        assert ended
+        assert [row for row in ended if row not in there[table]] == [], table
+
+
+def test_the_documents_are_the_same(upgrade: Upgrade) -> None:
+    since = upgrade.plane.git("diff", "--name-only", upgrade.past.revision, "main").split()
+    assert since == []
+
+
+def test_the_content_of_each_site_is_there(upgrade: Upgrade) -> None:
+    for site in upgrade.sites.values():
+        posts = "SELECT COUNT(*) FROM wp_posts WHERE post_status = 'publish' AND post_title = "
+        assert site.place.sql(site.production, f"{posts}'{site.marker}'") == "1"
+        path = f"/var/www/sites/{site.production['id']}/current/{MARKER}"
+        assert upgrade.past.node.ssh(["cat", path]).stdout == site.marker
+
+
+def test_who_could_reach_the_api_still_can(upgrade: Upgrade) -> None:
+    # All of these tests are of a session that the old version began.
+    assert upgrade.plane.http.get("/api/sites").status_code == 200
+    with httpx.Client(base_url=upgrade.plane.http.base_url, trust_env=False, timeout=40) as client:
+        headers = {"Authorization": f"Bearer {upgrade.past.token}"}
+        assert client.get("/api/sites", headers=headers).status_code == 200
+        assert client.get("/api/sites").status_code == 401
+        assert client.post("/api/login", json={"email": EMAIL, "password": PASSWORD}).status_code == 200
+
+
+# Nothing is touched that need not be
+
+
+def test_only_manifests_are_written(upgrade: Upgrade) -> None:
+    before, after = _outside_staging(upgrade, upgrade.before.files), _outside_staging(upgrade, upgrade.after.files)
+    changed = {path for path, was in before.items() if after.get(path) != was}
+    parents = {str(Path(path).parent) for path in (*KEPT_READY, ADDED)}
+    assert {path for path in changed if not _is_kept_ready(path)} <= parents
+    assert {path for path in after.keys() - before.keys() if not _is_kept_ready(path)} == {ADDED}
+
+
+def _is_kept_ready(path: str) -> bool:
+    return any(Path(path).is_relative_to(made) for made in KEPT_READY)
+
+
+def test_a_manifest_says_the_same_but_for_the_role(upgrade: Upgrade) -> None:
+    staging = upgrade.sites["shop"].environments["staging"]["id"]
+    written = {"role_digest", "applied_at", "applied_by"}
+    assert len(upgrade.past.manifests) == 1 + len(upgrade.sites) + 1
+    for name, was in upgrade.past.manifests.items():
+        if staging not in name:
+            now = upgrade.after.manifests[name]
+            assert {path: digest for path, digest in now["files"].items() if path != ADDED} == was["files"], name
+            keys = (was.keys() | now.keys()) - {"files"}
+            assert {key for key in keys if was.get(key) != now.get(key)} == written, name
+
+
+def test_nothing_is_restarted_nor_reloaded(upgrade: Upgrade) -> None:
+    """Where a run was ended in the very moment that it wrote, the next one reloads what may not have been."""
+    before, after = _outside_staging(upgrade, upgrade.before.units), _outside_staging(upgrade, upgrade.after.units)
+    assert {"nginx.service", "mariadb.service", "redis-server.service"} <= before.keys()
+    assert sum(name.startswith("trueup-php@") for name in before) == len(upgrade.sites)
+    reload = {"StateChangeTimestampMonotonic"} if upgrade.how == "cut" else set()
+    changed = {
+        name: {key for key in was.keys() - reload if after[name][key] != was[key]} for name, was in before.items()
+    }
+    assert {name: keys for name, keys in changed.items() if keys} == {}
+    assert upgrade.how == "cut" or upgrade.after.workers == upgrade.before.workers
+
+
+def _outside_staging(upgrade: Upgrade, seen: dict[str, Seen]) -> dict[str, Seen]:
+    """The copy is what a job that waited deploys to."""
+    staging = upgrade.sites["shop"].environments["staging"]["id"]
+    return {name: one for name, one in seen.items() if staging not in name}
+
+
+# The fleet converges
+
+
+def test_it_was_the_role_that_was_reconciled_and_nothing_else(upgrade: Upgrade) -> None:
+    known = {row["id"] for row in upgrade.past.tables["jobs"]}
+    new = [row for row in eyes.tables(upgrade.plane.home)["jobs"] if row["id"] in set(upgrade.settled) - known]
+    assert sorted(row["job_type"] for row in new) == ["node-provision", *["reconcile"] * len(upgrade.sites)]
+    assert [json.loads(row["intent"])["changes"] for row in new] == [["role"]] * len(new)
+    cut = [row for row in new if row["attempt_count"] > 1]
+    assert [row["job_type"] for row in cut] == (["reconcile"] if upgrade.how == "cut" else [])
+
+
+def test_jobs_stand_still(upgrade: Upgrade) -> None:
+    assert upgrade.still == upgrade.settled
+
+
+def test_the_drift_check_of_each_environment_is_clean(upgrade: Upgrade) -> None:
+    for site in upgrade.sites.values():
+        for slug in site.environments:
+            site.ask("POST", f"{site.url(slug)}/drift-check")
+            assert site.now(slug)["drift_status"] == "clean", f"{site.slug}/{slug}"
+            assert site.now(slug)["status"] == "active"
+
+
+# What the old version wrote down
+
+
+def test_a_job_of_each_type_is_readable(upgrade: Upgrade) -> None:
+    there = {row["job_type"] for row in upgrade.past.tables["jobs"]}
+    assert there | GONE_WITH_THE_RUN == set(JobType)
+    for id_, row in upgrade.past.answers["jobs"].items():
+        if row["job_type"] not in GONE_WITH_THE_RUN:
+            assert upgrade.plane.job(id_)["job_type"] == row["job_type"]
+            events = upgrade.plane.http.get(f"/api/jobs/{id_}/events")
+            assert (events.status_code, events.json()[0]["kind"]) == (200, "accepted"), events.text
+
+
+def test_the_history_of_each_site_tells_of_it(upgrade: Upgrade) -> None:
+    for site in upgrade.sites.values():
+        lines = json.loads(
+            upgrade.plane.cli("history", f"{site.slug}/production", "--limit", "1000", "-o", "json").stdout
+        )
+        told = json.dumps(lines)
+        jobs = [
+            row["id"] for row in upgrade.past.answers["jobs"].values() if row["environment_id"] == site.production["id"]
+        ]
+        assert jobs
+        assert [id_ for id_ in jobs if id_ not in told] == []
+
+
+def test_what_waited_is_done(upgrade: Upgrade) -> None:
+    for word, id_ in upgrade.past.queued.items():
+        job = upgrade.plane.job(id_)
+        assert (job["status"], job["error_code"]) == ("succeeded", None), (word, job)
+    shop = upgrade.sites["shop"]
+    assert "<i>queued</i>" in shop.place.page(shop.environments["staging"]).text
+
+
+# What was made then is worked with now: after the last upgrade, in this order
+
+after_the_last = pytest.mark.parametrize("upgrade", [WAYS[-1]], indirect=True)
+
+
+@after_the_last
+def test_a_backup_is_restored(upgrade: Upgrade) -> None:
+    news = upgrade.sites["news"]
+    news.place.sql(news.production, "DELETE FROM wp_posts")
+    news.ask("POST", f"{news.url()}/restore", backup_id=news.kept["backup"])
+    test_the_content_of_each_site_is_there(upgrade)
+
+
+@after_the_last
+def test_a_release_is_gone_back_to(upgrade: Upgrade) -> None:
+    news = upgrade.sites["news"]
+    assert news.now()["current_release_id"] != news.kept["release one"]
+    news.ask("POST", f"{news.url()}/rollback", release_id=news.kept["release one"])
+    assert news.now()["current_release_id"] == news.kept["release one"]
+    assert "<i>one</i>" in _page(news)
+
+
+@after_the_last
+def test_a_commit_is_reverted(upgrade: Upgrade) -> None:
+    docs, plane = upgrade.sites["docs"], upgrade.plane
+    assert docs.now()["redis_cache_enabled"] is False
+    (commit,) = plane.declaring_commits()[docs.kept["cache-update"]]
+    docs.place.close("docs")
+    run_git(plane.clone.path, "revert", "--no-edit", commit)
+    run_git(plane.clone.path, "push", "-q", "origin", "HEAD:main")
+    (step,) = json.loads(plane.cli("plan", "docs/production", "-o", "json").stdout)["steps"]
+    assert [change["field"] for change in step["changes"]] == ["spec.cache.redis"]
+    assert step["verdict"] == "waiting", step
+    docs.place.open("docs")
+    until(lambda: docs.place.manifest(docs.production)["variables"]["redis_cache"], "the loop", told=plane.log)
+    assert docs.now()["redis_cache_enabled"] is True
+
+
+def _page(site: Site) -> str:
+    host = site.production["preview_url"].partition("://")[2]
+    return site.place.node_of(site.production).fetch("/", host=host, headers={"Cookie": "wordpress_no_cache=1"}).text
