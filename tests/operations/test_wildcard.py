@@ -21,7 +21,8 @@ from tests.lab.name_server import PREVIEW, NameServer, name_server
 from tests.lab.s3 import S3
 from tests.place import Place
 
-pytestmark = pytest.mark.lab
+# After a refusal the loop waits minutes before it tries again, so what is refused comes last.
+pytestmark = [pytest.mark.lab, pytest.mark.in_order]
 
 WRONG = base64.b64encode(b"not the key that the server has.").decode()
 PATIENCE_S = 240
