@@ -40,7 +40,7 @@ def hosting(own_hosting: Hosting) -> Hosting:
 
 @pytest.fixture
 def leaving(hosting: Hosting) -> Iterator[Node]:
-    """An environment with pages and objects in its caches, and databases that an interrupted run left beside it."""
+    """An environment with pages and objects in its caches, databases that an interrupted run left, and a process."""
     hosting.apply(KEY).raise_if_failed()
     assert hosting.fetch(KEY).status_code == 200
     short = hosting.short(KEY)
@@ -48,6 +48,8 @@ def leaving(hosting: Hosting) -> Iterator[Node]:
         ["mariadb"],
         input=f"CREATE DATABASE IF NOT EXISTS wp_{short}_next; CREATE DATABASE IF NOT EXISTS wp_{short}_old;",
     )
+    # Something that the site started and left, as a site that was broken into does.
+    hosting.node.ssh(f"runuser -u wp-{short} -- setsid -f sleep 4242 </dev/null >/dev/null 2>&1")
     yield hosting.node
     hosting.environments.pop(KEY, None)
 

@@ -46,6 +46,7 @@ import os
 import pwd
 import shutil
 import signal
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.certificates import Certificates
@@ -57,6 +58,9 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layou
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.ledger import Ledger
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, Run
 from ansible_collections.trueup.wordpress.plugins.module_utils.fence import Fence, Refused
+
+END_S = 10.0
+"""How long killed processes may take to be gone; after that it is told that the user was not removed."""
 
 
 class Removal:
@@ -130,11 +134,31 @@ class Removal:
 
     def user(self):
         try:
-            pwd.getpwnam(self.layout.user)
+            user = pwd.getpwnam(self.layout.user)
         except KeyError:
             return
         if self.run.change(f"user {self.layout.user}", self.layout.user, ""):
+            end_processes(user.pw_uid)
             self.run.command(["userdel", self.layout.user], hint=f"User {self.layout.user} was not removed")
+
+
+def end_processes(uid):
+    """Kill what runs as a user: what a killed run left, or a site started for itself, would keep the user here."""
+    deadline = time.monotonic() + END_S
+    while (pids := processes_of(uid)) and time.monotonic() < deadline:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def processes_of(uid):
+    found = []
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.stat(f"/proc/{name}").st_uid == uid:
+                found.append(int(name))
+    return found
 
 
 def main():
