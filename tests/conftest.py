@@ -1,5 +1,6 @@
 """What every test may ask for."""
 
+import signal
 from collections import Counter
 
 import pytest
@@ -13,3 +14,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     twice = [nodeid for nodeid, times in Counter(item.nodeid for item in items).items() if times > 1]
     if twice:
         raise pytest.UsageError(f"Several tests have the id {', '.join(twice)}. Give each its own.")
+
+
+def pytest_configure() -> None:
+    """A shell has what it starts in the background ignore these, and what tests start would inherit that."""
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
