@@ -30,6 +30,10 @@ PROGRAM = Path(sys.executable).with_name("ansible-playbook")
 Started = subprocess.Popen[str]
 
 
+JOB = f"a-job-{os.getpid()}"
+"""This process's own: another that tests at the same time ends its runs by theirs."""
+
+
 class Desk:
     """Starts plays as a caller of ``ansible-playbook`` does, warm or plain, and keeps nothing of ours between."""
 
@@ -68,7 +72,7 @@ class Desk:
         home = Path(tempfile.mkdtemp(dir=self.top))
         plain = ["ansible-playbook", "-i", str(self.top / "hosts.json"), *map(str, arguments)]
         argv = self.warm.command(plain, home / "note") if warm else plain
-        marks = {processes.JOB_MARK: "a-job", processes.RUN_MARK: str(home)}
+        marks = {processes.JOB_MARK: JOB, processes.RUN_MARK: str(home)}
         process = subprocess.Popen(
             argv,
             env={**self.environment(home), **marks, **more},
@@ -139,7 +143,7 @@ def opened(top: Path, **more: Any) -> Iterator[Desk]:
     desk = Desk(top, **more)
     yield desk
     desk.warm.close()
-    processes.sweep({processes.JOB_MARK: "a-job"})
+    processes.sweep({processes.JOB_MARK: JOB})
 
 
 # --- A run is what the plain program would have been ---
@@ -274,7 +278,7 @@ def test_a_run_is_found_by_its_marks_alone(desk: Desk) -> None:
     assert {process.pid, run} < set(found)
     assert desk.parent not in found
     entries = Path(f"/proc/{run}/environ").read_bytes().rstrip(b"\0").split(b"\0")
-    assert entries[:2] == [b"TRUEUP_JOB=a-job", f"TRUEUP_RUN={home_of(process)}".encode()]
+    assert entries[:2] == [f"TRUEUP_JOB={JOB}".encode(), f"TRUEUP_RUN={home_of(process)}".encode()]
     assert all(b"=" in entry for entry in entries)
     assert b"TRUEUP_PADDING" not in Path(f"/proc/{run}/environ").read_bytes()
     assert processes.sweep({processes.RUN_MARK: str(home_of(process))}) >= 3

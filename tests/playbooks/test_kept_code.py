@@ -49,7 +49,7 @@ def built(files: dict[str, bytes], **changed: object) -> bytes:
 
 
 def test_what_is_sent_names_the_code_and_holds_it_only_when_it_is_missing() -> None:
-    few, whole = kept.rewritten(built(FILES), whole=False), kept.rewritten(built(FILES), whole=True)
+    few, whole = (kept.rewritten(built(FILES), whole=one, keep=True) for one in (False, True))
     digest = node.content_digest(FILES)
     assert few.startswith(b"#!/usr/bin/python3\n")
     assert f"run('{digest}', None, {{".encode() in few
@@ -71,7 +71,7 @@ def test_other_code_is_another_copy(change: dict[str, bytes]) -> None:
     ids=["no wrapper", "another wrapper", "limited"],
 )
 def test_what_is_not_known_goes_ansibles_own_way(data: bytes) -> None:
-    assert kept.rewritten(data, whole=False) is None
+    assert kept.rewritten(data, whole=False, keep=True) is None
 
 
 def test_code_that_is_not_what_was_announced_is_not_compiled() -> None:

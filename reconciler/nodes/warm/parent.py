@@ -59,17 +59,18 @@ class Parent:
     def serve(self) -> None:
         """Until the control plane ends, or Ansible was replaced."""
         while not self._is_outdated:
-            for descriptor, _ in self._poll.poll():
-                if descriptor == 0:
-                    return
-                if descriptor == self._listener.fileno():
-                    self._accept()
-                elif descriptor in self._runs:
-                    self._reap(descriptor)
-                elif descriptor in self._clients:
-                    self._take(self._clients.pop(descriptor))
-                else:
-                    self._abandon(descriptor)
+            # One a turn: what is done for one may close another's descriptor, and give its number away.
+            descriptor, _ = self._poll.poll()[0]
+            if descriptor == 0:
+                return
+            if descriptor == self._listener.fileno():
+                self._accept()
+            elif descriptor in self._runs:
+                self._reap(descriptor)
+            elif descriptor in self._clients:
+                self._take(self._clients.pop(descriptor))
+            else:
+                self._abandon(descriptor)
 
     def _accept(self) -> None:
         with suppress(BlockingIOError):

@@ -54,7 +54,8 @@ class KeptCode(ActionBase):
 
     def _configure_module(self, module_name, module_args, task_vars):
         built, path = super()._configure_module(module_name, module_args, task_vars)
-        data = rewritten(built.b_module_data, whole=self._whole) if self._kept else None
+        keep = not self._task.check_mode  # which changes nothing, not even this
+        data = rewritten(built.b_module_data, whole=self._whole, keep=keep) if self._kept else None
         return (built if data is None else dataclasses.replace(built, b_module_data=data)), path
 
 
@@ -62,7 +63,7 @@ class KeptModule(KeptCode, NormalAction):
     """For a module that needs nothing else of the controller."""
 
 
-def rewritten(data, *, whole):
+def rewritten(data, *, whole, keep):
     """What is sent in place of Ansible's own text; None where that is not of the form that is known here."""
     head, found, call = data.partition(CALL)
     if not found:
@@ -77,7 +78,8 @@ def rewritten(data, *, whole):
     call = (
         f"run({_digest_of(packed)!r}, {packed if whole else None!r}, {{"
         f"'json_params': {values['params'].rstrip(',')}.encode(), 'profile': {values['profile'].rstrip(',')}, "
-        f"'module_fqn': {values['module_fqn'].rstrip(',')}, 'extensions': {values['extensions'].rstrip(',')}}})\n"
+        f"'module_fqn': {values['module_fqn'].rstrip(',')}, 'extensions': {values['extensions'].rstrip(',')}}}, "
+        f"keeps={keep})\n"
     )
     return shebang + b"\n" + text + b"\n\n" + to_bytes(call)
 

@@ -55,8 +55,11 @@ class Importer:
         return self.codes[name][0]
 
 
-def run(digest, sources, arguments):
-    """Run the module. Without a copy, and without ``sources`` (a zip in base64), print that it is missing."""
+def run(digest, sources, arguments, keeps=True):
+    """Run the module. Without a copy, and without ``sources`` (a zip in base64), print that it is missing.
+
+    ``keeps``: what was sent stays for the next run.
+    """
     path = f"{CODE}/{digest}-{sys.implementation.cache_tag}-{importlib.util.MAGIC_NUMBER.hex()}"
     codes = load(path)
     if codes is None and sources is None:
@@ -64,7 +67,8 @@ def run(digest, sources, arguments):
         return
     if codes is None:
         codes = compiled(base64.b64decode(sources), digest)
-        keep(path, codes)
+        if keeps:
+            keep(path, codes)
     _come_in()
     sys.meta_path.insert(0, Importer(path, codes))
     from ansible.module_utils._internal._ansiballz import _loader  # noqa: PLC0415 - it is found only now
