@@ -12,6 +12,7 @@ from tests.churn import options
 from tests.controlplane import until
 from tests.place import Place
 
+# WordPress makes the directory of a month's uploads whenever it is first asked for it, by its own events, too.
 SEEN = r"""
 cat /etc/trueup/environments/$1.json /etc/nginx/sites-enabled/trueup-$1.conf 2>&1
 getent passwd wp-$2
@@ -22,7 +23,8 @@ for name in $(mariadb -N -e "SHOW DATABASES LIKE 'wp\_$2%'"); do
   mariadb -N $name -e "OPTIONS"
 done
 test -d /var/www/sites/$1 || exit 0
-find /var/www/sites/$1 -path /var/www/sites/$1/logs -prune -o -path /var/www/sites/$1/tmp -prune -o -type l \
+find /var/www/sites/$1 -path /var/www/sites/$1/logs -prune -o -path /var/www/sites/$1/tmp -prune -o \
+  -type d -regex '.*/shared/uploads/[0-9/]+' -o -type l \
   -printf '%p %l\n' -o -printf '%p %u %g %m\n' | sort
 find /var/www/sites/$1/releases /var/www/sites/$1/shared -type f -exec sha256sum {} + | sort | sha256sum
 """.replace("OPTIONS", options("option_name, MD5(option_value)"))

@@ -68,6 +68,8 @@ def test_production_follows_staging_once_that_is_healthy(place: Place, both: dic
     path, staging = DOCUMENTS[STAGING], f"/api/environments/{both[STAGING]['id']}"
     place.plane.clone.push({path: edited(place, path, health={"interval_s": 86_400})}, "Look once a day")
     until(lambda: STAGING not in steps(place), "staging to be as declared", told=place.plane.log)
+    # A new environment's first look is due at once; the next one in a day.
+    assert place.run(place.plane.http.post(f"{staging}/health-check"))["status"] == "succeeded"
     change_both(place, 300)
     until(lambda: memory_of(place, both[STAGING]) == 300, "staging", told=place.plane.log)
     held = "Waits for a look at whether ordered/staging serves."

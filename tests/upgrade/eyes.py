@@ -21,9 +21,11 @@ WORKERS = "pgrep --parent $(systemctl show nginx.service -p MainPID --value) | s
 """A reload replaces them."""
 FILES = r"""
 find /etc /usr/local /opt /var/www/sites /var/spool/cron /var/lib/trueup -xdev -path /var/lib/trueup/fences -prune -o \
-! -path /etc/trueup ! -path /etc/trueup/environments ! -path '/etc/trueup/*.json' -printf '%p\t%T@ %i %m %U:%G %s %l\n'
+! -path /etc/trueup ! -path /etc/trueup/environments ! -path '/etc/trueup/*.json' \
+! \( -type d -regex '/var/www/sites/[^/]+/shared/uploads[0-9/]*' \) -printf '%p\t%T@ %i %m %U:%G %s %l\n'
 """
-"""All but the manifests and the fences: path, and what changes when somebody writes it, even the same again."""
+"""All but the manifests, the fences and the directories of uploads, of which WordPress makes one each month:
+path, and what changes when somebody writes it, even the same again."""
 MANIFESTS = 'cd /etc/trueup; for f in node.json environments/*.json; do echo "$f"; cat "$f" | tr -d \'\\n\'; echo; done'
 """Names, each with its JSON in the next line."""
 
