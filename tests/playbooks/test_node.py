@@ -315,6 +315,21 @@ def test_a_run_that_was_cut_off_is_finished_by_the_next(
     assert node.ssh("test -e /etc/trueup/node.pending", check=False).returncode == 1
 
 
+@pytest.mark.lab
+def test_a_run_that_ended_before_it_changed_anything_makes_the_next_reload_nothing(
+    lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path
+) -> None:
+    """It had restarted MariaDB and Redis under the visitors of every site."""
+    node = provisioned_node
+    show = "systemctl show mariadb redis-server nginx ssh -p MainPID -p StateChangeTimestampMonotonic"
+    before = node.ssh(show).stdout
+    nowhere = ["-e", json.dumps({"node_supported": ["no system"]})]
+    assert provision(lab, node, run_directory, wp_cli, *nowhere).status == 2
+    assert node.ssh("test -e /etc/trueup/node.pending", check=False).returncode == 1
+    provision(lab, node, run_directory, wp_cli).raise_if_failed()
+    assert node.ssh(show).stdout == before
+
+
 @pytest.mark.long
 @pytest.mark.lab
 def test_everything_is_back_after_a_reboot(provisioned_node: Node) -> None:

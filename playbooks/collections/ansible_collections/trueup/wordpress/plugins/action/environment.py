@@ -18,7 +18,7 @@ from ansible_collections.trueup.wordpress.plugins.module_utils import archive as
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates import resolution
 from ansible_collections.trueup.wordpress.plugins.module_utils.digest import role_digest, role_paths
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import layout
-from ansible_collections.trueup.wordpress.plugins.plugin_utils.kept_code import KeptCode
+from ansible_collections.trueup.wordpress.plugins.plugin_utils.rounds import ModuleInRounds
 
 RENDERING = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
 
@@ -35,12 +35,8 @@ PATTERNS = {
 """What a template writes into a file must look like this; the rest travels as data and may be anything."""
 
 
-class ActionModule(KeptCode):
+class ActionModule(ModuleInRounds):
     """Sends rendered files and parameters to one module, and the archive after them when it is asked for."""
-
-    _supports_check_mode = True
-    _supports_diff = True
-    TRANSFERS_FILES = True
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
@@ -54,16 +50,12 @@ class ActionModule(KeptCode):
             "files": self._files(variables),
             "role_digest": role_digest(role_paths("environment")),
         }
-        result = self._execute_module("trueup.wordpress.environment", module_args=arguments, task_vars=task_vars)
-        if not result.get("failed") and result.get("wanted"):
-            arguments["archive"] = self._send(result["wanted"])
-            result = self._execute_module("trueup.wordpress.environment", module_args=arguments, task_vars=task_vars)
-        if not result.get("failed") and result.get("uncertified"):
-            arguments["looked_up"] = self._look_up(result["uncertified"], variables, task_vars)
-            result = self._execute_module("trueup.wordpress.environment", module_args=arguments, task_vars=task_vars)
-        if not self._task.diff:
-            result.pop("diff", None)
-        return result
+        return self._in_rounds(
+            arguments,
+            task_vars,
+            wanted=lambda version: {"archive": self._send(version)},
+            uncertified=lambda names: {"looked_up": self._look_up(names, variables, task_vars)},
+        )
 
     def _files(self, variables):
         """Text of every managed file by its name in the layout."""
@@ -97,7 +89,7 @@ class ActionModule(KeptCode):
             archive = archives.checked(self._task.args["artifacts"], version)
         except (LookupError, ValueError) as error:
             raise AnsibleActionFail(str(error)) from error
-        remote = self._connection._shell.join_path(self._connection._shell.tmpdir, "wordpress.tar.gz")
+        remote = self._remote_path("wordpress.tar.gz")
         self._transfer_file(archive["path"], remote)
         return {"path": remote, "sha256": archive["sha256"]}
 

@@ -14,17 +14,13 @@ import os
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.text.converters import to_text
 from ansible.template import trust_as_template
-from ansible_collections.trueup.wordpress.plugins.plugin_utils.kept_code import KeptCode
+from ansible_collections.trueup.wordpress.plugins.plugin_utils.rounds import ModuleInRounds
 
 RENDERING = {"trim_blocks": True, "lstrip_blocks": False}
 
 
-class ActionModule(KeptCode):
+class ActionModule(ModuleInRounds):
     """Turns ``template`` into ``content`` and ``local`` into an upload; all else goes to the module as it is."""
-
-    _supports_check_mode = True
-    _supports_diff = True
-    TRANSFERS_FILES = True
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
@@ -39,14 +35,11 @@ class ActionModule(KeptCode):
                 binaries[rendered["path"]] = self._verified(rendered.pop("local"), rendered.get("sha256"))
             entries.append(rendered)
         arguments = {**self._task.args, "entries": entries}
-        result = self._execute_module("trueup.wordpress.files", module_args=arguments, task_vars=task_vars)
-        if not result.get("failed") and result.get("wanted"):
-            uploads = {path: self._upload(binaries[path]) for path in result["wanted"]}
-            arguments["uploads"] = uploads
-            result = self._execute_module("trueup.wordpress.files", module_args=arguments, task_vars=task_vars)
-        if not self._task.diff:
-            result.pop("diff", None)
-        return result
+        return self._in_rounds(
+            arguments,
+            task_vars,
+            wanted=lambda paths: {"uploads": {path: self._upload(binaries[path]) for path in paths}},
+        )
 
     def _render(self, name, task_vars):
         path = self._find_needle("templates", name)
@@ -65,6 +58,6 @@ class ActionModule(KeptCode):
         return path
 
     def _upload(self, path):
-        remote = self._connection._shell.join_path(self._connection._shell.tmpdir, os.path.basename(path))
+        remote = self._remote_path(os.path.basename(path))
         self._transfer_file(path, remote)
         return remote

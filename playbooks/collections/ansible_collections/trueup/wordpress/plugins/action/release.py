@@ -9,26 +9,17 @@ import hashlib
 import os
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.trueup.wordpress.plugins.plugin_utils.kept_code import KeptCode
+from ansible_collections.trueup.wordpress.plugins.plugin_utils.rounds import ModuleInRounds
 
 
-class ActionModule(KeptCode):
+class ActionModule(ModuleInRounds):
     """One execution where the node has the release, two where its archive is sent."""
-
-    _supports_check_mode = True
-    _supports_diff = True
-    TRANSFERS_FILES = True
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
         arguments = {"variables": self._task.args["variables"]}
-        result = self._execute_module("trueup.wordpress.release", module_args=arguments, task_vars=task_vars)
-        if not result.get("failed") and result.get("wanted"):
-            arguments["archive"] = self._send(self._task.args.get("archive"))
-            result = self._execute_module("trueup.wordpress.release", module_args=arguments, task_vars=task_vars)
-        if not self._task.diff:
-            result.pop("diff", None)
-        return result
+        archive = self._task.args.get("archive")
+        return self._in_rounds(arguments, task_vars, wanted=lambda _: {"archive": self._send(archive)})
 
     def _send(self, archive):
         if not archive or not os.path.isfile(archive["path"]):
@@ -36,7 +27,7 @@ class ActionModule(KeptCode):
                 "The node lacks this release, and no archive of it was given. "
                 'Give -e \'{"trueup_release_archive": {"path": "/path/to/site.tar.gz"}}\'.'
             )
-        remote = self._connection._shell.join_path(self._connection._shell.tmpdir, "release")
+        remote = self._remote_path("release")
         digest = _digest(archive["path"])
         if archive.get("sha256", digest) != digest:
             raise AnsibleActionFail(f"{archive['path']} has sha256 {digest} instead of {archive['sha256']}.")

@@ -8,27 +8,21 @@ from __future__ import annotations
 import hashlib
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.trueup.wordpress.plugins.plugin_utils.kept_code import KeptCode
+from ansible_collections.trueup.wordpress.plugins.plugin_utils.rounds import ModuleInRounds
 
 
-class ActionModule(KeptCode):
+class ActionModule(ModuleInRounds):
     """One execution where the release is there and was rehearsed, two where it is made."""
-
-    _supports_check_mode = True
-    _supports_diff = True
-    TRANSFERS_FILES = True
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
         given = list(self._task.args["packages"] or ())
         arguments = {"variables": self._task.args["variables"], "packages": [_described(one) for one in given]}
-        result = self._execute_module("trueup.wordpress.update", module_args=arguments, task_vars=task_vars)
-        if not result.get("failed") and result.get("wanted"):
-            arguments["packages"] = [self._send(number, one) for number, one in enumerate(given)]
-            result = self._execute_module("trueup.wordpress.update", module_args=arguments, task_vars=task_vars)
-        if not self._task.diff:
-            result.pop("diff", None)
-        return result
+        return self._in_rounds(
+            arguments,
+            task_vars,
+            wanted=lambda _: {"packages": [self._send(number, one) for number, one in enumerate(given)]},
+        )
 
     def _send(self, number, package):
         try:
@@ -38,7 +32,7 @@ class ActionModule(KeptCode):
             raise AnsibleActionFail(f"The package of {package['key']} cannot be read: {error}.") from error
         if package.get("sha256", digest) != digest:
             raise AnsibleActionFail(f"{package['path']} has sha256 {digest} instead of {package['sha256']}.")
-        remote = self._connection._shell.join_path(self._connection._shell.tmpdir, f"package-{number}")
+        remote = self._remote_path(f"package-{number}")
         self._transfer_file(package["path"], remote)
         return {**_described(package), "path": remote, "sha256": digest}
 

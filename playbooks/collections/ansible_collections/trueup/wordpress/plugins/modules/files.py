@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.trueup.wordpress.plugins.module_utils import pending
 from ansible_collections.trueup.wordpress.plugins.module_utils.fence import Fence, Refused
 
 DOCUMENTATION = r"""
@@ -25,6 +26,7 @@ description:
   - Each file is written beside its place and renamed over it, so a reader sees the old one or the new one.
   - Files with C(validate) are checked before anything is changed. C(check) runs after the whole set is in place;
     when it fails, every file of the set gets its former content back and the task fails.
+  - Before the first change it writes C(/etc/trueup/node.pending), which is there until the node's manifest is written.
 options:
   entries:
     description: What to put in place, in this order.
@@ -314,10 +316,12 @@ class Entry:
         }
 
 
-def apply(entries, check, check_mode):
+def apply(entries, check, check_mode, job):
     """Validate everything, then change what differs; put it all back if the set as a whole is refused."""
     for entry in entries:
         entry.validate()
+    if not check_mode and any(entry.apply(check_mode=True) for entry in entries):
+        pending.begin(job)
     for entry in entries:
         entry.apply(check_mode)
     if check and not check_mode and any(entry.changed for entry in entries):
@@ -358,7 +362,7 @@ def main():
             entries = [Entry(options, uploads, module.check_mode) for options in module.params["entries"]]
             wanted = [entry.path for entry in entries if entry.wanted and not module.check_mode]
             if not wanted:
-                apply(entries, module.params["check"], module.check_mode)
+                apply(entries, module.params["check"], module.check_mode, module.params["job"])
     except Refused as error:
         module.fail_json(msg=str(error), **error.facts)
     except (Invalid, OSError) as error:

@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright the Trueup contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Looks at a node before it is provisioned, and notes on it that provisioning has begun."""
+"""Looks at a node before it is provisioned."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import re
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.trueup.wordpress.plugins.module_utils import pending
 from ansible_collections.trueup.wordpress.plugins.module_utils.fence import Fence, Refused
 
 DOCUMENTATION = r"""
 module: node_begin
-short_description: Look at a node and note that an apply begins
+short_description: Look at a node before an apply
 description:
   - Answers in one execution all that the role's templates depend on.
-  - Writes C(/etc/trueup/node.pending), which is there until the manifest is written. When it is there already, an
-    earlier run may have replaced files without reloading what reads them.
+  - Tells of C(/etc/trueup/node.pending) that an earlier run may have replaced files without reloading what reads them.
   - Refuses a job whose fence is lower than the last one seen, and any job while an operator holds the node.
 options:
   packages:
@@ -47,10 +47,8 @@ php: {description: The newest PHP that has an FPM., type: str, returned: always}
 memory_mb: {description: RAM in MiB., type: int, returned: always}
 ipv6: {description: Whether the kernel speaks IPv6., type: bool, returned: always}
 sshd_ports: {description: Ports that sshd listens on., type: list, returned: always}
-interrupted: {description: Whether an earlier run did not end., type: bool, returned: always}
+interrupted: {description: Whether an earlier run changed something and did not end., type: bool, returned: always}
 """
-
-PENDING = "/etc/trueup/node.pending"
 
 
 def output(argv):
@@ -69,14 +67,6 @@ def text_of(path):
             return file.read()
     except FileNotFoundError:
         return ""
-
-
-def write(path, text):
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def missing(packages):
@@ -105,19 +95,18 @@ def sshd_ports():
     return sorted({int(port) for port in ports})
 
 
-def begin(job):
-    """Note that an apply begins; whether an earlier one did not end."""
-    interrupted = os.path.exists(PENDING)
+def refuse_a_late_job(job):
+    """Raise Refused for a job that must not touch this node, before anything else is asked."""
     with Fence("node", job):
-        write(PENDING, f"{job['id'] if job else 'by hand'}\n")
-    return interrupted
+        pass
 
 
 def main():
     options = {"packages": {"type": "list", "elements": "str", "required": True}, "job": {"type": "dict"}}
     module = AnsibleModule(options, supports_check_mode=True)
     try:
-        interrupted = os.path.exists(PENDING) if module.check_mode else begin(module.params["job"])
+        if not module.check_mode:
+            refuse_a_late_job(module.params["job"])
     except Refused as error:
         module.fail_json(msg=str(error), **error.facts)
     module.exit_json(
@@ -128,7 +117,7 @@ def main():
         memory_mb=memory_mb(),
         ipv6=os.path.exists("/proc/net/if_inet6"),
         sshd_ports=sshd_ports(),
-        interrupted=interrupted,
+        interrupted=pending.begun(),
     )
 
 

@@ -10,6 +10,7 @@ import json
 import os
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.trueup.wordpress.plugins.module_utils import pending
 from ansible_collections.trueup.wordpress.plugins.module_utils.digest import variables_digest
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import core, spares
 from ansible_collections.trueup.wordpress.plugins.module_utils.fence import Fence, Refused
@@ -53,7 +54,6 @@ digest: {description: sha256 of the variables' canonical JSON., type: str, retur
 """
 
 MANIFEST = "/etc/trueup/node.json"
-PENDING = "/etc/trueup/node.pending"
 
 
 def former():
@@ -104,8 +104,7 @@ def end(manifest, changed, job):
         if changed:
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             write({**manifest, "applied_at": now, "applied_by": applied_by(job)})
-        if os.path.exists(PENDING):
-            os.unlink(PENDING)
+        pending.end()
     spares.fill(core.STORE)
 
 
