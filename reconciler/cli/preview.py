@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from reconciler.certificates.giving import drift
-from reconciler.certificates.kept import Kept, Notes
 from reconciler.home import Home
+
+if TYPE_CHECKING:
+    from reconciler.certificates.kept import Notes
 
 
 def row(home: Home) -> dict[str, Any] | None:
@@ -17,6 +18,9 @@ def row(home: Home) -> dict[str, Any] | None:
     spec = fleet.platform.spec
     if spec.preview_tls is None:
         return None
+    # Here: most fleets have none, and what reads certificates takes a tenth of a command's start to load.
+    from reconciler.certificates.kept import Kept
+
     kept = Kept(home.settings.preview)
     wildcard, notes = kept.wildcard(), kept.notes()
     has_it = wildcard is not None and wildcard.domain == spec.preview_domain
@@ -36,6 +40,8 @@ def row(home: Home) -> dict[str, Any] | None:
 
 def _drifted(home: Home, notes: Notes, names: dict[str, str]) -> dict[str, str]:
     """What was changed on nodes since they were given it."""
+    from reconciler.certificates.giving import drift
+
     observations = home.state.current().observations
     found = {node: drift(given, observations.get(UUID(node))) for node, given in notes.delivered.items()}
     return {names[node]: told for node, told in found.items() if told and node in names}

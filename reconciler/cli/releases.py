@@ -16,7 +16,6 @@ from reconciler.cli.jobs import finish
 from reconciler.core.errors import Invalid
 from reconciler.home import Home
 from reconciler.operations.releases import earlier_release
-from reconciler.sources.resolving import sources_of, uploads_of
 
 Key = Annotated[str, typer.Argument(help="The environment, as SITE/ENVIRONMENT.")]
 Wait = Annotated[bool, typer.Option(help="Wait until it is done.")]
@@ -39,6 +38,8 @@ def deploy(
     wait: Wait = True,
 ) -> None:
     """Release code from a Git repository or an archive."""
+    from reconciler.sources.resolving import sources_of
+
     with opened() as home:
         fleet = home.state.fleet()
         target = environment_named(fleet, environment)
@@ -97,6 +98,8 @@ def _source(home: Home, source: str, kind: str | None) -> tuple[Literal["git", "
     if kind == "git":
         return "git", source
     if Path(source).is_file():
+        from reconciler.sources.resolving import uploads_of
+
         upload = asyncio.run(uploads_of(home.settings).receive(uuid4(), Path(source).stat().st_size, _read(source)))
         return "upload", upload.source_ref
     is_archive = source.startswith(("upload:", "s3://")) or source.endswith((".tar.gz", ".tgz", ".zip"))

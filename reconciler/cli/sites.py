@@ -11,7 +11,6 @@ from reconciler.cli.jobs import finish
 from reconciler.cli.output import Format, Output, show
 from reconciler.core.errors import NotFound
 from reconciler.home import Home
-from reconciler.sources.resolving import refuse_archive
 
 app = typer.Typer(help="WordPress sites.", no_args_is_help=True)
 
@@ -62,6 +61,8 @@ def import_site(
     wait: Annotated[bool, typer.Option(help="Wait until it is done.")] = True,
 ) -> None:
     """Replace a site's production environment by an export of another one. A backup is taken first."""
+    from reconciler.sources.resolving import refuse_archive
+
     with opened() as home:
         fleet = home.state.fleet()
         site = fleet.sites_by_slug.get(slug)

@@ -18,7 +18,7 @@ import socket
 import sys
 from typing import NoReturn
 
-HAND_OVER_S = 10.0
+HAND_OVER_S = 5.0
 """How long the parent may take: it has a run ready within 0.1 s, once it has begun, which takes half a second."""
 LAST_WORD_S = 1.0
 """How long to wait for the parent to say by which signal a run ended."""
