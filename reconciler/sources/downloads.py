@@ -7,16 +7,19 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from reconciler.core.errors import SourceRefused, SourceUnavailable
-from reconciler.sources.hosts import addresses_of
+from reconciler.sources.hosts import connected
 
 REDIRECTS = 5
+MOVED = frozenset({301, 302, 303, 307, 308})
 SILENCE_S = 30.0
 BLOCK = 1 << 18
+CANCEL_POLL_S = 0.3
 
 
 def download(
@@ -36,28 +39,17 @@ def download(
         SourceRefused: the address, or one that it redirects to, may not be asked, or the answer is too large.
         SourceUnavailable: no whole answer came in time.
     """
-    deadline = time.monotonic() + timeout_s
+    deadline, cancel = time.monotonic() + timeout_s, cancel or threading.Event()
     for _ in range(REDIRECTS + 1):
-        connection, path = _connect(url, allowed)
-        try:
-            headers = {"User-Agent": agent, "Accept-Encoding": "identity"}
-            if form is None:
-                connection.request("GET", path, headers=headers)
-            else:
-                headers["Content-Type"] = "application/x-www-form-urlencoded"
-                connection.request("POST", path, urlencode(form), headers)
-            answer = connection.getresponse()
-            if answer.status in {301, 302, 303, 307, 308}:
-                url = urljoin(url, answer.getheader("Location", ""))
-                continue
-            if answer.status != 200:
-                raise SourceUnavailable(f"{_shown(url)} answers {answer.status}. Check the address.")
-            _write(answer, target, url, most_bytes, deadline, cancel or threading.Event())
-            return
-        except (OSError, http.client.HTTPException) as error:
-            raise SourceUnavailable(f"{_shown(url)} cannot be read: {error or type(error).__name__}.") from error
-        finally:
-            connection.close()
+        refuse_unless_web(url)
+        if cancel.is_set() or time.monotonic() > deadline:
+            raise _late(url)
+        with _opened(url, allowed, deadline, cancel) as (connection, path):
+            answer = _asked(connection, path, form, agent)
+            if answer.status not in MOVED:
+                _write(answer, target, url, most_bytes)
+                return
+            url = urljoin(url, answer.getheader("Location", ""))
     raise SourceUnavailable(f"{_shown(url)} redirects more than {REDIRECTS} times.")
 
 
@@ -74,24 +66,69 @@ def refuse_unless_web(url: str) -> None:
         raise SourceRefused("The address holds a password, and Git would keep it. Leave it out.")
 
 
-def _connect(url: str, allowed: Collection[str]) -> tuple[http.client.HTTPConnection, str]:
-    refuse_unless_web(url)
+@contextmanager
+def _opened(
+    url: str, allowed: Collection[str], deadline: float, cancel: threading.Event
+) -> Iterator[tuple[http.client.HTTPConnection, str]]:
+    """A connection to one of the addresses that were checked, and what to ask there. It ends with the time."""
     parts = urlsplit(url)
     host, secure = parts.hostname or "", parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
-    address = addresses_of(host, port, allowed)[0]
     connection = http.client.HTTPConnection(host, port, timeout=SILENCE_S)
     try:
-        raw = socket.create_connection((address, port), timeout=SILENCE_S)
-        connection.sock = ssl.create_default_context().wrap_socket(raw, server_hostname=host) if secure else raw
-    except OSError as error:
-        raise SourceUnavailable(f"{_shown(url)} cannot be reached: {error}.") from error
-    return connection, f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
+        raw = connected(host, port, allowed, SILENCE_S)
+        with _ended_in_time(raw, deadline, cancel):
+            connection.sock = ssl.create_default_context().wrap_socket(raw, server_hostname=host) if secure else raw
+            yield connection, f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
+        # An answer without a length ends where its connection does.
+        if cancel.is_set() or time.monotonic() > deadline:
+            raise _late(url)
+    except (OSError, http.client.HTTPException, SourceUnavailable) as error:
+        if cancel.is_set() or time.monotonic() > deadline:
+            raise _late(url) from error
+        if isinstance(error, SourceUnavailable):
+            raise
+        raise SourceUnavailable(f"{_shown(url)} cannot be read: {error or type(error).__name__}.") from error
+    finally:
+        connection.close()
 
 
-def _write(
-    answer: http.client.HTTPResponse, target: Path, url: str, most_bytes: int, deadline: float, cancel: threading.Event
-) -> None:
+@contextmanager
+def _ended_in_time(wire: socket.socket, deadline: float, cancel: threading.Event) -> Iterator[None]:
+    """Ends the connection at the deadline or when nobody wants it any more, also where each byte comes in time."""
+    # TLS takes the socket away from whoever has it; a copy of its descriptor ends the connection all the same.
+    done, copy = threading.Event(), wire.dup()
+
+    def watch() -> None:
+        while not done.wait(CANCEL_POLL_S):
+            if cancel.is_set() or time.monotonic() > deadline:
+                with suppress(OSError):
+                    copy.shutdown(socket.SHUT_RDWR)
+                break
+        copy.close()
+
+    threading.Thread(target=watch, name="download", daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def _asked(
+    connection: http.client.HTTPConnection, path: str, form: Mapping[str, str] | None, agent: str
+) -> http.client.HTTPResponse:
+    headers = {"User-Agent": agent, "Accept-Encoding": "identity"}
+    if form is None:
+        connection.request("GET", path, headers=headers)
+    else:
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+        connection.request("POST", path, urlencode(form), headers)
+    return connection.getresponse()
+
+
+def _write(answer: http.client.HTTPResponse, target: Path, url: str, most_bytes: int) -> None:
+    if answer.status != 200:
+        raise SourceUnavailable(f"{_shown(url)} answers {answer.status}. Check the address.")
     declared = answer.getheader("Content-Length", "")
     if declared.isdecimal() and int(declared) > most_bytes:
         raise _too_large(url, most_bytes)
@@ -101,11 +138,13 @@ def _write(
             left -= len(block)
             if left < 0:
                 raise _too_large(url, most_bytes)
-            if cancel.is_set() or time.monotonic() > deadline:
-                raise SourceUnavailable(f"{_shown(url)} did not arrive in time.")
             file.write(block)
     if declared.isdecimal() and most_bytes - left != int(declared):
         raise SourceUnavailable(f"{_shown(url)} broke off after {most_bytes - left} of {declared} bytes.")
+
+
+def _late(url: str) -> SourceUnavailable:
+    return SourceUnavailable(f"{_shown(url)} did not arrive in time.")
 
 
 def _too_large(url: str, most_bytes: int) -> SourceRefused:

@@ -10,24 +10,29 @@ import gzip
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 from reconciler.core.errors import SourceRefused, SourceUnavailable
-from reconciler.sources.hosts import addresses_of
+from reconciler.sources.hosts import addresses_of, reachable_address
 
 PORTS = {"https": 443, "http": 80, "git": 9418, "ssh": 22}
 CANCEL_POLL_S = 0.3
 RESOLVE_S = 8.0
+CONNECT_S = 3.0
 FETCH_S = 600.0
 MOST_BYTES = 2 << 30
+MOST_SAID, MOST_COMPLAINED = 8 << 20, 1 << 20
+MOST_MEMORY = 2 << 30
 KEPT = 20
 
 _SCP = re.compile(r"(?P<user>[A-Za-z0-9_][A-Za-z0-9._-]*)@(?P<host>[A-Za-z0-9.-]+):(?P<path>[^/].*)")
@@ -77,6 +82,76 @@ class GitSource:
         return cls(text, parts.scheme, host.lower(), port or PORTS[parts.scheme], ref)
 
 
+@dataclass(frozen=True)
+class _Pinned:
+    """How git is sent to the addresses that were checked, and to no others.
+
+    For https it resolves the host itself and is told to what; ssh is given the address in the host's place; a git://
+    URL holds the address, and the host's name goes along as whom the server is asked for.
+    """
+
+    source: GitSource
+    url: str
+    addresses: tuple[str, ...]
+
+    @classmethod
+    def at(cls, source: GitSource, addresses: Sequence[str]) -> _Pinned:
+        url = source.url
+        if source.scheme == "git":
+            path = urlsplit(source.url).path
+            url = f"git://{_bracketed(addresses[0])}:{source.port}{path}"
+        return cls(source, url, tuple(addresses))
+
+    def environment(self, home: Path) -> dict[str, str]:
+        """``home`` has the key that ssh shows and those of the hosts that were met."""
+        host, port = self.source.host, self.source.port
+        if self.source.scheme == "git":
+            return {"GIT_OVERRIDE_VIRTUAL_HOST": host if port == PORTS["git"] else f"{host}:{port}"}
+        if self.source.scheme != "ssh":
+            return {}
+        known, key = home / "ssh" / "git_known_hosts", home / "ssh" / "git_ed25519"
+        bare = host.strip("[]")
+        # Under this name the host's key is kept, as ssh itself would name it.
+        alias = bare if port == PORTS["ssh"] else f"[{bare}]:{port}"
+        ssh = (
+            "ssh -F none -o BatchMode=yes -o ConnectTimeout=5 -o StrictHostKeyChecking=accept-new "
+            f"-o HostName='{self.addresses[0].replace('%', '%%')}' -o HostKeyAlias='{alias}' "
+            "-o ProxyCommand=none -o ProxyJump=none "
+            f"-o UserKnownHostsFile='{known}' -o IdentitiesOnly=yes -o IdentityAgent=none -i '{key}'"
+        )
+        return {"GIT_SSH_COMMAND": ssh}
+
+
+class _Heard:
+    """What a program says on one of its pipes, and no more of it than ``most`` bytes. What comes after goes unheard."""
+
+    def __init__(self, pipe: IO[bytes] | None, most: int) -> None:
+        assert pipe is not None  # noqa: S101 (asked for)
+        self.text = b""
+        self.is_too_much = False
+        self._pipe, self._most = pipe, most
+        self._thread = threading.Thread(target=self._listen, name="git", daemon=True)
+        self._thread.start()
+
+    def ended(self, patience_s: float) -> bool:
+        self._thread.join(patience_s)
+        return not self._thread.is_alive()
+
+    def close(self) -> None:
+        """After the program's end. A pipe that another one still holds is left to the thread."""
+        if self.ended(CANCEL_POLL_S):
+            self._pipe.close()
+
+    def _listen(self) -> None:
+        data = bytearray()
+        while block := os.read(self._pipe.fileno(), 1 << 16):
+            if len(data) + len(block) > self._most:
+                self.is_too_much = True
+            else:
+                data += block
+        self.text = bytes(data)
+
+
 class Git:
     """Runs git for one control plane, whose ``home`` has its own key and the keys of the hosts that it has met."""
 
@@ -92,10 +167,10 @@ class Git:
             SourceRefused: the host may not be asked.
             SourceUnavailable: the remote doesn't answer within seconds, or has no such reference.
         """
-        addresses = addresses_of(source.host, source.port, self._allowed)
+        pinned = self._pinned(source)
         names = ["HEAD"] if source.ref == "HEAD" else _names(source.ref)
-        argv = ["ls-remote", "--quiet", "--", source.url, *names]
-        said = self._git(source, addresses, argv, timeout_s=RESOLVE_S).decode("utf-8", "replace")
+        argv = ["ls-remote", "--quiet", "--", pinned.url, *names]
+        said = self._git(source, pinned, argv, timeout_s=RESOLVE_S).decode("utf-8", "replace")
         lines = [line.split("\t", 1) for line in said.splitlines() if "\t" in line]
         found = {name: commit for commit, name in lines if _COMMIT.fullmatch(commit)}
         if commit := next((found[name] for name in names if name in found), None):
@@ -116,67 +191,86 @@ class Git:
             os.utime(kept)
             return kept
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        addresses = addresses_of(source.host, source.port, self._allowed)
+        pinned = self._pinned(source)
         with _workspace(cache) as work:
             repository = work / "repository.git"
-            self._git(source, addresses, ["init", "--quiet", "--bare", "--template=", "--", str(repository)])
-            self._fetch(source, addresses, commit, repository)
+            self._git(source, pinned, ["init", "--quiet", "--bare", "--template=", "--", str(repository)])
+            self._fetch(source, pinned, commit, repository)
             argv = ["-C", str(repository), "archive", "--format=tar", f"--output={work / 'tree.tar'}", commit]
-            self._git(source, addresses, argv, timeout_s=FETCH_S)
+            self._git(source, pinned, argv, timeout_s=FETCH_S)
             _compress(work / "tree.tar", work / "tree.tar.gz")
             (work / "tree.tar.gz").rename(kept)
         _prune(cache)
         return kept
 
-    def _fetch(self, source: GitSource, addresses: list[str], commit: str, repository: Path) -> None:
+    def _pinned(self, source: GitSource) -> _Pinned:
+        if source.scheme in {"git", "ssh"}:
+            address = reachable_address(source.host, source.port, self._allowed, CONNECT_S)
+            return _Pinned.at(source, [address])
+        return _Pinned.at(source, addresses_of(source.host, source.port, self._allowed))
+
+    def _fetch(self, source: GitSource, pinned: _Pinned, commit: str, repository: Path) -> None:
         fetch = ["-C", str(repository), "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-gc"]
         try:
-            self._git(source, addresses, [*fetch, "--depth=1", "--", source.url, commit], timeout_s=FETCH_S)
+            self._git(source, pinned, [*fetch, "--depth=1", "--", pinned.url, commit], timeout_s=FETCH_S)
         except SourceUnavailable:
             # Old servers give only what a reference names: take all of those and look.
             every = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
-            self._git(source, addresses, [*fetch, "--", source.url, *every], timeout_s=FETCH_S)
-        self._git(source, addresses, ["-C", str(repository), "cat-file", "-e", f"{commit}^{{commit}}"])
+            self._git(source, pinned, [*fetch, "--", pinned.url, *every], timeout_s=FETCH_S)
+        self._git(source, pinned, ["-C", str(repository), "cat-file", "-e", f"{commit}^{{commit}}"])
 
-    def _git(
-        self, source: GitSource, addresses: list[str], argv: Sequence[str], *, timeout_s: float = RESOLVE_S
-    ) -> bytes:
-        whole = ["prlimit", f"--fsize={MOST_BYTES}", "git", *_configuration(source, addresses), *argv]
+    def _git(self, source: GitSource, pinned: _Pinned, argv: Sequence[str], *, timeout_s: float = RESOLVE_S) -> bytes:
+        whole = [
+            "prlimit",
+            f"--fsize={MOST_BYTES}",
+            f"--data={MOST_MEMORY}",
+            "git",
+            *_configuration(source, pinned),
+            *argv,
+        ]
         process = subprocess.Popen(
             whole,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=self._environment(),
+            env=self._environment() | pinned.environment(self._home),
             start_new_session=True,
         )
+        heard = [_Heard(pipe, most) for pipe, most in ((process.stdout, MOST_SAID), (process.stderr, MOST_COMPLAINED))]
         try:
-            output, error = self._said(process, time.monotonic() + timeout_s)
+            self._await(process, heard, time.monotonic() + timeout_s)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
-            process.communicate()
-            why = "was asked no longer" if self._cancel.is_set() else f"did not answer within {timeout_s:.0f} seconds"
-            raise SourceUnavailable(f"{source.url} {why}.") from None
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise SourceUnavailable(f"{source.url} {self._why_ended(heard, timeout_s)}.") from None
+        finally:
+            for one in heard:
+                one.close()
+        output, error = (one.text for one in heard)
         if process.returncode != 0:
             said = error.decode("utf-8", "replace").strip().splitlines()
             raise SourceUnavailable(f"{source.url} cannot be read: {said[-1][:300] if said else process.returncode}")
         return output
 
-    def _said(self, process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bytes]:
-        """What it prints; TimeoutExpired at the deadline, or when nobody wants it any more."""
-        while True:
-            try:
-                return process.communicate(timeout=CANCEL_POLL_S)
-            except subprocess.TimeoutExpired:
-                if self._cancel.is_set() or time.monotonic() > deadline:
-                    raise
+    def _await(self, process: subprocess.Popen[bytes], heard: Sequence[_Heard], deadline: float) -> None:
+        """Its end; TimeoutExpired at the deadline, when it says too much, or when nobody wants it any more."""
+        # Its pipes end with it: to wait for them costs no time. Who inherited them may keep them open, for no longer.
+        while not all(one.ended(CANCEL_POLL_S) for one in heard):
+            if self._cancel.is_set() or time.monotonic() > deadline or any(one.is_too_much for one in heard):
+                raise subprocess.TimeoutExpired(process.args, 0)
+        process.wait(max(CANCEL_POLL_S, deadline - time.monotonic()))
+        if any(one.is_too_much for one in heard):
+            raise subprocess.TimeoutExpired(process.args, 0)
+
+    def _why_ended(self, heard: Sequence[_Heard], timeout_s: float) -> str:
+        if self._cancel.is_set():
+            return "was asked no longer"
+        if any(one.is_too_much for one in heard):
+            return "says more than anybody wants to hear"
+        return f"did not answer within {timeout_s:.0f} seconds"
 
     def _environment(self) -> dict[str, str]:
-        known, key = self._home / "ssh" / "git_known_hosts", self._home / "ssh" / "git_ed25519"
-        ssh = (
-            "ssh -F none -o BatchMode=yes -o ConnectTimeout=5 -o StrictHostKeyChecking=accept-new "
-            f"-o UserKnownHostsFile='{known}' -o IdentitiesOnly=yes -o IdentityAgent=none -i '{key}'"
-        )
         return {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
             "HOME": "/nonexistent",
@@ -185,10 +279,13 @@ class Git:
             "GIT_CONFIG_GLOBAL": "/dev/null",
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_ASKPASS": "/bin/false",
-            "GIT_SSH_COMMAND": ssh,
             "GIT_SSH_VARIANT": "ssh",
             "GIT_NO_REPLACE_OBJECTS": "1",
         }
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
 def _names(ref: str) -> list[str]:
@@ -198,8 +295,8 @@ def _names(ref: str) -> list[str]:
     return [f"refs/heads/{ref}", f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}"]
 
 
-def _configuration(source: GitSource, addresses: list[str]) -> list[str]:
-    pinned = ",".join(f"[{one}]" if ":" in one else one for one in addresses)
+def _configuration(source: GitSource, pinned: _Pinned) -> list[str]:
+    addresses = ",".join(map(_bracketed, pinned.addresses))
     settings = {
         "protocol.allow": "never",
         f"protocol.{source.scheme}.allow": "always",
@@ -208,10 +305,12 @@ def _configuration(source: GitSource, addresses: list[str]) -> list[str]:
         "core.symlinks": "false",
         "submodule.recurse": "false",
         "fetch.recurseSubmodules": "false",
+        "fetch.uriProtocols": "",
+        "transfer.bundleURI": "false",
         "http.followRedirects": "false",
         "http.lowSpeedLimit": "1000",
         "http.lowSpeedTime": "30",
-        "http.curloptResolve": f"{source.host.strip('[]')}:{source.port}:{pinned}",
+        "http.curloptResolve": f"{source.host.strip('[]')}:{source.port}:{addresses}",
         "credential.helper": "",
         "safe.bareRepository": "all",
         "gc.auto": "0",

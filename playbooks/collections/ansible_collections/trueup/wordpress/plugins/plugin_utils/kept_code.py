@@ -43,6 +43,11 @@ class KeptCode(ActionBase):
 
     _whole = False
 
+    def _update_module_args(self, module_name, module_args, *args, **kwargs):
+        """A module writes what it was given into the node's journal. Ours are given secrets: theirs do not."""
+        super()._update_module_args(module_name, module_args, *args, **kwargs)
+        module_args["_ansible_no_log"] = True
+
     def _execute_module(self, *args, wrap_async=False, **kwargs):
         self._kept = not (wrap_async or self._task.async_val or C.DEFAULT_KEEP_REMOTE_FILES)
         self._kept = self._kept and self._is_pipelining_enabled("new")
