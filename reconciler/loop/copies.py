@@ -13,9 +13,12 @@ from reconciler.core.fleet import Fleet
 from reconciler.core.jobs import JobErrorCode
 from reconciler.loop.tools import Inputs, Run, Tools
 
+# The site's own database user reads its database: what a view or a function in there does has no more rights than it.
 _DUMP = (
-    "set -o pipefail; mariadb-dump --single-transaction --quick --hex-blob --default-character-set=utf8mb4 "
-    '--no-tablespaces --skip-dump-date "--ignore-table=$1.trueup_content" "$1" | zstd -q -3'
+    "set -o pipefail; export MYSQL_PWD=$(sed -n \"s/^define( 'DB_PASSWORD', '\\([A-Za-z0-9_-]*\\)' );$/\\1/p\" "
+    '"$1/shared/wp-config.php"); mariadb-dump --no-defaults --user="$2" --single-transaction --quick --hex-blob '
+    "--default-character-set=utf8mb4 --no-tablespaces --skip-comments --skip-dump-date --max-allowed-packet=1G "
+    '"--ignore-table=$2.trueup_content" "$2" | zstd -q -3'
 )
 _UPLOADS = 'tar --create --zstd --directory "$1/shared/uploads" .'
 _CONTENT = 'tar --create --zstd --exclude=./uploads --exclude=./cache --directory "$1/current/wp-content" .'
@@ -57,12 +60,12 @@ def addresses(environment: EnvironmentEntry, fleet: Fleet) -> list[str]:
 def _stream(source: EnvironmentEntry, node: NodeEntry, target: NodeEntry, bundle: str, tools: Tools, run: Run) -> None:
     site = f"/var/www/sites/{source.id}"
     parts = {
-        "database.sql.zst": (_DUMP, f"wp_{source.id.hex[:12]}"),
-        "uploads.tar.zst": (_UPLOADS, site),
-        "content.tar.zst": (_CONTENT, site),
+        "database.sql.zst": _DUMP,
+        "uploads.tar.zst": _UPLOADS,
+        "content.tar.zst": _CONTENT,
     }
-    for name, (script, argument) in parts.items():
-        command = ["bash", "-c", script, "bash", argument]
+    for name, script in parts.items():
+        command = ["bash", "-c", script, "bash", site, f"wp_{source.id.hex[:12]}"]
         keep = ["bash", "-c", _KEEP, "bash", bundle, name]
         try:
             tools.connections.pipe(

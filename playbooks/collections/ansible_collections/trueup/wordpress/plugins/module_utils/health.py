@@ -16,8 +16,8 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import health, wordpress
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import CLIENT
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, read
 
@@ -84,11 +84,14 @@ class Look:
         return said and f"`wp core is-installed` {said}."
 
     def _database(self):
-        argv = [*CLIENT, f"--user={self.layout.database}", self.layout.database]
         password = wordpress.Configuration(self.layout, "").password
-        query = f"SELECT option_value FROM wp_options WHERE {wordpress.URLS};"
-        said = _run(argv, text=query, environment={"MYSQL_PWD": password})
-        return said and f"The database does not answer its user: the query {said}."
+        name = self.layout.database
+        try:
+            with sql.Session(name, password, name, answer_s=health.TIMEOUT) as session:
+                session.rows(f"SELECT LEFT(option_value, 100) FROM wp_options WHERE {wordpress.URLS} LIMIT 10")
+        except Failure as error:
+            return f"The database does not answer its user: {error}"
+        return None
 
     def _answers(self, release):
         """Whether a release makes the home page by itself, as the environment's PHP is asked directly."""

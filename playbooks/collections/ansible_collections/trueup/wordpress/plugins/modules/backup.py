@@ -42,7 +42,8 @@ content_id: {description: "The content that is served, where none is being excha
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import DUMP, MARK_TABLE, waiting
+from ansible_collections.trueup.wordpress.plugins.module_utils import sql
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import MARK_TABLE, waiting
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.transfer import Sender
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import core
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
@@ -56,9 +57,20 @@ EXCLUDED = ("cache", "upgrade", "upgrade-temp-backup", "uploads")
 COMPRESS = ["zstd", "-q", "-3"]
 
 
-def dump(layout):
+class Sending(Beside):
+    """A run whose commands read the database as a user of its own, who may read this one alone."""
+
+    credentials = {}  # noqa: RUF012
+
+    def start(self, argv, **options):
+        return super().start(argv, environment=self.credentials, **options)
+
+
+def dump(run, layout):
     """All of the database but our own mark, views and triggers included."""
-    return [[*DUMP, f"--ignore-table={layout.database}.{MARK_TABLE}", layout.database], COMPRESS]
+    arguments, run.credentials = sql.reader(layout.database)
+    ignored = f"--ignore-table={layout.database}.{MARK_TABLE}"
+    return [[*sql.DUMP, *arguments, ignored, layout.database], COMPRESS]
 
 
 def files(layout):
@@ -76,14 +88,14 @@ def main():
     sent, content_id = {}, None
     try:
         layout = Layout(variables["id"])
-        run = Beside(module.check_mode, layout.pending, variables.get("job"))
+        run = Sending(module.check_mode, layout.pending, variables.get("job"))
         if module.check_mode:
             module.exit_json(changed=True, objects={}, wordpress_version=core.version_of(layout.current))
         with Fence(layout.id, variables.get("job")) as fence:
             run.inherited = (fence.handle,)
             content_id = Ledger(layout.manifest).served_content(waiting(layout))
             for name, urls in backup["uploads"].items():
-                pipeline = dump(layout) if name.startswith("database") else files(layout)
+                pipeline = dump(run, layout) if name.startswith("database") else files(layout)
                 sent[name] = Sender(run, urls, backup["part_bytes"]).send(pipeline)
     except (Failure, Refused) as error:
         facts = {"trueup_code": "BACKUP_FAILED", **error.facts}

@@ -44,16 +44,15 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
+from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.domains import address_of
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import (
-    DUMP,
     OURS,
     Staging,
-    root,
+    site_addresses,
     tables,
 )
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import account
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import CLIENT
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion import baseline as baselines
@@ -124,24 +123,19 @@ class Copy:
         if self.bundle:
             reader = self.run.start(["zstd", "-dcq", f"{self.bundle}/database.sql.zst"])
         else:
-            ignored = [name for name in tables(self.run, self.source.database) if name.startswith(OURS)]
+            ignored = [name for name in tables(self.source.database) if name.startswith(OURS)]
             ignored = [f"--ignore-table={self.source.database}.{name}" for name in ignored]
-            reader = self.run.start([*DUMP, *ignored, self.source.database])
-        self.run.pipe(reader, [*CLIENT, self.staging.database], hint="The database was not copied")
+            reader = sql.dump(self.run, self.source.database, *ignored)
+        sql.load(self.run, reader, self.staging.database, hint="The database was not copied")
 
     def baseline(self):
         """What the databases of both have in common as of now: the drift of their contents is measured from it."""
         normal, host = address_taken_out(self.url)
-        return baselines.database(self.run, self.staging.database, normal, host)
+        return baselines.database(self.staging.database, normal, host)
 
     def addresses(self):
         """Those that are declared, and what the copied site itself says."""
-        rows = root(
-            self.run,
-            "SELECT option_value FROM wp_options WHERE option_name IN ('siteurl', 'home');",
-            database=self.staging.database,
-        )
-        found = [row.rstrip("/") for row in rows.splitlines() if "://" in row]
+        found = [one.rstrip("/") for one in site_addresses(self.staging.database) if "://" in one]
         return sorted({*self.urls, *found} - {self.url})
 
     def _untar(self, name, target):

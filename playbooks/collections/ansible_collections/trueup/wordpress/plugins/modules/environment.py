@@ -89,7 +89,7 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.environment impor
 )
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import layout as names
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.address import Address
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import Database
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import ROOM, Database
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.installation import Installation
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.ledger import Ledger, added
@@ -219,7 +219,8 @@ class Environment:
         if not early:
             self.code()
         configuration = self.address.configuration()
-        database = Database(self.run, self.layout)
+        # A page of WordPress takes one connection, and some plugins one of their own.
+        database = Database(self.run, self.layout, 2 * self.variables["php"]["max_children"] + ROOM)
         database.ensure(configuration.password)
         configuration.ensure(self.run, self.user)
         database.login(configuration.password)

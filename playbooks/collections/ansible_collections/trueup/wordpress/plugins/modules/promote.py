@@ -41,8 +41,9 @@ import contextlib
 import os
 import shutil
 
+from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.domains import address_of
-from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import Staging, root
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import Staging
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import account
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.merge import conflicts, refuse_conflicts
@@ -108,13 +109,12 @@ class Promotion:
     def settings(self, sides):
         """The source's write set in the draft database, at this environment's address."""
         source = sides.source.layout.database
+        session = sql.between(source, self.staging.database)
+        session.say("SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO'")
         for table in sorted(sides.source.tables(sides.preset).shapes):
-            root(
-                self.run,
-                f"CREATE TABLE `{self.staging.database}`.`{table}` LIKE `{source}`.`{table}`;"
-                f"SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO';"
-                f"INSERT INTO `{self.staging.database}`.`{table}` SELECT * FROM `{source}`.`{table}`;",
-            )
+            there, here = sql.qualified(source, table), sql.qualified(self.staging.database, table)
+            sql.needed_table(session, source, table)
+            session.say(f"CREATE TABLE {here} LIKE {there}", f"INSERT INTO {here} SELECT * FROM {there}")
         self.staging.rewrite([(sides.source.url, self.url)])
 
     def settle(self):

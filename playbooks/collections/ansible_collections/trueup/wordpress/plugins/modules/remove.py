@@ -49,11 +49,11 @@ import signal
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.certificates import Certificates
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.domains import Names
 from ansible_collections.trueup.wordpress.plugins.module_utils.content import leftovers
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import caches, place, units
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import CLIENT, literal
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.ledger import Ledger
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, Run
@@ -104,18 +104,20 @@ class Removal:
     def databases(self):
         """The database, those that a run may have left beside it, and the user."""
         name = self.layout.database
-        pattern = literal(name.replace("_", "\\_") + "\\_%")
-        found = self.root(
+        beside = sql.literal(sql.pattern(f"{name}_") + "%")
+        found = sql.root().rows(
             "SELECT schema_name FROM information_schema.schemata "
-            f"WHERE schema_name = '{name}' OR schema_name LIKE {pattern};"
-        ).split()
-        users = self.root(f"SELECT User FROM mysql.global_priv WHERE User = '{name}' AND Host = 'localhost';").split()
+            f"WHERE schema_name = {sql.literal(name)} OR schema_name LIKE {beside}"
+        )
+        users = sql.root().rows(
+            "SELECT User FROM mysql.global_priv WHERE Host = 'localhost' "
+            f"AND (User = {sql.literal(name)} OR User LIKE {beside})"
+        )
+        found, users = [one for (one,) in found], [one for (one,) in users]
         if (found or users) and self.run.change(f"database {name}", "\n".join([*found, *users]), ""):
-            drops = "".join(f"DROP DATABASE IF EXISTS `{database}`;" for database in found)
-            self.root(f"{drops}DROP USER IF EXISTS {name}@localhost; DROP USER IF EXISTS {name}_rehearsal@localhost;")
-
-    def root(self, statements):
-        return self.run.command(CLIENT, text=statements, hint="MariaDB refused")
+            sql.drop(*found)
+            sql.root().say(*(f"DROP USER IF EXISTS {sql.identifier(user)}@localhost" for user in users))
+            sql.forget_accounts(self.layout.short)
 
     def objects(self):
         """Nobody else uses the prefix, so objects that Redis keeps on to only wait for their end."""

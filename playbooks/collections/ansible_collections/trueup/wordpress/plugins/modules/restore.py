@@ -42,11 +42,11 @@ rewritten: {description: How many cells were rewritten, by table., type: dict, r
 import os
 import shutil
 
+from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.domains import address_of
-from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import Staging, root
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import Staging, site_addresses
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.transfer import download
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import account
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import CLIENT
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
 from ansible_collections.trueup.wordpress.plugins.module_utils.release import releases
 from ansible_collections.trueup.wordpress.plugins.module_utils.release.staging import run_beside
@@ -100,14 +100,10 @@ class Restore:
 
     def database(self):
         reader = self.run.start(["zstd", "-dcq", f"{self.place}/{DATABASE}"])
-        self.run.pipe(reader, [*CLIENT, self.staging.database], hint="The database was not loaded")
-        rows = root(
-            self.run,
-            "SELECT option_value FROM wp_options WHERE option_name IN ('siteurl', 'home');",
-            database=self.staging.database,
-        )
+        sql.load(self.run, reader, self.staging.database, hint="The database was not loaded")
         now = address_of(self.variables)
-        former = {self.manifest["url"], *(row.rstrip("/") for row in rows.splitlines() if "://" in row)} - {now}
+        said = [one.rstrip("/") for one in site_addresses(self.staging.database) if "://" in one]
+        former = {self.manifest["url"], *said} - {now}
         return self.staging.rewrite([(one, now) for one in sorted(former)])
 
 

@@ -112,9 +112,9 @@ class Import:
     def _rewrite(self, export):
         url = address_of(self.variables)
         found = [export.source_url] if export.source_url else []
-        found += databases.addresses(self.run, self.staging.database)
+        found += databases.addresses(self.staging.database)
         counts = self.staging.rewrite([(one, url) for one in dict.fromkeys(found) if one != url])
-        databases.settle(self.run, self.staging.database, url)
+        databases.settle(self.staging.database, url)
         return counts
 
     def _uploads(self, uploads):

@@ -7,13 +7,13 @@ At work, a row is changed only while it says what it said when it was read, and 
 
 from __future__ import annotations
 
+import json
 import os
-import re
 from itertools import islice
 
+from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.rewrite import Rewriter
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import CLIENT, literal
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
+from ansible_collections.trueup.wordpress.plugins.module_utils.sql import identifier, literal
 
 TEXT_TYPES = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "json")
 TEXT_TYPES += ("tinyblob", "blob", "mediumblob", "longblob", "binary", "varbinary")
@@ -22,72 +22,75 @@ KEPT_COLUMNS = frozenset({"guid"})
 _BATCH = 200
 ROUNDS = 5
 """How often what changed meanwhile is looked for; a cell that somebody changes all the time is left as it is."""
-_AGAIN = re.compile(r"ERROR (?:1205|1213) ")
+_AGAIN = frozenset({1205, 1213})
+"""MariaDB's numbers for a lock that was waited for too long, and for two that waited for each other."""
 
 
-def rewrite_database(run, database, names, replacements):
+def rewrite_database(database, names, replacements):
     """Rewrite every text column of these tables; how many cells changed, by table."""
     rewriter = Rewriter(replacements)
-    return _rewrite_tables(run, database, names, rewriter, AtRest(run)) if rewriter.rules else {}
+    if not rewriter.rules:
+        return {}
+    with AtRest(database) as cells:
+        return _rewrite_tables(database, names, rewriter, cells)
 
 
-def rewrite_in_use(run, database, replacements, undo):
+def rewrite_in_use(database, replacements, undo):
     """The same while the site is at work: a cell that somebody has changed since it was read is read again.
 
     Options come last, because WordPress's own address is among them. ``undo``: a file for the way back, see
     ``take_back``. How many cells were to change, by table.
     """
     rewriter, total = Rewriter(replacements), {}
-    names = _tables(run, database)
-    with InUse(run, undo) as cells:
+    names = _tables(database)
+    with InUse(database, undo) as cells:
         for _ in range(ROUNDS if rewriter.rules else 0):
-            counts = _rewrite_tables(run, database, names, rewriter, cells)
+            counts = _rewrite_tables(database, names, rewriter, cells)
             total = {name: total.get(name, 0) + counts.get(name, 0) for name in total.keys() | counts.keys()}
             if not counts:
                 break
     return total
 
 
-def take_back(run, undo):
+def take_back(database, undo):
     """Every cell that was rewritten, and that nobody has written since, is again what it was, byte for byte."""
     if not os.path.exists(undo):
         return
-    with open(undo, encoding="ascii") as file, InUse(run) as cells:
+    with open(undo, encoding="ascii") as file, InUse(database) as cells:
         # What a killed run wrote last may break off.
-        whole = (line for line in file if line.endswith(";\n"))
+        whole = (statement for line in file if (statement := _statement_of(line)))
         while part := list(islice(whole, _BATCH)):
             cells.write(part)
     os.unlink(undo)
 
 
-def _tables(run, database):
-    rows = run.command(
-        CLIENT,
-        text="SELECT table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE' "
-        f"AND table_schema = {literal(database)} AND table_name NOT LIKE 'trueup\\_%';",
-        hint="MariaDB refused",
-    )
-    return sorted(rows.splitlines(), key=lambda name: (name.endswith("options"), name))
+def _statement_of(line):
+    """The statement of a whole line, None of one that breaks off. Lines were statements before they were JSON."""
+    if line.endswith('"\n'):
+        return json.loads(line)
+    return line.rstrip(";\n") if line.startswith("UPDATE ") and line.endswith(";\n") else None
 
 
-def _rewrite_tables(run, database, names, rewriter, cells):
+def _tables(database):
+    names = sql.tables(database, "AND table_name NOT LIKE 'trueup\\_%'")
+    return sorted(names, key=lambda name: (name.endswith("options"), name))
+
+
+def _rewrite_tables(database, names, rewriter, cells):
     counts = {}
     for name in names:
-        columns, key = _columns(run, database, name)
-        if columns and (count := _rewrite_table(run, database, name, columns, key, rewriter, cells)):
+        columns, key = _columns(database, name)
+        if columns and (count := _rewrite_table(database, name, columns, key, rewriter, cells)):
             counts[name] = count
     return counts
 
 
-def _columns(run, database, table):
+def _columns(database, table):
     """Names of the text columns; and of the primary key's columns, each with whether it is a number."""
-    rows = run.command(
-        CLIENT,
-        text="SELECT column_name, data_type, column_key, extra FROM information_schema.columns "
-        f"WHERE table_schema = {literal(database)} AND table_name = {literal(table)} ORDER BY ordinal_position;",
-        hint="MariaDB refused",
+    found = sql.root().rows(
+        "SELECT column_name, data_type, column_key, extra FROM information_schema.columns "
+        f"WHERE table_schema = {literal(database)} AND table_name = {literal(table)} ORDER BY ordinal_position"
     )
-    found = [row.split("\t") for row in rows.splitlines()]
     key = [(name, kind in NUMBERS) for name, kind, role, _ in found if role == "PRI"]
     keys = {name for name, _ in key}
     texts = [
@@ -98,30 +101,24 @@ def _columns(run, database, table):
     return texts, key
 
 
-def _rewrite_table(run, database, table, columns, key, rewriter, cells):
-    hosts = [f"0x{host.hex()}" for host in rewriter.hosts]
-    tests = [f"LOCATE({host}, CAST(`{column}` AS BINARY))" for column in columns for host in hosts]
-    chosen = [f"`{name}`" if number else f"HEX(`{name}`)" for name, number in key]
-    chosen += [f"HEX(`{column}`)" for column in columns]
-    query = f"SELECT {', '.join(chosen)} FROM `{database}`.`{table}` WHERE {' OR '.join(tests)};"
+def _rewrite_table(database, table, columns, key, rewriter, cells):
+    tests = [
+        f"LOCATE({literal(host)}, CAST({identifier(column)} AS BINARY))"
+        for column in columns
+        for host in rewriter.hosts
+    ]
+    chosen = ", ".join(identifier(name) for name in [*(name for name, _ in key), *columns])
+    place = sql.qualified(database, table)
+    query = f"SELECT {chosen} FROM {place} WHERE {' OR '.join(tests)}"
     changed, waiting = 0, []
-    reader = run.start([*CLIENT, "--quick", "--default-character-set=binary", "--execute", query])
-    try:
-        for line in reader.stdout:
-            found = _changes(columns, key, line.rstrip(b"\n").split(b"\t"), rewriter)
-            changed += len(found.sets)
-            waiting += [(f"`{database}`.`{table}`", found)] if found.sets else []
-            if len(waiting) >= _BATCH:
-                cells.change(waiting)
-                waiting = []
-    finally:
-        reader.stdout.close()
-        errors = reader.stderr.read()
-        reader.stdin.close()
-        reader.stderr.close()
-        status = reader.wait()
-    if status != 0:
-        raise Failure(f"Table {table} could not be read: {errors.decode('utf-8', 'replace').strip()[-500:]}")
+    # Bytes as they are stored, whatever the column's character set.
+    for row in sql.within(database).stream(query, "SET SESSION character_set_results = NULL"):
+        found = _changes(columns, key, row, rewriter)
+        changed += len(found.sets)
+        waiting += [(place, found)] if found.sets else []
+        if len(waiting) >= _BATCH:
+            cells.change(waiting)
+            waiting = []
     cells.change(waiting)
     return changed
 
@@ -151,51 +148,46 @@ class Row:
 def _changes(columns, key, cells, rewriter):
     places, values = cells[: len(key)], cells[len(key) :]
     sets = []
-    for column, cell in zip(columns, values):  # noqa: B905 - not in Python 3.9
-        if cell == b"NULL":
-            continue
-        old = bytes.fromhex(cell.decode())
-        new = rewriter(old)
-        if new != old:
+    for column, old in zip(columns, values):  # noqa: B905 - not in Python 3.9
+        if old is not None and (new := rewriter(old)) != old:
             sets.append((column, old, new))
     where = [
-        f"`{name}` = {cell.decode()}" if number else f"CAST(`{name}` AS BINARY) = 0x{cell.decode()}"
+        f"{identifier(name)} = {int(cell)}" if number else _says(name, cell)
         for (name, number), cell in zip(key, places)  # noqa: B905
     ]
     return Row(where, sets)
 
 
 def _says(column, value):
-    return f"CAST(`{column}` AS BINARY) = {_literal(value)}"
-
-
-def _literal(value):
-    return f"0x{value.hex()}" if value else "''"
+    return f"CAST({identifier(column)} AS BINARY) = {literal(value)}"
 
 
 def _statement(table, sets, where):
-    values = ", ".join(f"`{column}` = {_literal(value)}" for column, value in sets)
-    return f"UPDATE {table} SET {values} WHERE {' AND '.join(where)};"
+    values = ", ".join(f"{identifier(column)} = {literal(value)}" for column, value in sets)
+    return f"UPDATE {table} SET {values} WHERE {' AND '.join(where)}"
 
 
 class AtRest:
-    """Changes rows that nobody else writes to."""
+    """Changes rows that nobody else writes to; a context, whose connection ends with it."""
 
-    def __init__(self, run):
-        self.run = run
+    def __init__(self, database):
+        self.session = sql.opened(database)
+        # Or "on update" columns would say that every row was changed now, by somebody.
+        self.session.say("SET SESSION sql_mode = ''")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.session.close()
 
     def change(self, rows):
         self.write([row.update(table) for table, row in rows])
 
     def write(self, statements, together=_BATCH):
         """``together``: how many go into one transaction."""
-        parts = [statements[start : start + together] for start in range(0, len(statements), together)]
-        if parts:
-            # Or "on update" columns would say that every row was changed now, by somebody.
-            text = "SET SESSION sql_mode = ''; SET NAMES binary;"
-            text += "".join(f"BEGIN;{''.join(part)}COMMIT;" for part in parts)
-            argv = [*CLIENT, "--default-character-set=binary"]
-            self.run.command(argv, text=text, hint="Addresses were not replaced")
+        for start in range(0, len(statements), together):
+            self.session.together(statements[start : start + together])
 
 
 class InUse(AtRest):
@@ -204,8 +196,8 @@ class InUse(AtRest):
     The way back is on disk before a row is changed.
     """
 
-    def __init__(self, run, undo=None):
-        super().__init__(run)
+    def __init__(self, database, undo=None):
+        super().__init__(database)
         self.undo = undo
         self.file = None
 
@@ -216,12 +208,14 @@ class InUse(AtRest):
         return self
 
     def __exit__(self, *_):
+        super().__exit__()
         if self.file:
             self.file.close()
 
     def change(self, rows):
         if self.file:
-            self.file.writelines(f"{row.back(table)}\n" for table, row in rows)
+            # As JSON: a column's name may have a line break in it.
+            self.file.writelines(f"{json.dumps(row.back(table))}\n" for table, row in rows)
             self.file.flush()
         self.write([row.update_in_use(table) for table, row in rows])
 
@@ -230,7 +224,7 @@ class InUse(AtRest):
             try:
                 super().write(statements, together)
                 break
-            except Failure as error:
+            except sql.SqlError as error:
                 # Where both wait for each other, we begin again: what is written already says no more what it said.
-                if attempt + 1 == ROUNDS or not _AGAIN.search(str(error)):
+                if attempt + 1 == ROUNDS or error.code not in _AGAIN:
                     raise

@@ -14,36 +14,27 @@ import json
 import os
 import shutil
 
+from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.rewrite_tables import rewrite_database
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import core
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import CLIENT, literal
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, write_durably
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.merge import Merge
+from ansible_collections.trueup.wordpress.plugins.module_utils.sql import literal, qualified
 
 MARK_TABLE = "trueup_content"
-DUMP = ("mariadb-dump", "--single-transaction", "--quick", "--hex-blob", "--default-character-set=utf8mb4")
-DUMP += ("--no-tablespaces", "--skip-dump-date")
-"""Reads one moment of a database and locks nothing; the database's name follows."""
 OURS = "trueup_"
 """Tables whose names begin so are Trueup's own: in no backup, no comparison, no copy."""
 
 
-def root(run, statements, *, database=None):
-    """What the database server answers its administrator."""
-    return run.command([*CLIENT, *([database] if database else [])], text=statements, hint="MariaDB refused")
-
-
-def tables(run, database):
+def tables(database):
     """Names of the base tables. Views and triggers, which cannot be moved between databases, are a Failure."""
-    rows = root(
-        run,
+    found = sql.root().rows(
         "SELECT table_type, table_name FROM information_schema.tables "
-        f"WHERE table_schema = {literal(database)} ORDER BY table_name;"
+        f"WHERE table_schema = {literal(database)} UNION ALL "
         "SELECT 'TRIGGER', trigger_name FROM information_schema.triggers "
-        f"WHERE trigger_schema = {literal(database)} ORDER BY trigger_name;",
+        f"WHERE trigger_schema = {literal(database)} ORDER BY 2"
     )
-    found = [row.split("\t", 1) for row in rows.splitlines()]
-    fixed = [f"{kind.lower()} {name}" for kind, name in found if kind != "BASE TABLE"]
+    fixed = [f"{kind.lower()} {name[:80]}" for kind, name in found if kind != "BASE TABLE"]
     if fixed:
         raise Failure(
             f"Database {database} has what cannot be moved with its tables: {', '.join(fixed[:5])}. "
@@ -53,16 +44,29 @@ def tables(run, database):
     return [name for _, name in found]
 
 
-def content_in(run, database):
+def content_in(database):
     """Id of the content in a database, as its own mark says; None where there is no mark."""
-    there = root(
-        run,
-        "SELECT COUNT(*) FROM information_schema.tables "
-        f"WHERE table_schema = {literal(database)} AND table_name = '{MARK_TABLE}';",
+    there = sql.root().value(
+        "SELECT table_type FROM information_schema.tables "
+        f"WHERE table_schema = {literal(database)} AND table_name = {literal(MARK_TABLE)}"
     )
-    if there.strip() != "1":
+    if there != "BASE TABLE":
         return None
-    return root(run, f"SELECT id FROM `{database}`.{MARK_TABLE};").strip() or None
+    try:
+        return sql.within(database).value(f"SELECT LEFT(id, 36) FROM {qualified(database, MARK_TABLE)} LIMIT 1")
+    except sql.SqlError:
+        return None  # another table of that name, which is not ours
+
+
+def site_addresses(database):
+    """What a site's own options say its address is: ``siteurl`` and ``home``, no more than a few."""
+    session = sql.within(database)
+    sql.needed_table(session, database, "wp_options")
+    rows = session.rows(
+        f"SELECT LEFT(option_value, 2000) FROM {qualified(database, 'wp_options')} "
+        "WHERE option_name IN ('siteurl', 'home') LIMIT 10"
+    )
+    return [value.strip() for (value,) in rows if value]
 
 
 def waiting(layout):
@@ -95,27 +99,22 @@ class Staging:
         sealed = self.sealed()
         if sealed is None:
             return False
-        return not sealed["database"] or content_in(self.run, self.database) == self.content_id
+        return not sealed["database"] or content_in(self.database) == self.content_id
 
     def is_ready(self):
         """Whether nothing is left to prepare: all is staged, or served already."""
-        return self.is_sealed() or content_in(self.run, self.layout.database) == self.content_id
+        return self.is_sealed() or content_in(self.layout.database) == self.content_id
 
     def open(self):
         """Begin anew: whatever was being staged, for this content or another one, goes."""
         shutil.rmtree(self.incoming, ignore_errors=True)
         os.makedirs(self.uploads, mode=0o755)
         os.chmod(self.incoming, 0o700)
-        name = self.database
-        root(
-            self.run,
-            f"DROP DATABASE IF EXISTS `{name}`;"
-            f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;",
-        )
+        sql.make_anew(self.database)
 
     def rewrite(self, replacements):
         """Replace addresses in every table: ``[(old, new), …]``; how many cells changed, by table."""
-        return rewrite_database(self.run, self.database, tables(self.run, self.database), replacements)
+        return rewrite_database(self.database, tables(self.database), replacements)
 
     def seal(self, user, *, database=True, only=None, uploads=True, merge=None):
         """All is there. ``only``: the tables that are replaced, where the others stay; left out: all of them.
@@ -125,9 +124,11 @@ class Staging:
         if uploads:
             _own(self.uploads, user)
         if database:
-            mark = f"CREATE TABLE {MARK_TABLE} (id CHAR(36) PRIMARY KEY) ENGINE=InnoDB;"
-            mark += f"INSERT INTO {MARK_TABLE} VALUES ({literal(self.content_id)});"
-            root(self.run, mark, database=self.database)
+            mark = qualified(self.database, MARK_TABLE)
+            sql.within(self.database).say(
+                f"CREATE TABLE {mark} (id CHAR(36) PRIMARY KEY) ENGINE=InnoDB",
+                f"INSERT INTO {mark} VALUES ({literal(self.content_id)})",
+            )
         sealed = {
             "content": self.content_id,
             "database": bool(database),
@@ -139,7 +140,7 @@ class Staging:
 
     def discard(self):
         shutil.rmtree(self.incoming, ignore_errors=True)
-        root(self.run, f"DROP DATABASE IF EXISTS `{self.database}`;")
+        sql.drop(self.database)
 
 
 class Swap:
@@ -160,9 +161,9 @@ class Swap:
         sealed = self.staging.sealed()
         if sealed is None:
             return
-        if sealed["database"] and content_in(self.run, self.layout.database) != self.content_id:
+        if sealed["database"] and content_in(self.layout.database) != self.content_id:
             self._rename_in(sealed["tables"])
-        if sealed.get("merge") and content_in(self.run, self.layout.database) != self.content_id:
+        if sealed.get("merge") and content_in(self.layout.database) != self.content_id:
             seconds = self._merge(sealed).forward()
             self.run.notes.append(f"Rows that moved were locked for {seconds:.3f} s.")
         if sealed["uploads"] and os.stat(self.layout.uploads).st_ino != sealed["uploads"]:
@@ -174,46 +175,33 @@ class Swap:
             return
         if sealed["uploads"] and os.stat(self.layout.uploads).st_ino == sealed["uploads"]:
             core.exchange(self.staging.uploads, self.layout.uploads)
-        if sealed["database"] and content_in(self.run, self.layout.database) == self.content_id:
+        if sealed["database"] and content_in(self.layout.database) == self.content_id:
             self._rename_out(sealed["tables"])
-        if sealed.get("merge") and content_in(self.run, self.layout.database) == self.content_id:
+        if sealed.get("merge") and content_in(self.layout.database) == self.content_id:
             self._merge(sealed).back()
 
     def forget(self):
         """What was served before is not needed any more."""
-        root(
-            self.run,
-            f"DROP DATABASE IF EXISTS `{self.former}`; DROP DATABASE IF EXISTS `{self.staging.database}`;",
-        )
+        sql.drop(self.former, self.staging.database)
         shutil.rmtree(self.staging.incoming, ignore_errors=True)
 
     def _merge(self, sealed):
         names = (self.staging.database, self.former, self.content_id)
-        return Merge(self.run, self.layout, *names, sealed["merge"])
+        return Merge(self.layout, *names, sealed["merge"])
 
     def _rename_in(self, only):
         live, staged = self.layout.database, self.staging.database
-        coming = tables(self.run, staged)
-        there = tables(self.run, live)
+        coming = tables(staged)
+        there = tables(live)
         leaving = there if only is None else [name for name in there if name in {*only, *coming}]
-        name = self.former
-        root(
-            self.run,
-            f"DROP DATABASE IF EXISTS `{name}`;"
-            f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;",
-        )
-        moves = [(live, name, table) for table in leaving] + [(staged, live, table) for table in coming]
-        self._rename(moves)
+        sql.make_anew(self.former)
+        sql.move([(live, self.former, table) for table in leaving] + [(staged, live, table) for table in coming])
 
     def _rename_out(self, only):
         live, staged = self.layout.database, self.staging.database
-        former, there = tables(self.run, self.former), tables(self.run, live)
+        former, there = tables(self.former), tables(live)
         leaving = there if only is None else [name for name in there if name in {*only, *former, MARK_TABLE}]
-        self._rename([(live, staged, table) for table in leaving] + [(self.former, live, table) for table in former])
-
-    def _rename(self, moves):
-        steps = ", ".join(f"`{one}`.`{table}` TO `{other}`.`{table}`" for one, other, table in moves)
-        root(self.run, f"RENAME TABLE {steps};")
+        sql.move([(live, staged, table) for table in leaving] + [(self.former, live, table) for table in former])
 
 
 def _own(directory, user):

@@ -1,37 +1,43 @@
 # Copyright the Trueup contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The environment's database and its user. Names come from the id alone, the password from wp-config.php.
-
-Statements go to the client's standard input, so that no password is ever in a process list.
-"""
+"""The environment's database and its user. Names come from the id alone, the password from wp-config.php."""
 
 from __future__ import annotations
 
+from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
+from ansible_collections.trueup.wordpress.plugins.module_utils.sql import identifier, literal, pattern
 
-CLIENT = ("mariadb", "--batch", "--skip-column-names", "--raw")
+ROOM = 10
+"""Connections beside those of PHP's workers: of cron, of WP-CLI, of whoever looks at the site."""
 
 
 class Database:
-    """What is there now, read in one query."""
+    """What is there now, read in one query. ``most``: connections that its user may have at once."""
 
-    def __init__(self, run, layout):
+    def __init__(self, run, layout, most=None):
         self.run = run
         self.name = layout.database
         self.draft = f"{layout.database}_install"
-        name = self.name
-        rows = self.root(
-            f"SELECT 'database', COUNT(*) FROM information_schema.schemata WHERE schema_name = '{name}';"
-            f"SELECT 'draft', COUNT(*) FROM information_schema.schemata WHERE schema_name = '{self.draft}';"
-            f"SELECT 'user', COUNT(*) FROM mysql.global_priv WHERE User = '{name}' AND Host = 'localhost';"
-            f"SELECT 'grant', COUNT(*) FROM mysql.db WHERE User = '{name}' AND Db = {literal(pattern(name))}"
-            " AND CONCAT(Select_priv, Insert_priv, Create_priv, Drop_priv) = 'YYYY';"
-            f"SELECT 'tables', COUNT(*) FROM information_schema.tables WHERE table_schema = '{name}';"
+        self.most = most
+        self._own = {}
+        name, draft = literal(self.name), literal(self.draft)
+        user = f"User = {name} AND Host = 'localhost'"
+        rows = sql.root().rows(
+            f"SELECT 'database', COUNT(*) FROM information_schema.schemata WHERE schema_name = {name} UNION ALL "
+            f"SELECT 'draft', COUNT(*) FROM information_schema.schemata WHERE schema_name = {draft} UNION ALL "
+            f"SELECT 'user', COUNT(*) FROM mysql.global_priv WHERE {user} UNION ALL "
+            "SELECT 'connections', COALESCE(MAX(JSON_VALUE(Priv, '$.max_user_connections')), 0) "
+            f"FROM mysql.global_priv WHERE {user} UNION ALL "
+            f"SELECT 'grant', COUNT(*) FROM mysql.db WHERE {user} AND Db = {literal(pattern(self.name))}"
+            " AND CONCAT(Select_priv, Insert_priv, Create_priv, Drop_priv) = 'YYYY' UNION ALL "
+            f"SELECT 'tables', COUNT(*) FROM information_schema.tables WHERE table_schema = {name}"
         )
-        self.found = {key: int(value) for key, value in (row.split("\t") for row in rows.splitlines())}
+        self.found = {key: int(value) for key, value in rows}
 
-    def root(self, statements):
-        return self.run.command(CLIENT, text=statements, hint="MariaDB refused")
+    @property
+    def who(self):
+        return f"{identifier(self.name)}@localhost"
 
     @property
     def empty(self):
@@ -41,71 +47,64 @@ class Database:
         """Database, user and rights. An existing user's password stays as it is; see ``login``."""
         missing = [what for what in ("database", "user", "grant") if not self.found[what]]
         if missing and self.run.change(f"database {self.name}", "", "\n".join(missing)):
-            self.root(
-                f"CREATE DATABASE IF NOT EXISTS {self.name} CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;"
-                f"CREATE USER IF NOT EXISTS {self.name}@localhost IDENTIFIED BY '{password}';"
-                f"GRANT ALL PRIVILEGES ON `{pattern(self.name)}`.* TO {self.name}@localhost;"
+            sql.root().say(
+                f"CREATE DATABASE IF NOT EXISTS {identifier(self.name)} {sql.AS_OURS}",
+                f"CREATE USER IF NOT EXISTS {self.who} IDENTIFIED BY {sql.quoted(password)}",
+                f"GRANT ALL PRIVILEGES ON {identifier(pattern(self.name))}.* TO {self.who}",
             )
+        self._bound()
+
+    def _bound(self):
+        """One site does not take the connections of all."""
+        found, most = self.found["connections"], self.most
+        if most and found != most and self.run.change(f"connections of {self.name}", str(found or ""), str(most)):
+            sql.root().say(f"ALTER USER {self.who} WITH MAX_USER_CONNECTIONS {int(most)}")
 
     def login(self, password):
         """Make the password in wp-config.php the one that works; a user who was just made has it."""
         if not self.found["user"]:
             return
         try:
-            self.ask(password, "SELECT 1;")
+            self.ask(password, "SELECT 1")
         except Failure:
             if self.run.change(f"password of database user {self.name}"):
-                self.root(f"ALTER USER {self.name}@localhost IDENTIFIED BY '{password}';")
+                sql.root().say(f"ALTER USER {self.who} IDENTIFIED BY {sql.quoted(password)}")
 
     def ask(self, password, query):
-        """Rows of a query as the environment's own user asks it."""
-        argv = [*CLIENT, f"--user={self.name}", self.name]
-        environment = {"MYSQL_PWD": password}
-        answer = self.run.command(
-            argv, text=query, environment=environment, hint=f"Database {self.name} does not answer its user"
-        )
-        return [row.split("\t") for row in answer.splitlines()]
+        """Rows of a query as the environment's own user asks it, as texts."""
+        try:
+            if password not in self._own:
+                self._own[password] = sql.Session(self.name, password, self.name)
+            return self._own[password].rows(query)
+        except Failure as error:
+            self._own.pop(password, None)
+            raise Failure(f"Database {self.name} does not answer its user: {error}") from error
 
     # An installation is made in a database of its own and moved over whole
 
     def open_draft(self):
-        self.root(
-            f"DROP DATABASE IF EXISTS {self.draft};"
-            f"CREATE DATABASE {self.draft} CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;"
-            f"GRANT ALL PRIVILEGES ON `{pattern(self.draft)}`.* TO {self.name}@localhost;"
-        )
+        sql.make_anew(self.draft)
+        sql.root().say(f"GRANT ALL PRIVILEGES ON {identifier(pattern(self.draft))}.* TO {self.who}")
 
     def through_draft(self, statements, tables):
-        """SQL that makes ``tables`` by ``statements`` of ours in the draft, and moves them over in one step."""
-        moves = ", ".join(f"{self.draft}.`{name}` TO {self.name}.`{name}`" for name in tables)
-        return (
-            f"DROP DATABASE IF EXISTS {self.draft};"
-            f"CREATE DATABASE {self.draft} CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;"
-            f"USE {self.draft};\n{statements}RENAME TABLE {moves}; DROP DATABASE {self.draft};\n"
-        )
+        """Statements that make ``tables`` by ``statements`` of ours in the draft, and move them over in one step."""
+        moves = ", ".join(f"{sql.qualified(self.draft, name)} TO {sql.qualified(self.name, name)}" for name in tables)
+        return [
+            f"DROP DATABASE IF EXISTS {identifier(self.draft)}",
+            f"CREATE DATABASE {identifier(self.draft)} {sql.AS_OURS}",
+            f"USE {identifier(self.draft)}",
+            *statements,
+            f"RENAME TABLE {moves}",
+            f"DROP DATABASE {identifier(self.draft)}",
+        ]
 
     def adopt_draft(self):
         """Move every table of the draft in one statement, which is one step even if the power goes."""
-        tables = self.root(f"SELECT table_name FROM information_schema.tables WHERE table_schema = '{self.draft}';")
-        moves = ", ".join(f"{self.draft}.`{name}` TO {self.name}.`{name}`" for name in tables.split())
-        self.root(f"RENAME TABLE {moves};")
+        sql.move([(self.draft, self.name, name) for name in sql.tables(self.draft)])
         self.close_draft()
 
     def close_draft(self):
         # REVOKE fails where the right is gone already, and this must not.
-        self.root(
-            f"DROP DATABASE IF EXISTS {self.draft};"
-            f"GRANT ALL PRIVILEGES ON `{pattern(self.draft)}`.* TO {self.name}@localhost;"
-            f"REVOKE ALL PRIVILEGES ON `{pattern(self.draft)}`.* FROM {self.name}@localhost;"
-        )
-
-
-def pattern(name):
-    """In a grant an underscore stands for any character."""
-    return name.replace("_", "\\_")
-
-
-def literal(text):
-    """A text as a statement may hold it."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\0", "")
-    return f"'{escaped}'"
+        rights = f"ALL PRIVILEGES ON {identifier(pattern(self.draft))}.*"
+        sql.drop(self.draft)
+        sql.root().say(f"GRANT {rights} TO {self.who}", f"REVOKE {rights} FROM {self.who}")

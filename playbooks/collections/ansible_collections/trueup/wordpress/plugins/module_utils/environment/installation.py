@@ -8,11 +8,11 @@ anybody could finish for himself.
 
 from __future__ import annotations
 
-import tempfile
+import threading
 import time
 
+from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import place, seed, seed_install, wordpress
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import CLIENT
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
 
 
@@ -41,7 +41,7 @@ class Installation:
         if self.process is None:
             return False
         try:
-            self.run.wait(self.process, hint="WordPress was not installed")
+            self._wait()
         except Failure as error:
             if not self.seeded:
                 raise
@@ -52,8 +52,14 @@ class Installation:
             self.database.adopt_draft()
         return True
 
+    def _wait(self):
+        if self.seeded:
+            self.process.wait()
+        else:
+            self.run.wait(self.process, hint="WordPress was not installed")
+
     def start_seed(self):
-        """The client that makes the rows and moves them over; None where WordPress has to install itself."""
+        """What makes the rows and moves them over; None where WordPress has to install itself."""
         values = seed.values_of(self.variables)
         of = seed_install.facts_of(self.variables, place.sha256(self.plugin.encode("utf-8")))
         found = seed_install.ready(self.run, of, self.plugin) if values else None
@@ -63,10 +69,7 @@ class Installation:
         statements = self.database.through_draft(
             found.statements(values, time.time()), [table["name"] for table in found.tables]
         )
-        with tempfile.TemporaryFile() as feed:
-            feed.write(statements.encode("ascii"))
-            feed.seek(0)
-            return self.run.start(CLIENT, feed=feed)
+        return SeedLoad(self.database.name, statements)
 
     def start_tool(self):
         """WordPress's own installer. The password that it makes up nobody reads: people come in by magic login."""
@@ -78,3 +81,27 @@ class Installation:
             f'define("DB_NAME", "{self.database.draft}");',
         )
         return self.run.start(argv, user=self.user, environment=wordpress.environment(self.layout))
+
+
+class SeedLoad:
+    """Statements that run meanwhile, as this run's own user of the environment's databases."""
+
+    def __init__(self, database, statements):
+        self.statements = statements
+        self.session = sql.opened(database)
+        self.error = None
+        self.thread = threading.Thread(target=self._fill, daemon=True)
+        self.thread.start()
+
+    def _fill(self):
+        try:
+            with self.session:
+                self.session.say(*self.statements)
+        except Failure as error:
+            self.error = error
+
+    def wait(self):
+        """Until all of them were run; a Failure when one was refused."""
+        self.thread.join()
+        if self.error:
+            raise self.error

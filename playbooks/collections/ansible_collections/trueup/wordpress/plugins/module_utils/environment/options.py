@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import json
 
+from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import wordpress
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import literal
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
+from ansible_collections.trueup.wordpress.plugins.module_utils.sql import literal
 
 TABLE = "wp_options"
+LONGEST = 1 << 16
+"""Characters of a value that are looked at: none that is declared has as many."""
 
 # WordPress answers a value that it does not take by the one that is there; so a mark is put there, to be known again.
 # What a filter shows instead of the stored value is not what is to be changed, and neither is what the object cache has
@@ -107,37 +110,31 @@ class Options:
 
     def _back(self, database, former):
         """As they were before this run."""
+        session, table = sql.within(database.name), sql.qualified(database.name, TABLE)
+        sql.needed_table(session, database.name, TABLE)
         for name, value in former.items():
             if value is None:
-                change = f"DELETE FROM `{database.name}`.{TABLE} WHERE option_name = {literal(name)};"
+                session.say(f"DELETE FROM {table} WHERE option_name = {literal(name)}")
             else:
-                text = f"CONVERT(X'{value.encode().hex()}' USING utf8mb4)"
-                change = (
-                    f"UPDATE `{database.name}`.{TABLE} SET option_value = {text} WHERE option_name = {literal(name)};"
-                )
-            database.root(change)
+                session.say(f"UPDATE {table} SET option_value = {literal(value)} WHERE option_name = {literal(name)}")
 
     def _found(self, database):
         """The declared options that there are, as they are stored."""
-        if self.run.check_mode and not self._is_installed(database):
+        if self.run.check_mode and not database.found["database"]:
             return {}
-        names = ", ".join(literal(name) for name in sorted(self.declared))
-        rows = database.root(
-            f"SELECT HEX(option_name), HEX(option_value) FROM `{database.name}`.{TABLE} WHERE option_name IN ({names});"
+        session = sql.within(database.name)
+        if not sql.base_table(session, database.name, TABLE):
+            if self.run.check_mode:
+                return {}
+            sql.needed_table(session, database.name, TABLE)
+        rows = session.raw(
+            f"SELECT option_name, LEFT(option_value, {LONGEST}) FROM {sql.qualified(database.name, TABLE)} "
+            f"WHERE option_name IN ({sql.literals(sorted(self.declared))})"
         )
-        found = {
-            _text(name).lower(): _text(value) for name, _, value in (row.partition("\t") for row in rows.splitlines())
-        }
+        found = {_text(name).lower(): _text(value) for name, value in rows}
         # WordPress, too, finds an option whatever the case of its name.
         return {name: found[name.lower()] for name in self.declared if name.lower() in found}
 
-    def _is_installed(self, database):
-        count = database.root(
-            "SELECT COUNT(*) FROM information_schema.tables "
-            f"WHERE table_schema = {literal(database.name)} AND table_name = '{TABLE}';"
-        )
-        return count.strip() == "1"
 
-
-def _text(hexadecimal):
-    return bytes.fromhex(hexadecimal.strip()).decode("utf-8", "replace")
+def _text(value):
+    return (value or b"").decode("utf-8", "replace")

@@ -70,16 +70,16 @@ class Seed:
         return _seconds(users["rows"][0][names.index("user_registered")])
 
     def statements(self, values, now):
-        """SQL that makes all tables in the database in use, as if WordPress had been installed at ``now``."""
+        """Statements that make all tables in the database in use, as if WordPress had been installed at ``now``."""
         fill = Filling(values, self.moment, int(now))
-        parts = ["SET NAMES utf8mb4; SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION';"]
+        parts = ["SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'"]
         for table in self.tables:
-            parts.append(f"{table['create']};")
+            parts.append(table["create"])
             if table["rows"]:
                 rows = ",\n".join(f"({', '.join(fill.row(table, row))})" for row in table["rows"])
                 columns = ", ".join(f"`{name}`" for name, _ in table["columns"])
-                parts.append(f"INSERT INTO `{table['name']}` ({columns}) VALUES\n{rows};")
-        return "\n".join(parts) + "\n"
+                parts.append(f"INSERT INTO `{table['name']}` ({columns}) VALUES\n{rows}")
+        return parts
 
     def flaw(self):
         """In words, what keeps this seed from being used; None where nothing does."""

@@ -15,9 +15,10 @@ import secrets
 import shutil
 import time
 
+from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import core, seed, wordpress
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import CLIENT, literal
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
+from ansible_collections.trueup.wordpress.plugins.module_utils.sql import identifier, literal, pattern
 
 LOCK = "/run/trueup/locks/seed"
 LOCK_S = 20
@@ -111,19 +112,19 @@ def _make(run, of, plugin):
     user = pwd.getpwnam(USER)
     try:
         _place(of, plugin, user)
-        _root(
-            run,
-            f"DROP DATABASE IF EXISTS {DATABASE}; DROP USER IF EXISTS {DATABASE}@localhost;"
-            f"CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;"
-            f"CREATE USER {DATABASE}@localhost IDENTIFIED BY '{password}';"
-            f"GRANT ALL PRIVILEGES ON `{DATABASE.replace('_', chr(92) + '_')}`.* TO {DATABASE}@localhost;",
+        _forget()
+        sql.make_anew(DATABASE)
+        sql.root().say(
+            f"CREATE USER {DATABASE}@localhost IDENTIFIED BY {sql.quoted(password)}",
+            f"GRANT ALL PRIVILEGES ON {identifier(pattern(DATABASE))}.* TO {DATABASE}@localhost",
         )
         _install(run, of, user, password)
-        made = _seed(run)
+        with sql.Session(DATABASE, password, DATABASE) as session:
+            made = _seed(session)
     finally:
         shutil.rmtree(PLACE, ignore_errors=True)
         with contextlib.suppress(Failure):
-            _root(run, f"DROP DATABASE IF EXISTS {DATABASE}; DROP USER IF EXISTS {DATABASE}@localhost;")
+            _forget()
     if flaw := made.flaw():
         raise Failure(f"What WordPress made is no seed: {flaw}.")
     return made
@@ -165,30 +166,26 @@ def _install(run, of, user, password):
     run.command(argv, user=user, environment=environment, hint="WordPress was not installed")
 
 
-def _seed(run):
+def _seed(session):
     """The tables as they are now."""
-    rows = _root(
-        run,
+    rows = session.rows(
         "SELECT table_name, column_name, data_type FROM information_schema.columns "
-        f"WHERE table_schema = {literal(DATABASE)} ORDER BY table_name, ordinal_position;",
+        f"WHERE table_schema = {literal(DATABASE)} ORDER BY table_name, ordinal_position"
     )
     columns = {}
-    for table, name, kind in (row.split("\t") for row in rows.splitlines()):
+    for table, name, kind in rows:
         columns.setdefault(table, []).append([name, kind in NUMBERS])
-    return seed.Seed([_table(run, name, columns[name]) for name in sorted(columns)])
+    return seed.Seed([_table(session, name, columns[name]) for name in sorted(columns)])
 
 
-def _table(run, name, columns):
-    create = _root(run, f"SHOW CREATE TABLE {DATABASE}.`{name}`;").partition("\t")[2].rstrip("\n")
-    cells = ", ".join(f"HEX(CAST(`{column}` AS CHAR CHARACTER SET utf8mb4))" for column, _ in columns)
-    answer = _root(run, f"SELECT {cells} FROM {DATABASE}.`{name}` ORDER BY `{columns[0][0]}`;")
-    rows = [[_unhexed(cell) for cell in line.split("\t")] for line in answer.splitlines()]
+def _table(session, name, columns):
+    create = session.rows(f"SHOW CREATE TABLE {identifier(name)}")[0][1]
+    cells = ", ".join(identifier(column) for column, _ in columns)
+    answer = session.raw(f"SELECT {cells} FROM {identifier(name)} ORDER BY {identifier(columns[0][0])}")
+    rows = [[None if cell is None else cell.decode("utf-8") for cell in row] for row in answer]
     return {"name": name, "create": create, "columns": columns, "rows": rows}
 
 
-def _unhexed(cell):
-    return None if cell == "NULL" else bytes.fromhex(cell).decode("utf-8")
-
-
-def _root(run, statements):
-    return run.command([*CLIENT, "--default-character-set=utf8mb4"], text=statements, hint="MariaDB refused")
+def _forget():
+    sql.drop(DATABASE)
+    sql.root().say(f"DROP USER IF EXISTS {DATABASE}@localhost")

@@ -9,8 +9,8 @@ import secrets
 
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.rewrite_tables import rewrite_in_use
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import place
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import literal
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, read
+from ansible_collections.trueup.wordpress.plugins.module_utils.sql import literal
 
 SALTS = ("AUTH_KEY", "SECURE_AUTH_KEY", "LOGGED_IN_KEY", "NONCE_KEY")
 SALTS += ("AUTH_SALT", "SECURE_AUTH_SALT", "LOGGED_IN_SALT", "NONCE_SALT")
@@ -131,7 +131,7 @@ def move_address(run, database, password, before, after, undo):
     rows = database.ask(password, f"SELECT option_name FROM wp_options WHERE {stale};")
     if rows and not run.change(f"address of {database.name}", before, after):
         return True
-    counts = {} if run.check_mode else rewrite_in_use(run, database.name, [(before, after)], undo)
+    counts = {} if run.check_mode else rewrite_in_use(database.name, [(before, after)], undo)
     if rows:
         database.ask(password, f"UPDATE wp_options SET option_value = {literal(after)} WHERE {stale};")
     return bool(rows or counts)

@@ -14,8 +14,9 @@ import hashlib
 import json
 import os
 
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import CLIENT, literal
+from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, write_durably
+from ansible_collections.trueup.wordpress.plugins.module_utils.sql import identifier, literal, qualified
 
 FORMAT = 1
 PLACE = "http://trueup.invalid"
@@ -37,14 +38,13 @@ class Shape:
         self.engine = engine
 
 
-def shapes(run, database):
+def shapes(database):
     """The base tables of a database that have a key to tell their rows apart by; not Trueup's own."""
-    rows = _rows(
-        run,
+    rows = sql.root().rows(
         "SELECT c.table_name, c.column_name, c.column_key = 'PRI', t.engine FROM information_schema.columns c "
         "JOIN information_schema.tables t USING (table_schema, table_name) WHERE t.table_type = 'BASE TABLE' "
         f"AND c.table_schema = {literal(database)} AND c.table_name NOT LIKE 'trueup\\_%' "
-        "AND c.extra NOT LIKE '%GENERATED%' ORDER BY c.table_name, c.ordinal_position;",
+        "AND c.extra NOT LIKE '%GENERATED%' ORDER BY c.table_name, c.ordinal_position"
     )
     found = {}
     for table, column, primary, engine in rows:
@@ -60,23 +60,25 @@ def raw(shape, alias="t"):
     return _hex(shape.columns, alias)
 
 
-def rows(run, database, shape, normal, needle):
+def rows(database, shape, normal, needle):
     """``{key: digest}`` of a table's rows. ``normal`` takes the address out of a value that has ``needle`` in it.
 
     Where a row has it not, the server digests it itself: the values of a large table need not come here.
     """
     values = raw(shape)
-    whole = f"CONCAT_WS(' ', {', '.join(f'CAST(t.`{column}` AS BINARY)' for column in shape.columns)})"
+    columns = ", ".join(f"CAST(t.{identifier(column)} AS BINARY)" for column in shape.columns)
     query = (
-        f"SELECT {_hex(shape.key, 't')}, IF(LOCATE(0x{needle.encode().hex()}, {whole}) > 0, {values}, "
-        f"CONCAT('=', SHA1({values}))) FROM `{database}`.`{shape.name}` t;"
+        f"SELECT {_hex(shape.key, 't')}, "
+        f"IF(LOCATE({literal(needle.encode())}, CONCAT_WS(' ', {columns})) > 0, {values}, "
+        f"CONCAT('=', SHA1({values}))) FROM {qualified(database, shape.name)} t"
     )
-    return {_key(key): _digest(value, normal) for key, value in _rows(run, query)}
+    answer = sql.within(database).stream(query)
+    return {_key(key.decode("ascii")): _digest(value.decode("ascii"), normal) for key, value in answer}
 
 
-def database(run, name, normal, needle, only=lambda _table: True):
+def database(name, normal, needle, only=lambda _table: True):
     """``{table: {key: digest}}`` of the tables that ``only`` wants."""
-    return {table: rows(run, name, shape, normal, needle) for table, shape in shapes(run, name).items() if only(table)}
+    return {table: rows(name, shape, normal, needle) for table, shape in shapes(name).items() if only(table)}
 
 
 def files(root):
@@ -129,7 +131,7 @@ def _hex(columns, alias):
 
 
 def _column(column, alias):
-    return f"IFNULL(HEX(CAST({alias}.`{column}` AS BINARY)), '-')"
+    return f"IFNULL(HEX(CAST({alias}.{identifier(column)} AS BINARY)), '-')"
 
 
 def _key(text):
@@ -151,17 +153,3 @@ def _file(place):
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _rows(run, query):
-    """The answer's rows, one at a time: a table need not fit into memory."""
-    process = run.start(["/usr/bin/mariadb", *CLIENT[1:], "--quick"])
-    process.stdin.write(query.encode())
-    process.stdin.close()
-    for line in process.stdout:
-        yield line.decode("utf-8", "surrogateescape").rstrip("\n").split("\t")
-    said = process.stderr.read().decode("utf-8", "replace").strip()[-2000:]
-    process.stdout.close()
-    process.stderr.close()
-    if process.wait() != 0:
-        raise Failure(f"MariaDB refused: {said}")

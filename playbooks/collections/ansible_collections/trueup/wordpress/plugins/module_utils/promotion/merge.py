@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import time
 
+from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.rewrite import Rewriter
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import CLIENT, literal
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion import baseline as baselines
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion import presets
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.threeway import compare
+from ansible_collections.trueup.wordpress.plugins.module_utils.sql import identifier, literal, qualified
 
 ROUNDS = 3
 MOVED_ON = "TRUEUP_MOVED_ON"
+DEADLOCK = 1213
+MARK = "trueup_content"
 LOCK_SECONDS = 4
 """How long the transaction waits for somebody else's lock; it holds its own no longer than its statements take."""
 NAMED = 20
@@ -35,15 +38,14 @@ def address_taken_out(url):
 class Tables:
     """The write set of one environment's database."""
 
-    def __init__(self, run, database, url, preset):
-        self.run = run
+    def __init__(self, database, url, preset):
         self.database = database
         self.normal, self.host = address_taken_out(url)
-        shapes = baselines.shapes(run, database)
+        shapes = baselines.shapes(database)
         self.shapes = {name: shape for name, shape in shapes.items() if presets.is_written(name, preset)}
 
     def digests(self, table):
-        return baselines.rows(self.run, self.database, self.shapes[table], self.normal, self.host)
+        return baselines.rows(self.database, self.shapes[table], self.normal, self.host)
 
 
 def compared(source, target, baseline, declared=()):
@@ -78,8 +80,7 @@ def refuse_conflicts(found):
 class Merge:
     """``forward`` puts in what moves; ``back`` puts back what was there."""
 
-    def __init__(self, run, layout, staged, former, content_id, merge):
-        self.run = run
+    def __init__(self, layout, staged, former, content_id, merge):
         self.live = layout.database
         self.staged = staged
         self.former = former
@@ -99,8 +100,8 @@ class Merge:
                 continue
             try:
                 return self._put_in(moves)
-            except Failure as error:
-                if MOVED_ON not in str(error) and "1213" not in str(error):
+            except sql.SqlError as error:
+                if MOVED_ON not in str(error) and error.code != DEADLOCK:
                     raise
         raise Failure(
             f"What is promoted changed on the target {ROUNDS} times while it was being put in. Promote again when "
@@ -110,27 +111,27 @@ class Merge:
 
     def back(self):
         """Every row that was touched is again what it was, byte for byte."""
-        there = baselines.shapes(self.run, self.former)
-        steps = ["SET SESSION sql_mode = ''; START TRANSACTION;"]
+        there = baselines.shapes(self.former)
+        steps = ["SET SESSION sql_mode = ''", "START TRANSACTION"]
         for table in sorted(name for name in there if name.startswith("wp_")):
-            shape = there[table]
-            columns = ", ".join(f"`{column}`" for column in self._all_columns(table))
-            keys = f"`{self.former}`.`trueup_keys_{table}` d"
-            steps.append(f"DELETE t FROM `{self.live}`.`{table}` t JOIN {keys} ON {_same(shape, 't', 'd')};")
-            steps.append(
-                f"INSERT INTO `{self.live}`.`{table}` ({columns}) SELECT {columns} FROM `{self.former}`.`{table}`;"
-            )
-        steps.append(f"DELETE FROM `{self.live}`.trueup_content;")
-        if self._has(self.former, "trueup_content"):
-            steps.append(f"INSERT INTO `{self.live}`.trueup_content SELECT * FROM `{self.former}`.trueup_content;")
-        self._say(f"{''.join(steps)} COMMIT;")
-        if not self._has(self.former, "trueup_content"):
-            self._say(f"DROP TABLE IF EXISTS `{self.live}`.trueup_content;")
+            shape, live = there[table], qualified(self.live, table)
+            columns = _listed(self._all_columns(table))
+            keys = f"{self._keys_of(shape)} d"
+            steps.append(f"DELETE t FROM {live} t JOIN {keys} ON {_same(shape, 't', 'd')}")
+            steps.append(f"INSERT INTO {live} ({columns}) SELECT {columns} FROM {qualified(self.former, table)}")
+        mark, former = qualified(self.live, MARK), qualified(self.former, MARK)
+        marked = self._has(self.former, MARK)
+        steps.append(f"DELETE FROM {mark}")
+        if marked:
+            steps.append(f"INSERT INTO {mark} SELECT * FROM {former}")
+        self._say([*steps, "COMMIT"])
+        if not marked:
+            self._say([f"DROP TABLE IF EXISTS {mark}"])
 
     def _moves(self):
         """``[(shape, keys)]`` of the tables in which anything moves."""
-        source = Tables(self.run, self.staged, self.url, self.preset)
-        target = Tables(self.run, self.live, self.url, self.preset)
+        source = Tables(self.staged, self.url, self.preset)
+        target = Tables(self.live, self.url, self.preset)
         found = compared(source, target, self.baseline, self.declared)
         refuse_conflicts(conflicts(found))
         moves = [(target.shapes[table], one.moves) for table, one in found.items() if one.moves]
@@ -138,100 +139,98 @@ class Merge:
             if shape.engine != "InnoDB":
                 raise Failure(
                     f"Table {shape.name} of {self.live} is kept by {shape.engine}, which cannot undo a change. "
-                    f"Convert it (ALTER TABLE {shape.name} ENGINE=InnoDB), and promote again."
+                    f"Convert it (ALTER TABLE {identifier(shape.name)} ENGINE=InnoDB), and promote again."
                 )
             if shape.columns != source.shapes[shape.name].columns:
                 raise Failure(f"Table {shape.name} has other columns in the source. Update both to one version first.")
         return moves
 
     def _put_in(self, moves):
-        steps = [f"SET SESSION sql_mode = '', innodb_lock_wait_timeout = {LOCK_SECONDS};", "START TRANSACTION;"]
-        steps += [self._unchanged(shape) for shape, _ in moves]
+        mark = qualified(self.live, MARK)
+        steps = [f"SET SESSION sql_mode = '', innodb_lock_wait_timeout = {LOCK_SECONDS}", "START TRANSACTION"]
+        for shape, _ in moves:
+            steps += self._unchanged(shape)
         for shape, _ in moves:
             steps += self._steps(shape)
-        steps.append(f"DELETE FROM `{self.live}`.trueup_content;")
-        steps.append(f"INSERT INTO `{self.live}`.trueup_content VALUES ({literal(self.content_id)});")
+        steps.append(f"DELETE FROM {mark}")
+        steps.append(f"INSERT INTO {mark} VALUES ({literal(self.content_id)})")
         started = time.monotonic()
-        self._say("\n".join([*steps, "COMMIT;"]))
+        self._say([*steps, "COMMIT"])
         return time.monotonic() - started
 
     def _prepare(self, moves):
         """All that needs no lock: lists of what moves, with what is expected there, and room for what was there."""
-        marked = self._has(self.live, "trueup_content")
-        steps = [f"DROP DATABASE IF EXISTS `{self.former}`; CREATE DATABASE `{self.former}`;"]
-        if marked:
-            steps.append(f"CREATE TABLE `{self.former}`.trueup_content AS SELECT * FROM `{self.live}`.trueup_content;")
-        steps.append(
-            f"CREATE TABLE IF NOT EXISTS `{self.live}`.trueup_content (id CHAR(36) PRIMARY KEY) ENGINE=InnoDB;"
-        )
+        sql.make_anew(self.former)
+        mark = qualified(self.live, MARK)
+        steps = []
+        if self._has(self.live, MARK):
+            steps.append(f"CREATE TABLE {qualified(self.former, MARK)} AS SELECT * FROM {mark}")
+        steps.append(f"CREATE TABLE IF NOT EXISTS {mark} (id CHAR(36) PRIMARY KEY) ENGINE=InnoDB")
         for shape, keys in moves:
-            steps.append(f"CREATE TABLE `{self.former}`.`{shape.name}` LIKE `{self.live}`.`{shape.name}`;")
+            steps.append(f"CREATE TABLE {qualified(self.former, shape.name)} LIKE {qualified(self.live, shape.name)}")
             steps += self._keys(shape, keys)
-        self._say("\n".join(steps))
+        self._say(steps)
+
+    def _keys_of(self, shape):
+        return qualified(self.former, f"trueup_keys_{shape.name}")
 
     def _keys(self, shape, keys):
         """A table of the keys that move, each with the digest of the row that the target has there (null: none)."""
-        name = f"`{self.former}`.`trueup_keys_{shape.name}`"
-        columns = ", ".join(f"`{column}`" for column in shape.key)
-        values = ", ".join(f"({', '.join(_bytes(part) for part in key.split(','))})" for key in keys)
+        name, live = self._keys_of(shape), qualified(self.live, shape.name)
+        columns = _listed(shape.key)
+        values = ", ".join(f"({', '.join(literal(part) for part in key.split(','))})" for key in keys)
         if len(shape.key) == 1:
-            values = ", ".join(f"({_bytes(key)})" for key in keys)
+            values = ", ".join(f"({literal(key)})" for key in keys)
         return [
-            f"CREATE TABLE {name} AS SELECT {columns} FROM `{self.live}`.`{shape.name}` LIMIT 0;",
-            f"INSERT INTO {name} ({columns}) VALUES {values};",
-            f"ALTER TABLE {name} ADD COLUMN trueup_was CHAR(40) NULL;",
-            f"UPDATE {name} d JOIN `{self.live}`.`{shape.name}` t ON {_same(shape, 't', 'd')} "
-            f"SET d.trueup_was = SHA1({baselines.raw(shape)});",
+            f"CREATE TABLE {name} AS SELECT {columns} FROM {live} LIMIT 0",
+            f"INSERT INTO {name} ({columns}) VALUES {values}",
+            f"ALTER TABLE {name} ADD COLUMN trueup_was CHAR(40) NULL",
+            f"UPDATE {name} d JOIN {live} t ON {_same(shape, 't', 'd')} "
+            f"SET d.trueup_was = SHA1({baselines.raw(shape)})",
         ]
 
     def _unchanged(self, shape):
         """Lock the rows, and end the transaction if one of them is not what it was."""
-        keys = f"`{self.former}`.`trueup_keys_{shape.name}` d"
-        return (
-            f"SELECT COUNT(*) INTO @moved_on FROM {keys} LEFT JOIN `{self.live}`.`{shape.name}` t "
-            f"ON {_same(shape, 't', 'd')} WHERE NOT (IF(t.`{shape.key[0]}` IS NULL, NULL, "
-            f"SHA1({baselines.raw(shape)})) <=> d.trueup_was) FOR UPDATE;\n"
-            "DELIMITER //\n"
-            f"IF @moved_on > 0 THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{MOVED_ON}'; END IF //\n"
-            "DELIMITER ;"
-        )
+        return [
+            f"SELECT COUNT(*) INTO @moved_on FROM {self._keys_of(shape)} d "
+            f"LEFT JOIN {qualified(self.live, shape.name)} t ON {_same(shape, 't', 'd')} "
+            f"WHERE NOT (IF({_of('t', shape.key[0])} IS NULL, NULL, SHA1({baselines.raw(shape)})) <=> d.trueup_was) "
+            "FOR UPDATE",
+            f"IF @moved_on > 0 THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{MOVED_ON}'; END IF",
+        ]
 
     def _steps(self, shape):
-        live, staged = f"`{self.live}`.`{shape.name}`", f"`{self.staged}`.`{shape.name}`"
-        keys = f"`{self.former}`.`trueup_keys_{shape.name}` d"
-        columns = ", ".join(f"`{column}`" for column in shape.columns)
-        everything = ", ".join(f"`{column}`" for column in self._all_columns(shape.name))
-        theirs = ", ".join(f"s.`{column}`" for column in shape.columns)
-        sets = ", ".join(f"t.`{column}` = s.`{column}`" for column in shape.columns)
+        live, staged = qualified(self.live, shape.name), qualified(self.staged, shape.name)
+        keys = f"{self._keys_of(shape)} d"
+        everything = self._all_columns(shape.name)
+        theirs = ", ".join(_of("s", column) for column in shape.columns)
+        sets = ", ".join(f"{_of('t', column)} = {_of('s', column)}" for column in shape.columns)
         mine, both = _same(shape, "t", "d"), _same(shape, "s", "d")
-        whole = everything.replace("`, `", "`, t.`")
+        whole = ", ".join(_of("t", column) for column in everything)
         return [
-            f"INSERT INTO `{self.former}`.`{shape.name}` ({everything}) SELECT t.{whole} FROM {live} t "
-            f"JOIN {keys} ON {mine};",
+            f"INSERT INTO {qualified(self.former, shape.name)} ({_listed(everything)}) SELECT {whole} FROM {live} t "
+            f"JOIN {keys} ON {mine}",
             f"DELETE t FROM {live} t JOIN {keys} ON {mine} LEFT JOIN {staged} s ON {both} "
-            f"WHERE s.`{shape.key[0]}` IS NULL;",
-            f"UPDATE {live} t JOIN {keys} ON {mine} JOIN {staged} s ON {both} SET {sets};",
-            f"INSERT INTO {live} ({columns}) SELECT {theirs} FROM {staged} s JOIN {keys} ON {both} "
-            "WHERE d.trueup_was IS NULL;",
+            f"WHERE {_of('s', shape.key[0])} IS NULL",
+            f"UPDATE {live} t JOIN {keys} ON {mine} JOIN {staged} s ON {both} SET {sets}",
+            f"INSERT INTO {live} ({_listed(shape.columns)}) SELECT {theirs} FROM {staged} s JOIN {keys} ON {both} "
+            "WHERE d.trueup_was IS NULL",
         ]
 
     def _all_columns(self, table):
-        rows = self._say(
+        rows = sql.root().rows(
             "SELECT column_name FROM information_schema.columns WHERE extra NOT LIKE '%GENERATED%' "
-            f"AND table_schema = {literal(self.live)} AND table_name = {literal(table)} ORDER BY ordinal_position;"
+            f"AND table_schema = {literal(self.live)} AND table_name = {literal(table)} ORDER BY ordinal_position"
         )
-        return rows.splitlines()
+        return [name for (name,) in rows]
 
     def _has(self, database, table):
-        query = (
-            "SELECT COUNT(*) FROM information_schema.tables "
-            f"WHERE table_schema = {literal(database)} AND table_name = {literal(table)};"
-        )
-        return self._say(query).strip() == "1"
+        return sql.base_table(sql.within(database), database, table)
 
     def _say(self, statements):
-        argv = [*CLIENT, "--default-character-set=utf8mb4", self.live]
-        return self.run.command(argv, text=statements, hint="MariaDB refused")
+        """A transaction that is not ended by them is undone."""
+        with sql.opened(self.live) as session:
+            session.say(f"USE {identifier(self.live)}", *statements)
 
 
 def _named(moves):
@@ -239,8 +238,12 @@ def _named(moves):
 
 
 def _same(shape, one, other):
-    return " AND ".join(f"{one}.`{column}` = {other}.`{column}`" for column in shape.key)
+    return " AND ".join(f"{_of(one, column)} = {_of(other, column)}" for column in shape.key)
 
 
-def _bytes(text):
-    return f"CONVERT(0x{text.encode().hex()} USING utf8mb4)" if text else "''"
+def _of(alias, column):
+    return f"{alias}.{identifier(column)}"
+
+
+def _listed(columns):
+    return ", ".join(map(identifier, columns))

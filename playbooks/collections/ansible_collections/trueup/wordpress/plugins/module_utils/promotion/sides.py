@@ -35,13 +35,13 @@ class Side:
         self.content = f"{os.path.realpath(self.layout.current)}/wp-content"
 
     def tables(self, preset):
-        return Tables(self.run, self.layout.database, self.url, preset)
+        return Tables(self.layout.database, self.url, preset)
 
     def protected(self, preset):
         """Digests of all rows of every table that the preset protects."""
         normal, host = address_taken_out(self.url)
         database = self.layout.database
-        return baselines.database(self.run, database, normal, host, lambda table: not presets.is_written(table, preset))
+        return baselines.database(database, normal, host, lambda table: not presets.is_written(table, preset))
 
 
 class Sides:
@@ -87,8 +87,8 @@ class Sides:
 
     def only_in_source(self):
         """Tables that the target lacks: their plugin makes them there, nothing moves them."""
-        there = baselines.shapes(self.target.run, self.target.layout.database)
-        return sorted(set(baselines.shapes(self.source.run, self.source.layout.database)) - set(there))
+        there = baselines.shapes(self.target.layout.database)
+        return sorted(set(baselines.shapes(self.source.layout.database)) - set(there))
 
     def advance(self):
         """Both sides have the same now in much of it: that is what they have in common from here on."""

@@ -14,11 +14,10 @@ import secrets
 import shutil
 import time
 
+from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.domains import address_of
-from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import root
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.snapshot import copy_database
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import health, wordpress
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import pattern
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, read, write_durably
 
 UNHEALTHY = "UPDATE_UNHEALTHY"
@@ -64,10 +63,8 @@ class Rehearsal:
             os.unlink(unit)
             self.run.command(["systemctl", "daemon-reload"])
         shutil.rmtree(self.directory, ignore_errors=True)
-        root(
-            self.run,
-            f"DROP DATABASE IF EXISTS `{self.database}`; DROP USER IF EXISTS {self.database}@localhost;",
-        )
+        sql.drop(self.database)
+        sql.root().say(f"DROP USER IF EXISTS {sql.identifier(self.database)}@localhost")
 
     # The copy
 
@@ -98,11 +95,10 @@ class Rehearsal:
 
     def _copy_database(self):
         copy_database(self.run, self.layout.database, self.database)
-        name = self.database
-        root(
-            self.run,
-            f"CREATE USER {name}@localhost IDENTIFIED BY '{self.password}';"
-            f"GRANT ALL PRIVILEGES ON `{pattern(name)}`.* TO {name}@localhost;",
+        who = f"{sql.identifier(self.database)}@localhost"
+        sql.root().say(
+            f"CREATE USER {who} IDENTIFIED BY {sql.quoted(self.password)} WITH MAX_USER_CONNECTIONS 20",
+            f"GRANT ALL PRIVILEGES ON {sql.identifier(sql.pattern(self.database))}.* TO {who}",
         )
 
     # Its PHP
@@ -166,8 +162,10 @@ class Rehearsal:
             raise _unhealthy(f"the upgrade of the tables answers {answer.status} and did not reach version {wanted}")
 
     def _database_version(self):
-        query = "SELECT option_value FROM wp_options WHERE option_name = 'db_version';"
-        return root(self.run, query, database=self.database).strip()
+        session = sql.within(self.database)
+        sql.needed_table(session, self.database, "wp_options")
+        table = sql.qualified(self.database, "wp_options")
+        return session.value(f"SELECT LEFT(option_value, 20) FROM {table} WHERE option_name = 'db_version'")
 
     def _ask(self, uri, script, timeout_s=health.TIMEOUT):
         deadline = time.monotonic() + timeout_s

@@ -5,19 +5,15 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 import signal
 import threading
 
-from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import OURS, root, tables
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import literal
+from ansible_collections.trueup.wordpress.plugins.module_utils import sql
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import OURS, site_addresses, tables
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
 from ansible_collections.trueup.wordpress.plugins.module_utils.site_import.sql import Dump, refused
+from ansible_collections.trueup.wordpress.plugins.module_utils.sql import literal, qualified
 
-RIGHTS = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, LOCK TABLES"
-# Of the client's own commands none is run; the server cannot ask for files of this host.
-CLIENT = ("mariadb", "--no-defaults", "--batch", "--binary-mode", "--sandbox", "--local-infile=0")
-CLIENT += ("--default-character-set=utf8mb4", "--max-allowed-packet=1G")
 SESSION = b"SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', foreign_key_checks = 0, unique_checks = 0;\n"
 BLOCK = 1 << 18
 LONGEST_S = 1200
@@ -26,24 +22,14 @@ _KEYS = ("capabilities", "user_level", "user-settings", "user-settings-time", "d
 
 def load(run, database, path, prefix):
     """The dump's tables in ``database``, their prefix made ``wp_``; names of the tables that had another one."""
-    user = f"{database}_in"[:32]
-    password = secrets.token_hex(24)
-    pattern = database.replace("_", "\\_")
-    root(
-        run,
-        f"DROP USER IF EXISTS {user}@localhost; CREATE USER {user}@localhost IDENTIFIED BY '{password}' "
-        f"WITH MAX_USER_CONNECTIONS 2; GRANT {RIGHTS} ON `{pattern}`.* TO {user}@localhost;",
-    )
-    try:
-        _fill(run, [*CLIENT, f"--user={user}", database], password, path)
-    finally:
-        root(run, f"DROP USER IF EXISTS {user}@localhost;")
-    return _named_as_here(run, database, prefix)
+    arguments, environment = sql.filler(database)
+    _fill(run, [*sql.CLIENT, *arguments, database], environment, path)
+    return _named_as_here(database, prefix)
 
 
-def _fill(run, argv, password, path):
+def _fill(run, argv, environment, path):
     # A client that waits for the server must not wait for ever; it is ended with all that it has.
-    process = run.start(argv, environment={"MYSQL_PWD": password})
+    process = run.start(argv, environment=environment)
     timer = threading.Timer(LONGEST_S, process.send_signal, [signal.SIGKILL])
     timer.daemon = True
     timer.start()
@@ -89,11 +75,11 @@ def _drain(stream):
     return kept
 
 
-def _named_as_here(run, database, prefix):
-    names = tables(run, database)
+def _named_as_here(database, prefix):
+    names = tables(database)
     ours = [name for name in names if name.startswith(OURS)]
-    if ours:
-        root(run, "".join(f"DROP TABLE `{name}`;" for name in ours), database=database)
+    session = sql.within(database)
+    session.say(*(f"DROP TABLE {qualified(database, name)}" for name in ours))
     names = [name for name in names if name not in ours]
     foreign = [name for name in names if not name.startswith(prefix)]
     if prefix == "wp_":
@@ -102,45 +88,45 @@ def _named_as_here(run, database, prefix):
     taken = set(moved.values()) & set(foreign)
     if taken:
         raise refused(f"has tables {', '.join(sorted(taken)[:5])} beside those with prefix {prefix!r}. Take them out")
-    steps = ", ".join(f"`{old}` TO `{new}`" for old, new in moved.items())
-    root(run, f"RENAME TABLE {steps};", database=database)
-    root(run, "SET SESSION sql_mode = '';" + _renamed_keys(prefix), database=database)
+    steps = ", ".join(f"{qualified(database, old)} TO {qualified(database, new)}" for old, new in moved.items())
+    session.say(f"RENAME TABLE {steps}")
+    _say(database, *_renamed_keys(database, prefix))
     return foreign
 
 
-def _renamed_keys(prefix):
+def _renamed_keys(database, prefix):
     """Roles, and what users may and like, are found by the prefix too."""
     cut = len(prefix) + 1
+    options, meta = qualified(database, "wp_options"), qualified(database, "wp_usermeta")
     begins = f"LEFT(meta_key, {len(prefix)}) = BINARY {literal(prefix)}"
     if not prefix:
-        begins = f"meta_key IN ({', '.join(map(literal, _KEYS))})"
+        begins = f"meta_key IN ({sql.literals(_KEYS)})"
     return (
-        "DELETE FROM wp_options WHERE option_name = 'wp_user_roles';"
-        f"UPDATE wp_options SET option_name = 'wp_user_roles' WHERE option_name = {literal(prefix + 'user_roles')};"
-        f"UPDATE wp_usermeta SET meta_key = CONCAT('wp_', SUBSTRING(meta_key, {cut})) WHERE {begins};"
+        f"DELETE FROM {options} WHERE option_name = 'wp_user_roles'",
+        f"UPDATE {options} SET option_name = 'wp_user_roles' WHERE option_name = {literal(prefix + 'user_roles')}",
+        f"UPDATE {meta} SET meta_key = CONCAT('wp_', SUBSTRING(meta_key, {cut})) WHERE {begins}",
     )
 
 
-def addresses(run, database):
+def _say(database, *statements):
+    with sql.opened(database) as session:
+        session.say("SET SESSION sql_mode = ''", *statements)
+
+
+def addresses(database):
     """What the imported site says it is: ``siteurl`` and ``home``."""
-    query = "SELECT option_value FROM wp_options WHERE option_name IN ('siteurl', 'home');"
     try:
-        rows = root(run, query, database=database)
+        found = [row.rstrip("/") for row in site_addresses(database)]
     except Failure as error:
         raise refused(f"has a table of options that cannot be read: {error}") from error
-    found = [row.strip().rstrip("/") for row in rows.splitlines()]
     found = [row for row in found if row.startswith(("http://", "https://"))]
     if not found:
         raise refused("names no address of the site (options siteurl and home). Export it again")
     return list(dict.fromkeys(found))
 
 
-def settle(run, database, url):
+def settle(database, url):
     """The address, last: what was rewritten may have had a path that this one lacks."""
-    value = literal(url)
-    root(
-        run,
-        "SET SESSION sql_mode = '';"
-        f"UPDATE wp_options SET option_value = {value} WHERE option_name IN ('siteurl', 'home');",
-        database=database,
-    )
+    options = qualified(database, "wp_options")
+    where = "option_name IN ('siteurl', 'home')"
+    _say(database, f"UPDATE {options} SET option_value = {literal(url)} WHERE {where}")

@@ -1,0 +1,423 @@
+# Copyright the Trueup contributors
+# SPDX-License-Identifier: Apache-2.0
+"""MariaDB as this node's modules talk to it: through a driver, over the socket.
+
+A name goes through ``identifier``, a value through ``literal``; nothing else of a site's ever stands in a statement.
+Root makes and drops databases, users and rights, and reads information_schema; inside of a site's databases works a
+user of the run's own, who has rights there and nowhere else: what a site hid in a view or a trigger then has no more.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import re
+import secrets
+import sys
+import time
+
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
+
+SOCKET = "/run/mysqld/mysqld.sock"
+CONNECT_S = 30
+ANSWER_S = 7200
+"""The longest that one statement may take; jobs have their own, shorter ends."""
+DRIVER_S = 45
+"""How long to wait for the driver: after an upgrade the node's own job may be about to install it."""
+AT_ONCE = 1 << 20
+LONGEST_NAME = 64
+LONGEST_MESSAGE = 2000
+OF_AN_ENVIRONMENT = re.compile(r"wp_([0-9a-f]{12})(?:_[a-z]+)?")
+UNUSABLE = "DATABASE_UNUSABLE"
+AS_OURS = "CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci"
+
+READ = "SELECT, SHOW VIEW, TRIGGER"
+FILL = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, LOCK TABLES"
+
+# Of the client's own commands none is run, whatever a stream says; the server cannot ask for files of this host.
+CLIENT = ("mariadb", "--no-defaults", "--batch", "--binary-mode", "--sandbox", "--local-infile=0")
+CLIENT += ("--default-character-set=utf8mb4", "--max-allowed-packet=1G")
+DUMP = ("mariadb-dump", "--no-defaults", "--single-transaction", "--quick", "--hex-blob", "--skip-comments")
+DUMP += ("--default-character-set=utf8mb4", "--no-tablespaces", "--skip-dump-date", "--max-allowed-packet=1G")
+"""Reads one moment of a database and locks nothing. No comments: a name with a line break would end one."""
+
+
+class SqlError(Failure):
+    """What MariaDB said no to; ``code`` is its number."""
+
+    def __init__(self, message, code, **facts):
+        super().__init__(message, **facts)
+        self.code = code
+
+
+# What stands in a statement
+
+
+def identifier(name):
+    """A database's, table's or column's name as a statement may hold it, whatever is in it."""
+    if not name or len(name) > LONGEST_NAME or "\0" in name:
+        raise Failure(f"{name[:80]!r} is no name of a table or column.", trueup_code=UNUSABLE)
+    return "`" + name.replace("`", "``") + "`"
+
+
+def qualified(*names):
+    """``database.table`` or ``database.table.column``."""
+    return ".".join(identifier(name) for name in names)
+
+
+def literal(value):
+    """A text, bytes, a whole number or None as a statement may hold it: in hexadecimal, so nothing can end it."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, bytes):
+        return f"X'{value.hex()}'"
+    if isinstance(value, int):
+        return str(value)
+    return f"_utf8mb4 X'{value.encode('utf-8', 'surrogateescape').hex()}'"
+
+
+def literals(values):
+    """What stands in the parentheses of IN."""
+    return ", ".join(literal(value) for value in values) or "NULL"
+
+
+def pattern(name):
+    """In a grant an underscore stands for any character."""
+    return name.replace("_", "\\_")
+
+
+# Connections
+
+
+class Session:
+    """One connection. Answers are texts, or bytes where somebody reads a stream; every value that is null is None."""
+
+    def __init__(self, user, password="", database=None, answer_s=ANSWER_S):
+        driver = _driver()
+        self._login = (user, password, database)
+        self._driver = driver
+        with self._refusals():
+            self._connection = driver.connect(
+                unix_socket=SOCKET,
+                user=user,
+                password=password,
+                database=database,
+                charset="utf8mb4",
+                use_unicode=False,
+                conv={},
+                autocommit=True,
+                # Only ``together`` sends more than one statement at once.
+                client_flag=driver.constants.CLIENT.MULTI_STATEMENTS,
+                connect_timeout=min(CONNECT_S, answer_s),
+                read_timeout=answer_s,
+                write_timeout=answer_s,
+            )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        """End it; what was not committed is undone."""
+        with contextlib.suppress(self._driver.MySQLError, OSError):
+            self._connection.close()
+
+    def say(self, *statements):
+        """Run statements one after the other; the first that is refused ends it."""
+        with self._refusals():
+            for statement in statements:
+                self._connection.query(_sent(statement))
+
+    def together(self, statements):
+        """Run many statements in one transaction and few journeys; where one is refused, none of them counts."""
+        for part in _parts(["BEGIN", *statements, "COMMIT"]):
+            try:
+                with self._refusals():
+                    self._connection.query(_sent(";\n".join(part)))
+                    while self._connection._result.has_next:
+                        self._connection.next_result()
+            except SqlError:
+                with contextlib.suppress(Failure):
+                    self.say("ROLLBACK")
+                raise
+
+    def rows(self, query):
+        """All rows of an answer, as tuples of texts."""
+        return [tuple(map(_text, row)) for row in self.raw(query)]
+
+    def raw(self, query):
+        """All rows of an answer, as tuples of bytes."""
+        with self._refusals(), self._connection.cursor() as cursor:
+            cursor.execute(_sent(query))
+            return list(cursor.fetchall())
+
+    def value(self, query):
+        """The first value of the first row; None where there is no row."""
+        rows = self.rows(query)
+        return rows[0][0] if rows else None
+
+    def stream(self, query, *before):
+        """Rows as tuples of bytes, one at a time, over a connection of their own: a table need not fit into memory.
+
+        ``before``: statements that this connection is given first.
+        """
+        from pymysql.cursors import SSCursor  # noqa: PLC0415
+
+        with Session(*self._login) as reader, reader._refusals():
+            reader.say(*before)
+            cursor = SSCursor(reader._connection)
+            try:
+                cursor.execute(_sent(query))
+                yield from cursor.fetchall_unbuffered()
+            finally:
+                # Closing a cursor would read to the answer's end; the connection goes anyway.
+                if cursor._result is not None:
+                    cursor._result.unbuffered_active = False
+                reader._connection._force_close()
+
+    @contextlib.contextmanager
+    def _refusals(self):
+        try:
+            yield
+        except self._driver.MySQLError as error:
+            raise _refused(error) from error
+
+
+def _parts(statements):
+    """The statements in lists whose texts are no longer than what is sent at once, unless one alone is."""
+    part, length = [], 0
+    for statement in statements:
+        if part and length + len(statement) > AT_ONCE:
+            yield part
+            part, length = [], 0
+        part.append(statement)
+        length += len(statement)
+    yield part
+
+
+def _sent(statement):
+    return statement.encode("utf-8", "surrogateescape")
+
+
+def _text(value):
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+
+
+def _refused(error):
+    code, said = (*error.args, "", "")[:2] if error.args else (0, str(error))
+    if isinstance(said, bytes):
+        said = said.decode("utf-8", "replace")
+    return SqlError(f"MariaDB refused (error {code}): {str(said)[:LONGEST_MESSAGE]}", code)
+
+
+def _driver():
+    """The package pymysql, which the node's baseline installs; it may be under way."""
+    started = time.monotonic()
+    while True:
+        try:
+            import pymysql  # noqa: PLC0415
+
+            return pymysql
+        except ImportError:
+            for name in [name for name in sys.modules if name.partition(".")[0] == "pymysql"]:
+                del sys.modules[name]
+        if time.monotonic() - started > DRIVER_S:
+            raise Failure(
+                "This node lacks the package python3-pymysql. Apply the node's baseline first: playbooks/node.yml."
+            )
+        time.sleep(0.5)
+
+
+# Who works in a database
+
+_root = []
+_accounts = {}
+
+
+def root():
+    """The server's administrator: for databases, users, rights and information_schema alone."""
+    if _root and not _root[0]._connection.open:
+        _root.clear()
+    if not _root:
+        _root.append(Session("root"))
+    return _root[0]
+
+
+def within(database):
+    """This run's session in all databases of the environment that ``database`` belongs to."""
+    return _account(database).session()
+
+
+def opened(database):
+    """The same as a session of its own, whose transaction ends with it."""
+    account = _account(database)
+    return Session(account.name, account.password)
+
+
+def reader(database):
+    """What a dump is started with: arguments and environment of a user who may read this database alone."""
+    return _account(database, database, "r", {database: READ}).credentials
+
+
+def filler(database):
+    """What a client is started with that loads a dump: a user who may fill this database alone."""
+    return _account(database, database, "f", {database: FILL}).credentials
+
+
+def between(source, target):
+    """A session that may read one database and fill another, and nothing else."""
+    return _account(target, f"{source} {target}", "b", {source: "SELECT", target: FILL}).session()
+
+
+def _account(database, key=None, kind="a", rights=None):
+    short = short_of(database)
+    found = _accounts.get((kind, key or short))
+    if found is None:
+        # The environment's databases begin alike, and no other environment's do.
+        rights = rights or {f"wp_{short}": "ALL PRIVILEGES", f"wp_{short}_%": "ALL PRIVILEGES"}
+        found = _accounts[kind, key or short] = Account(short, f"{kind}{len(_accounts)}", rights)
+    return found
+
+
+def short_of(database):
+    """The twelve digits of the environment whose database this is; a Failure when it is nobody's."""
+    found = OF_AN_ENVIRONMENT.fullmatch(database)
+    if not found:
+        raise Failure(f"{database!r} is no database of an environment.")
+    return found[1]
+
+
+class Account:
+    """A user of one run's. ``rights``: by database. It goes with the run, or with the next one after a kill."""
+
+    def __init__(self, short, kind, rights):
+        self.name = f"trueup_{short}_{os.getpid()}_{kind}"
+        self.password = secrets.token_hex(24)
+        self._session = None
+        if not any(account.name.startswith(f"trueup_{short}_") for account in _accounts.values()):
+            forget_accounts(short, lambda pid: pid == os.getpid() or not os.path.exists(f"/proc/{pid}"))
+        who = f"{identifier(self.name)}@localhost"
+        root().say(
+            f"CREATE USER {who} IDENTIFIED BY {quoted(self.password)}",
+            *(f"GRANT {right} ON {identifier(pattern(name))}.* TO {who}" for name, right in rights.items()),
+        )
+        atexit.register(self._drop)
+
+    @property
+    def credentials(self):
+        """``(arguments, environment)`` of a client's process: no password is in a process list."""
+        return (f"--socket={SOCKET}", f"--user={self.name}"), {"MYSQL_PWD": self.password}
+
+    def session(self):
+        if self._session is None or not self._session._connection.open:
+            self._session = Session(self.name, self.password)
+        return self._session
+
+    def _drop(self):
+        with contextlib.suppress(Failure):
+            root().say(f"DROP USER IF EXISTS {identifier(self.name)}@localhost")
+
+
+def forget_accounts(short, is_over=lambda _pid: True):
+    """Drop the users that runs of an environment left which were killed."""
+    begin = literal(pattern(f"trueup_{short}_") + "%")
+    names = root().rows(f"SELECT User FROM mysql.global_priv WHERE Host = 'localhost' AND User LIKE {begin}")
+    for (name,) in names:
+        pid = name.split("_")[2]
+        if pid.isdecimal() and is_over(int(pid)):
+            root().say(f"DROP USER IF EXISTS {identifier(name)}@localhost")
+
+
+def quoted(password):
+    """A password that is made here: letters, digits, dashes; statements about users take no hexadecimal."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{20,200}", password):
+        raise Failure("A password of a database user is not of the form that is made here.")
+    return f"'{password}'"
+
+
+# Databases
+
+
+def make_anew(name):
+    """An empty database; what was there under this name goes."""
+    root().say(f"DROP DATABASE IF EXISTS {identifier(name)}", f"CREATE DATABASE {identifier(name)} {AS_OURS}")
+
+
+def drop(*names):
+    root().say(*(f"DROP DATABASE IF EXISTS {identifier(name)}" for name in names))
+
+
+def tables(database, condition=""):
+    """Names of the base tables, in their order. ``condition``: an AND of SQL about information_schema.tables."""
+    rows = root().rows(
+        "SELECT table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE' "
+        f"AND table_schema = {literal(database)} {condition} ORDER BY table_name"
+    )
+    return [name for (name,) in rows]
+
+
+def move(moves):
+    """Rename tables ``[(database, database, table), …]`` in one step, all of one environment's databases."""
+    if moves:
+        steps = ", ".join(f"{qualified(one, table)} TO {qualified(other, table)}" for one, other, table in moves)
+        within(moves[0][0]).say(f"RENAME TABLE {steps}")
+
+
+# What is there
+
+
+def base_table(session, database, table):
+    """Whether there is such a table; a Failure where somebody put a view in its place."""
+    kind = session.value(
+        "SELECT table_type FROM information_schema.tables "
+        f"WHERE table_schema = {literal(database)} AND table_name = {literal(table)}"
+    )
+    if kind not in (None, "BASE TABLE"):
+        raise Failure(
+            f"{table} of database {database} is no table but a {kind.lower()}, so nothing is read from it. "
+            "Put the table back, or restore a backup.",
+            trueup_code=UNUSABLE,
+        )
+    return kind is not None
+
+
+def needed_table(session, database, table):
+    """A Failure unless there is such a table."""
+    if not base_table(session, database, table):
+        raise Failure(f"Database {database} has no table {table}. Restore a backup.", trueup_code=UNUSABLE)
+
+
+# Streams
+
+
+def dump(run, database, *options):
+    """A process that prints a database."""
+    arguments, environment = reader(database)
+    return run.start([*DUMP, *arguments, *options, database], environment=environment)
+
+
+def load(run, process, database, *, hint):
+    """What ``process`` prints goes into a database; a Failure when either of the two fails."""
+    arguments, environment = filler(database)
+    writer = run.start([*CLIENT, *arguments, database], environment=environment, feed=process.stdout)
+    if process.stdin:
+        process.stdin.close()
+    process.stdout.close()
+    said = writer.stdout.read() + writer.stderr.read() + process.stderr.read()
+    for stream in (writer.stdout, writer.stderr, process.stderr):
+        stream.close()
+    status = [process.wait(), writer.wait()]
+    if any(status):
+        text = said.decode("utf-8", "replace").strip()[-LONGEST_MESSAGE:]
+        # A definer that is not there, or is somebody else: what only views, triggers and routines have.
+        code = {"trueup_code": "CONTENT_UNMOVABLE"} if re.search(r"ERROR (?:1227|1449|1142) ", text) else {}
+        raise Failure(f"{hint} (exit status {status}): {text}", **code)
+
+
+def shown(names):
+    """A few names for a message."""
+    return json.dumps([name[:80] for name in names[:5]], ensure_ascii=True)[1:-1]

@@ -1,0 +1,294 @@
+"""A site that was broken into makes of its own database what it likes: nothing of it reaches anybody else."""
+
+import json
+import shlex
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.playbooks.environments import Hosting, variables_for
+from tests.playbooks.node_modules import load
+from tests.playbooks.nodes import Run
+
+HACKED, COPY, NEIGHBOUR = "hacked/production", "hacked/staging", "acme/production"
+PWNED = "/root/pwned"
+SHELL = f"a`\\! id>{PWNED} # "
+"""As a column's or a table's name: root's client ran the command."""
+NAMES = (
+    SHELL,
+    'it\'s "quoted" `too` \\',
+    "a\nline\r\nbreak\ttab",
+    f"x\n\\! id>{PWNED}\n",
+    f"x*/ \\! id>{PWNED} /*",
+    "trueup_content",
+    "trueup_keys_wp_options",
+    "n" * 64,
+    "`" * 40,
+    "ünï漢",
+    "per%cent %s",
+    "-- x; DROP TABLE wp_users",
+)
+
+# What runs with the rights of whoever reads: it takes what it can reach, and notes who that was.
+STEAL = """
+CREATE TABLE IF NOT EXISTS {own}.stolen (what VARCHAR(20), who VARCHAR(200), secret LONGTEXT) ENGINE=MyISAM;
+CREATE FUNCTION {own}.steal(given LONGTEXT) RETURNS LONGTEXT SQL SECURITY INVOKER MODIFIES SQL DATA
+BEGIN
+    BEGIN
+        DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END;
+        INSERT INTO {own}.stolen SELECT 'users', USER(), user_pass FROM {other}.wp_users;
+        INSERT INTO {own}.stolen SELECT 'accounts', USER(), Priv FROM mysql.global_priv;
+        UPDATE {other}.wp_options SET option_value = 'pwned' WHERE option_name = 'blogdescription';
+        INSERT INTO {own}.stolen SELECT 'ran', USER(), NULL;
+    END;
+    RETURN given;
+END
+"""
+VIEW = """
+RENAME TABLE wp_options TO wp_options_real;
+CREATE VIEW wp_options AS SELECT option_id, option_name, {own}.steal(option_value) AS option_value, autoload
+FROM wp_options_real;
+"""
+
+
+class Hacked:
+    """The site and its neighbour, seen by root."""
+
+    def __init__(self, hosting: Hosting) -> None:
+        self.hosting = hosting
+        self.node = hosting.node
+        self.own = f"wp_{hosting.short(HACKED)}"
+        self.other = f"wp_{hosting.short(NEIGHBOUR)}"
+
+    def say(self, statements: str, delimiter: str = ";") -> None:
+        """As the site's own database user, who is all that a web shell has."""
+        config = shlex.quote(self.hosting.path(HACKED, "shared/wp-config.php"))
+        password = f"$(sed -n \"s/^define( 'DB_PASSWORD', '\\(.*\\)' );$/\\1/p\" {config})"
+        client = f"mariadb --binary-mode --delimiter={shlex.quote(delimiter)} -u {self.own} {self.own}"
+        self.node.ssh(f"MYSQL_PWD={password} {client}", input=statements)
+
+    def steals(self) -> None:
+        self.say("DROP TABLE IF EXISTS stolen; DROP FUNCTION IF EXISTS steal;")
+        create, _, function = STEAL.format(own=self.own, other=self.other).partition(";")
+        self.say(create)
+        self.say(function, "//")
+
+    def stolen(self) -> list[list[str]]:
+        rows = self.hosting.sql(HACKED, "SELECT what, who FROM stolen GROUP BY 1, 2")
+        return [row.split("\t") for row in rows.splitlines()]
+
+    def accounts(self) -> list[str]:
+        """Users of the database server that are of runs."""
+        query = "SELECT User FROM mysql.global_priv WHERE User LIKE 'trueup%'"
+        return self.node.ssh(["mariadb", "-BN", "-e", query]).stdout.split()
+
+    def untouched(self) -> None:
+        """Nothing of the neighbour's was read or written, nothing ran as root, and nobody was left."""
+        assert self.node.ssh(["ls", PWNED], check=False).returncode != 0
+        assert [row for row in self.stolen() if row[0] != "ran" or row[1].startswith("root@")] == []
+        assert self.hosting.sql(NEIGHBOUR, "SELECT COUNT(*) FROM wp_options WHERE option_value = 'pwned'") == "0"
+        assert self.accounts() == []
+
+    def clone(self) -> Run:
+        source = self.hosting.environments[HACKED]
+        content = {**variables_for(COPY, self.node)["content"], "id": str(uuid4()), "origin": "clone"}
+        content["source_environment"] = source["id"]
+        release = {**source["release"], "id": str(uuid4()), "origin": "clone", "made_from": source["id"]}
+        self.hosting.declare(COPY, content=content, release=release)
+        given = json.dumps({"trueup_source": {"id": source["id"], "urls": [source["url"]]}})
+        return self.hosting.run("clone", COPY, "-e", given)
+
+    def compare(self) -> Run:
+        given = json.dumps({"trueup_comparison": {"target": self.hosting.id(HACKED)}})
+        return self.hosting.run("drift", COPY, "-v", "-e", given)
+
+    def promote(self) -> Run:
+        """The copy's changes into the site."""
+        source, now = self.hosting.environments[COPY], self.hosting.environments[HACKED]
+        content = {**now["content"], "id": str(uuid4()), "origin": "promote", "source_environment": source["id"]}
+        release = {**now["release"], "id": str(uuid4()), "origin": "promote", "made_from": source["id"]}
+        self.hosting.declare(HACKED, content=content, release=release, options=now["options"])
+        run = self.hosting.run("promote", HACKED)
+        if run.status:
+            self.hosting.environments[HACKED] = now
+        return run
+
+
+@pytest.fixture(scope="module")
+def hacked(own_hosting: Hosting) -> Hacked:
+    own_hosting.apply(HACKED, options={"blogname": "Hacked"}).raise_if_failed()
+    return Hacked(own_hosting)
+
+
+@pytest.fixture
+def with_view(hacked: Hacked) -> Iterator[Hacked]:
+    """Its table of options is a view that calls a function."""
+    hacked.steals()
+    hacked.say(VIEW.format(own=hacked.own))
+    yield hacked
+    hacked.say("DROP VIEW wp_options; RENAME TABLE wp_options_real TO wp_options")
+
+
+def quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+@pytest.mark.lab
+def test_a_name_is_only_a_name(hacked: Hacked) -> None:
+    """Of tables and columns that say where the site is, so that each of them is rewritten, compared and moved."""
+    url = hacked.hosting.environments[HACKED]["url"]
+    hacked.steals()
+    made = [
+        f"CREATE TABLE {quoted(name)} ({quoted(name)} TEXT, {quoted('key' + name[:60])} VARCHAR(50) PRIMARY KEY, "
+        f"made TEXT AS (CONCAT({quoted(name)}, 'x')) VIRTUAL);"
+        f"INSERT INTO {quoted(name)} ({quoted(name)}, {quoted('key' + name[:60])}) VALUES ('{url}/a', 'k');"
+        for name in NAMES
+        if not name.endswith((" ", "\n"))
+    ]
+    made += [
+        f"CREATE TABLE wp_col{n} (id INT PRIMARY KEY, {quoted(name + '.')} TEXT);"
+        f"INSERT INTO wp_col{n} VALUES (1, '{url}/a');"
+        for n, name in enumerate(name for name in NAMES if len(name) < 64)
+    ]
+    hacked.say("\n".join(made).replace(";CREATE", ";\nCREATE"))
+    try:
+        hacked.clone().raise_if_failed()
+        hacked.untouched()
+        there = hacked.hosting.environments[COPY]["url"]
+        copied = hacked.hosting.sql(COPY, f"SELECT {quoted(SHELL + '.')} FROM wp_col0")
+        assert copied == f"{there}/a"
+        hacked.compare().raise_if_failed()
+        hacked.untouched()
+        hacked.say("DROP TABLE trueup_content")
+        hacked.hosting.sql(COPY, "UPDATE wp_options SET option_value = 'Moved' WHERE option_name = 'blogdescription'")
+        hacked.promote().raise_if_failed()
+        hacked.untouched()
+        query = "SELECT option_value FROM wp_options WHERE option_name = 'blogdescription'"
+        assert hacked.hosting.sql(HACKED, query) == "Moved"
+    finally:
+        hacked.say(
+            "".join(f"DROP TABLE IF EXISTS {quoted(name)};" for name in NAMES if not name.endswith((" ", "\n")))
+            + "".join(f"DROP TABLE IF EXISTS wp_col{n};" for n in range(len(NAMES)))
+        )
+
+
+@pytest.mark.lab
+def test_the_probe_reads_no_view_and_is_no_root(with_view: Hacked) -> None:
+    seen = with_view.hosting.look(HACKED)
+    with_view.untouched()
+    assert seen.options == {}
+    assert with_view.hosting.look(NEIGHBOUR).applied is not None
+
+
+@pytest.mark.lab
+def test_a_reconcile_reads_no_view(with_view: Hacked) -> None:
+    run = with_view.hosting.apply(HACKED)
+    assert run.status == 2
+    assert "is no table but a view" in run.output
+    assert "DATABASE_UNUSABLE" in run.output
+    with_view.untouched()
+
+
+@pytest.mark.lab
+def test_a_copy_and_a_comparison_read_no_view(hacked: Hacked) -> None:
+    hacked.clone().raise_if_failed()
+    hacked.steals()
+    hacked.say(VIEW.format(own=hacked.own))
+    try:
+        run = hacked.clone()
+        assert run.status == 2
+        assert "view wp_options" in run.output
+        hacked.untouched()
+        hacked.compare()
+        hacked.untouched()
+        hacked.promote()
+        hacked.untouched()
+    finally:
+        hacked.say("DROP VIEW wp_options; RENAME TABLE wp_options_real TO wp_options")
+
+
+ACTORS = """
+CREATE TRIGGER seen BEFORE UPDATE ON wp_options FOR EACH ROW SET NEW.option_value = {own}.steal(NEW.option_value)//
+CREATE TRIGGER made BEFORE INSERT ON wp_options FOR EACH ROW SET NEW.option_value = {own}.steal(NEW.option_value)//
+CREATE EVENT tick ON SCHEDULE EVERY 1 SECOND DO SELECT {own}.steal('x')//
+CREATE VIEW wp_other AS SELECT {own}.steal(user_pass) AS x FROM wp_users//
+CREATE VIEW trueup_content AS SELECT {own}.steal('x') AS id FROM wp_users//
+"""
+
+
+@pytest.mark.lab
+def test_triggers_events_and_views_have_no_rights(hacked: Hacked) -> None:
+    hacked.steals()
+    hacked.say(ACTORS.format(own=hacked.own), "//")
+    try:
+        hacked.hosting.environments[HACKED]["options"] = {"blogname": f"Hacked {uuid4()}"}
+        hacked.hosting.apply(HACKED).raise_if_failed()
+        hacked.untouched()
+        run = hacked.clone()
+        assert run.status == 2
+        assert "CONTENT_UNMOVABLE" in run.output
+        hacked.untouched()
+        scheduler = hacked.node.ssh(["mariadb", "-BN", "-e", "SELECT @@event_scheduler"]).stdout.strip()
+        assert scheduler in ("OFF", "DISABLED")
+    finally:
+        hacked.say(
+            "DROP TRIGGER seen; DROP TRIGGER made; DROP EVENT tick; DROP VIEW wp_other; DROP VIEW trueup_content"
+        )
+
+
+@pytest.mark.lab
+def test_one_site_does_not_take_all_connections(hacked: Hacked) -> None:
+    most = 2 * hacked.hosting.environments[HACKED]["php"]["max_children"] + 10
+    query = f"SELECT max_user_connections FROM mysql.user WHERE User = '{hacked.own}'"
+    assert hacked.node.ssh(["mariadb", "-BN", "-e", query]).stdout.strip() == str(most)
+    hacked.node.ssh(["mariadb", "-e", f"ALTER USER {hacked.own}@localhost WITH MAX_USER_CONNECTIONS 0"])
+    assert "connections of" in hacked.hosting.apply(HACKED, "--diff").raise_if_failed().output
+    assert hacked.node.ssh(["mariadb", "-BN", "-e", query]).stdout.strip() == str(most)
+
+
+LEFT = """
+import os, sys
+sys.path.insert(0, "/root/exploded")
+from ansible_collections.trueup.wordpress.plugins.module_utils import sql
+sql.within(sys.argv[1]).say("SELECT 1")
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.lab
+def test_the_user_of_a_killed_run_goes_with_the_next(hacked: Hacked) -> None:
+    from tests.playbooks.exploded import exploded
+
+    exploded(hacked.hosting, HACKED)
+    hacked.node.ssh(["python3", "-c", LEFT, hacked.own], check=False)
+    (left,) = hacked.accounts()
+    assert left.startswith(f"trueup_{hacked.own[3:]}_")
+    hacked.hosting.apply(HACKED).raise_if_failed()
+    assert hacked.accounts() == []
+
+
+# What can be seen without a node.
+
+
+def test_an_identifier_ends_nowhere_but_at_its_end() -> None:
+    sql: Any = load("sql")
+    assert sql.identifier("a`b``") == "`a``b`````"
+    for name in ("", "x\0y", "n" * 65):
+        with pytest.raises(sql.Failure):
+            sql.identifier(name)
+    assert [sql.literal(value) for value in ("it's", b"\0'", None, 12)] == [
+        "_utf8mb4 X'69742773'",
+        "X'0027'",
+        "NULL",
+        "12",
+    ]
+
+
+def test_only_databases_of_an_environment_have_a_user_of_their_own() -> None:
+    sql: Any = load("sql")
+    assert sql.short_of("wp_0123456789ab_next") == sql.short_of("wp_0123456789ab") == "0123456789ab"
+    for name in ("mysql", "wp_", "wp_0123456789ab%", "wp_0123456789abc", "trueup_seed"):
+        with pytest.raises(sql.Failure):
+            sql.short_of(name)
