@@ -11,7 +11,13 @@ from __future__ import annotations
 import tempfile
 import time
 
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment import place, seed, seed_install, wordpress
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import (
+    place,
+    sandbox,
+    seed,
+    seed_install,
+    wordpress,
+)
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import CLIENT
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
 
@@ -77,4 +83,4 @@ class Installation:
             self.variables["content"],
             f'define("DB_NAME", "{self.database.draft}");',
         )
-        return self.run.start(argv, user=self.user, environment=wordpress.environment(self.layout))
+        return sandbox.start(self.run, self.layout, argv, environment=wordpress.environment(self.layout))
