@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from functools import cache
 
-from reconciler.core.errors import Invalid
 from reconciler.core.plan import Roles
-from reconciler.paths import collection
+from reconciler.nodes.module_utils import load
 
 
 def current_roles() -> Roles:
@@ -17,10 +15,5 @@ def current_roles() -> Roles:
 @cache
 def role_digest(role: str) -> str:
     """The digest of a role's files, as the node's manifest has it: another one means that Trueup itself changed."""
-    path = collection() / "plugins" / "module_utils" / "digest.py"
-    spec = importlib.util.spec_from_file_location("digest", path)
-    if spec is None or spec.loader is None:
-        raise Invalid(f"{path} cannot be imported. Reinstall Trueup.")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load("digest")
     return str(module.role_digest(module.role_paths(role)))

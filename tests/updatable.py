@@ -68,7 +68,7 @@ class Updatable:
         self.sql(f"UPDATE wp_options SET option_value = '{ACTIVE}' WHERE option_name = 'active_plugins'")
         self.sql("UPDATE wp_options SET option_value = 'plain' WHERE option_name IN ('template', 'stylesheet')")
         # WordPress keeps options in Redis.
-        self.node.ssh(f"redis-cli --scan --pattern '{self.environment['id']}:*' | xargs -r redis-cli unlink")
+        self.node.ssh(f"redis-cli -s /run/trueup-redis/{self.environment['id']}/redis.sock flushdb")
         until(lambda: "bought 1.0" in self.page(), "the plugins to be there")
         answer = self.place.plane.http.post(f"/api/environments/{self.environment['id']}/cache/purge")
         assert self.place.run(answer)["status"] == "succeeded"

@@ -73,6 +73,7 @@ class Change:
         }
 
 
+NODE_REDIS = "redis-server.service"
 _FIELDS = {
     "wordpress_version": "spec.wordpress.version",
     "fastcgi_cache": "spec.cache.fastcgi",
@@ -100,7 +101,23 @@ def diff_environment(
 
 def diff_node(desired: NodeVariables, role_digest: str, observed: ObservedNode) -> tuple[Change, ...]:
     """All that differs in a node's own baseline; its environments are not looked at."""
-    return tuple(_configuration(desired, role_digest, observed))
+    return (*_configuration(desired, role_digest, observed), *_out_of_use(observed))
+
+
+def _out_of_use(observed: ObservedNode) -> Iterator[Change]:
+    """The node's own Redis, when each environment has come to have one: the role then stops it."""
+    applied = observed.applied
+    if applied is None or NODE_REDIS not in applied.services:
+        return
+    if not any(_uses_node_redis(str(id_), one.applied) for id_, one in observed.environments.items()):
+        yield Change(f"service {NODE_REDIS}", "stopped", "active", Cause.UPGRADED)
+
+
+def _uses_node_redis(id_: str, applied: Applied | None) -> bool:
+    """As far as anybody can tell: what was not applied whole may be an earlier version's."""
+    if applied is None:
+        return True
+    return bool(applied.variables.get("redis_cache")) and f"trueup-redis@{id_}.service" not in applied.services
 
 
 def _configuration(

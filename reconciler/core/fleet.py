@@ -25,7 +25,7 @@ from reconciler.core.entries import (
     Stalled,
 )
 from reconciler.core.errors import NotFound
-from reconciler.core.manifests import Domain, EnvironmentType, Php, Platform
+from reconciler.core.manifests import Domain, EnvironmentType, Php, Platform, Resources
 
 _E = TypeVar("_E", bound=Entry)
 
@@ -137,6 +137,7 @@ class Fleet:
             fastcgi_cache=spec.cache.fastcgi,
             redis_cache=spec.cache.redis,
             php=_php_variables(spec.php),
+            resources=_resources_variables(spec.resources, self.platform.spec.resources),
             files=spec.files,
             options=dict(spec.options),
             domains=tuple(
@@ -206,6 +207,12 @@ def _php_variables(php: Php) -> variables.PhpVariables:
         upload_max_mb=php.upload_max_mb,
         max_execution_s=php.max_execution_s,
     )
+
+
+def _resources_variables(own: Resources, common: Resources) -> variables.ResourcesVariables | None:
+    """What is declared, here or for all; None where nothing is."""
+    said = {**common.model_dump(exclude_none=True), **own.model_dump(exclude_none=True)}
+    return variables.ResourcesVariables(**said) if said else None
 
 
 def preview_url(environment_id: UUID, address: str, platform: Platform) -> str:

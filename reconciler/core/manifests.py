@@ -129,6 +129,19 @@ def _signer(text: str) -> str:
 Signer = Annotated[str, StringConstraints(max_length=4096), AfterValidator(_signer)]
 
 
+class Resources(Strict):
+    """The most that all processes of an environment take together; what is left out follows from its PHP."""
+
+    memory_mb: int | None = Field(default=None, ge=256, le=1_048_576)
+    tasks: int | None = Field(default=None, ge=64, le=65_536, description="Processes and threads.")
+    cpu_weight: int | None = Field(
+        default=None, ge=1, le=10_000, description="Share of the processors beside others; left out: 100."
+    )
+    io_weight: int | None = Field(
+        default=None, ge=1, le=10_000, description="Share of the disks beside others; left out: 100."
+    )
+
+
 class PlatformSpec(Strict):
     preview_domain: Hostname | None = None
     preview_tls: PreviewTls | None = Field(
@@ -140,6 +153,9 @@ class PlatformSpec(Strict):
     sources: CodeSources = CodeSources()
     updates: Updates = Updates()
     health: HealthChecks = HealthChecks()
+    resources: Resources = Field(
+        default=Resources(), description="Of each environment that says nothing else; left out: what its PHP needs."
+    )
     tls: Tls = Tls()
     reconcile: PlatformReconcile = PlatformReconcile()
     allowed_signers: tuple[Signer, ...] = Field(
@@ -321,6 +337,7 @@ class EnvironmentSpec(Strict):
     )
     cache: Cache = Cache()
     php: Php = Php()
+    resources: Resources = Field(default=Resources(), description="What is left out is the platform's.")
     domains: tuple[Domain, ...] = Field(default=(), description="The first is the primary one; the others redirect.")
     backups: Backups = Backups()
     health: OwnHealthChecks = OwnHealthChecks()

@@ -88,6 +88,20 @@ class PhpVariables(_Variables):
     max_execution_s: int
 
 
+class ResourcesVariables(_Variables):
+    """What is not said is not there."""
+
+    memory_mb: int | None = None
+    tasks: int | None = None
+    cpu_weight: int | None = None
+    io_weight: int | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = serialize(self)
+        return {name: value for name, value in data.items() if value is not None}
+
+
 class EnvironmentVariables(_Variables):
     """``trueup_environment``: all that one environment's server-side shape follows from."""
 
@@ -112,7 +126,14 @@ class EnvironmentVariables(_Variables):
     """The first is the primary one. WordPress's address is the first that is ready."""
     tls: TlsVariables | None = None
     """Where certificates come from; None where no domain needs one."""
+    resources: ResourcesVariables | None = None
+    """The most that it takes; None, which is not written down, for what its PHP needs: it came later."""
     job: Job | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_resources(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = serialize(self)
+        return {name: value for name, value in data.items() if name != "resources" or value is not None}
 
 
 class NodeVariables(_Variables):

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from reconciler.core.errors import NodeUnreachable, WpCliError
 from reconciler.nodes.connection import Completed, Connections
+from reconciler.nodes.module_utils import load
 from reconciler.nodes.target import Target
 
 LIFE = timedelta(seconds=60)
@@ -41,10 +42,11 @@ def create_login(connections: Connections, target: Target, environment_id: UUID,
     """
     token = secrets.token_urlsafe(32)
     digest = hashlib.sha256(token.encode()).hexdigest()
-    user = f"wp-{environment_id.hex[:12]}"
-    root = f"/var/www/sites/{environment_id}/current"
-    argv = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "/usr/bin/php"]
-    argv += ["-d", "display_errors=stderr", "--", root, digest, str(int(LIFE.total_seconds()))]
+    layout = load("environment/layout").Layout(str(environment_id))
+    sandbox = load("environment/sandbox")
+    php = ["/usr/bin/php", "-d", "display_errors=stderr", "-d", f"disable_functions={sandbox.DISABLED_FUNCTIONS}"]
+    php += ["--", layout.current, digest, str(int(LIFE.total_seconds()))]
+    argv = sandbox.command(layout, php, seconds=int(PATIENCE_S), unit=secrets.token_hex(8))
     answer = connections.wait(_in_time(connections, target, argv))
     if answer.exit != 0:
         raise WpCliError(_said(target, answer))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 from uuid import uuid5
 
 import pytest
@@ -168,3 +169,19 @@ def test_a_name_is_declared_once() -> None:
 def test_the_platform_says_well_where_certificates_come_from(field: str, value: object) -> None:
     platform = {"apiVersion": "trueup/v1", "kind": "Platform", "spec": {"tls": {field: value}}}
     assert f"spec.tls.{field}" in _stalled(d.small() | {"platform.yaml": platform})["platform.yaml"]
+
+
+def test_resources_are_the_environment_s_then_the_platform_s_and_unsaid_ones_leave_no_trace() -> None:
+    def settings(platform: dict[str, int], own: dict[str, int]) -> dict[str, Any]:
+        said = {"apiVersion": "trueup/v1", "kind": "Platform", "spec": {"resources": platform} if platform else {}}
+        spec = {"resources": own} if own else {}
+        production = {"sites/acme/environments/production.yaml": d.environment(**spec)}
+        fleet = d.fleet_of({**d.small(), "platform.yaml": said, **production})
+        (one,) = fleet.environments
+        return fleet.environment_variables(one).settings()
+
+    assert "resources" not in settings({}, {})
+    assert settings({"tasks": 99, "memory_mb": 512}, {"memory_mb": 1024})["resources"] == {
+        "tasks": 99,
+        "memory_mb": 1024,
+    }

@@ -16,7 +16,7 @@ from reconciler.core.fleet import Fleet
 from reconciler.core.observed import ObservedNode, Unreachable
 from reconciler.core.plan import Answer, Plan, Verdict, decide
 from tests.core import documents as d
-from tests.core.fake_node import NOW, ROLES, apply, configured, fresh, provisioned
+from tests.core.fake_node import NOW, ROLES, RUNNING, apply, configured, fresh, provisioned
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.yaml"))
 
@@ -244,3 +244,28 @@ def test_decide_converges_in_one_pass_and_destroys_nothing(
 def test_decide_of_what_is_there_is_empty(spec: dict) -> None:
     fleet = _fleet({"desired": {"sites/acme/environments/production.yaml": {"spec": spec}}})
     assert decide(fleet, {"web-1": _answer("configured", fleet)}, ROLES, NOW).is_empty
+
+
+def test_the_nodes_own_redis_is_stopped_when_no_environment_uses_it() -> None:
+    """Those of an earlier version keep their objects there until they are applied."""
+    fleet = d.fleet_of(d.small())
+    (one,) = fleet.environments
+    variables = fleet.environment_variables(one)
+    former = configured(variables)
+    (web,) = fleet.nodes
+    node = provisioned(fleet.node_variables(web))
+    assert node.applied
+    shared = "redis-server.service"
+    applied = node.applied.model_copy(update={"services": (*node.applied.services, shared)})
+    node = node.model_copy(update={"applied": applied, "services": {**node.services, shared: RUNNING}})
+
+    def told(*units: str, **update: Any) -> list[str]:
+        assert former.applied
+        known = former.applied.model_copy(update={"services": (*former.applied.services, *units), **update})
+        environment = former.model_copy(update={"applied": known, "services": dict.fromkeys(known.services, RUNNING)})
+        answer = node.model_copy(update={"environments": {variables.id: environment}})
+        plan = decide(fleet, {"web-1": answer}, ROLES, NOW)
+        return [change.field for step in plan.steps for change in step.changes]
+
+    assert told() == []
+    assert told(f"trueup-redis@{variables.id}.service") == [f"service {shared}"]

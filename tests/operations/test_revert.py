@@ -158,7 +158,7 @@ def test_an_update_comes_back_with_its_record(site: Undone) -> None:
     site.place.sql(
         site.environment, f"UPDATE wp_options SET option_value = '{active}' WHERE option_name = 'active_plugins'"
     )
-    node.ssh(f"redis-cli --scan --pattern '{site.environment['id']}:*' | xargs -r redis-cli unlink")
+    node.ssh(f"redis-cli -s /run/trueup-redis/{site.environment['id']}/redis.sock flushdb")
     site.mirror.publish_plugin("greeting", "1.1", speaking("1.1"))
     site.place.plane.clone.read("platform.yaml")
     path = "sites/reverted/environments/production.yaml"

@@ -124,8 +124,9 @@ class Hosting:
         argv = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "wp"]
         return self.node.ssh([*argv, f"--path={self.path(key, 'current')}", *arguments]).stdout.strip()
 
-    def redis(self, *words: str) -> str:
-        return self.node.ssh(["redis-cli", *words]).stdout.strip()
+    def redis(self, key: str, *words: str) -> str:
+        """What the environment's own Redis answers root."""
+        return self.node.ssh(["redis-cli", "-s", f"/run/trueup-redis/{self.id(key)}/redis.sock", *words]).stdout.strip()
 
     def observe(self, *, deep: bool = False) -> ObservedNode:
         argv = ["python3", "-I", "-S", "-", json.dumps({"deep": deep})]

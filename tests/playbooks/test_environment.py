@@ -148,9 +148,9 @@ def test_pages_are_kept_for_strangers_and_made_for_everybody_else(hosting: Hosti
 def test_objects_are_kept_under_the_environments_prefix(hosting: Hosting) -> None:
     for key in (PRODUCTION, STAGING):
         hosting.fetch(key, headers=PAST_THE_CACHE)
-    keys = hosting.redis("--scan").splitlines()
-    owners = {key.partition(":")[0] for key in keys}
-    assert {hosting.id(PRODUCTION), hosting.id(STAGING)} <= owners <= {e["id"] for e in hosting.environments.values()}
+    for key in (PRODUCTION, STAGING):
+        owners = {name.partition(":")[0] for name in hosting.redis(key, "--scan").splitlines()}
+        assert owners == {hosting.id(key)}
 
 
 def test_a_purge_empties_the_caches_of_this_environment_only(hosting: Hosting) -> None:
@@ -161,8 +161,8 @@ def test_a_purge_empties_the_caches_of_this_environment_only(hosting: Hosting) -
     assert hosting.run("purge", PRODUCTION, "--check").raise_if_failed().changed == 1
     assert hosting.fetch(PRODUCTION).headers["X-FastCGI-Cache"] == "HIT"
     assert hosting.run("purge", PRODUCTION).raise_if_failed().changed == 1
-    assert hosting.redis("--scan", "--pattern", f"{hosting.id(PRODUCTION)}:*") == ""
-    assert hosting.redis("--scan", "--pattern", f"{hosting.id(STAGING)}:*") != ""
+    assert hosting.redis(PRODUCTION, "--scan") == ""
+    assert hosting.redis(STAGING, "--scan") != ""
     assert hosting.fetch(STAGING).headers["X-FastCGI-Cache"] == "HIT"
     assert hosting.fetch(PRODUCTION).headers["X-FastCGI-Cache"] == "MISS"
 
@@ -175,20 +175,23 @@ def test_caches_are_switched_off_and_on(hosting: Hosting) -> None:
     assert (page.status_code, page.headers["X-FastCGI-Cache"]) == (200, "NONE")
     drop_in = hosting.path(PRODUCTION, "current", "wp-content", "object-cache.php")
     assert hosting.node.ssh(["test", "-e", drop_in], check=False).returncode == 1
-    assert hosting.redis("--scan", "--pattern", f"{hosting.id(PRODUCTION)}:*") == ""
+    unit = f"trueup-redis@{hosting.id(PRODUCTION)}.service"
+    assert hosting.node.ssh(["systemctl", "is-active", unit], check=False).stdout.strip() == "inactive"
+    assert hosting.node.ssh(["test", "-e", f"/etc/systemd/system/{unit}"], check=False).returncode == 1
     assert hosting.apply(PRODUCTION).raise_if_failed().changed == 0
     hosting.apply(PRODUCTION, fastcgi_cache=True, redis_cache=True).raise_if_failed()
     assert hosting.fetch(PRODUCTION).headers["X-FastCGI-Cache"] == "MISS"
     hosting.fetch(PRODUCTION, headers=PAST_THE_CACHE)
-    assert hosting.redis("--scan", "--pattern", f"{hosting.id(PRODUCTION)}:*") != ""
+    assert hosting.redis(PRODUCTION, "--scan") != ""
 
 
 def test_it_serves_without_redis(hosting: Hosting) -> None:
-    hosting.node.ssh(["systemctl", "stop", "redis-server.service"])
+    unit = f"trueup-redis@{hosting.id(PRODUCTION)}.service"
+    hosting.node.ssh(["systemctl", "stop", unit])
     try:
         assert hosting.title(PRODUCTION) == f"Title of {PRODUCTION}"
     finally:
-        hosting.node.ssh(["systemctl", "start", "redis-server.service"])
+        hosting.node.ssh(["systemctl", "start", unit])
     assert hosting.title(PRODUCTION) == f"Title of {PRODUCTION}"
 
 

@@ -7,9 +7,10 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -22,7 +23,7 @@ from tests.lab import Lab, Node
 from tests.lab.fixtures import unique_name
 from tests.playbooks.nodes import Run, host_variables, node_variables, provision, run_playbook
 
-SERVICES = ("nginx", "mariadb", "redis-server", "fail2ban", "nftables")
+SERVICES = ("nginx", "mariadb", "fail2ban", "nftables")
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,10 @@ def test_services_run_and_start_at_boot(provisioned: Provisioned) -> None:
     assert provisioned.node.ssh("systemctl --failed --no-legend").stdout == ""
 
 
-def states(node: Node) -> dict[str, tuple[str, str]]:
-    shown = node.ssh(["systemctl", "show", "--property=ActiveState,UnitFileState", *SERVICES]).stdout
+def states(node: Node, names: Sequence[str] = SERVICES) -> dict[str, tuple[str, str]]:
+    shown = node.ssh(["systemctl", "show", "--property=ActiveState,UnitFileState", *names]).stdout
     blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.strip().split("\n\n")]
-    return {name: (block["ActiveState"], block["UnitFileState"]) for name, block in zip(SERVICES, blocks, strict=True)}
+    return {name: (block["ActiveState"], block["UnitFileState"]) for name, block in zip(names, blocks, strict=True)}
 
 
 @pytest.mark.lab
@@ -140,20 +141,52 @@ def test_an_unmatched_name_gets_no_certificate(provisioned: Provisioned) -> None
         context.wrap_socket(plain, server_hostname="unknown.example.com")
 
 
+OF_AN_EARLIER_VERSION: dict[str, Any] = {
+    "variables": {"id": "5b0f6a3e-8f6e-4d0b-9d53-0a6f0c1d2e3f", "redis_cache": True},
+    "services": [],
+}
+"""What matters of the manifest of an environment that keeps its objects in the node's Redis."""
+REDIS = "redis-cli -s /run/redis/redis-server.sock"
+REST = ("redis-server",)
+
+
 @pytest.mark.lab
-def test_redis_is_a_bounded_cache_that_keeps_nothing_and_obeys_nobody(provisioned: Provisioned) -> None:
-    node = provisioned.node
+def test_the_nodes_own_redis_rests(provisioned: Provisioned) -> None:
+    assert states(provisioned.node, REST)["redis-server"] == ("inactive", "disabled")
+
+
+@pytest.mark.lab
+def test_the_nodes_own_redis_runs_while_an_environment_uses_it(
+    lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path
+) -> None:
+    """A bounded cache that keeps nothing, obeys nobody and has no port; and it ends with the last that used it."""
+    node = provisioned_node
+    manifest = f"/etc/trueup/environments/{OF_AN_EARLIER_VERSION['variables']['id']}.json"
+    node.ssh(["tee", manifest], input=json.dumps(OF_AN_EARLIER_VERSION))
+    provision(lab, node, run_directory, wp_cli).raise_if_failed()
+    assert states(node, REST)["redis-server"] == ("active", "enabled")
+    assert "redis-server.service" in node.ssh("cat /etc/trueup/node.json").stdout
     total_mb = int(node.ssh("awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo").stdout)
-    for _ in range(2):
-        memory = node.ssh("redis-cli info memory").stdout
-        assert f"maxmemory:{total_mb * 10 // 100 * 1024 * 1024}" in memory
-        assert "maxmemory_policy:allkeys-lru" in memory
-        for command in ("config get dir", "config set maxmemory 0", "flushall", "keys *", "monitor", "save"):
-            assert "NOPERM" in node.ssh(f"redis-cli {command}").stdout
-        assert node.ssh("redis-cli set greeting hello").stdout.strip() == "OK"
-        node.ssh("systemctl restart redis-server")
-        assert node.ssh("redis-cli get greeting").stdout.strip() == ""
-    assert node.ssh("find /run/redis -type f -name '*.rdb' -o -type f -name '*.aof'").stdout == ""
+    memory = node.ssh(f"{REDIS} info memory").stdout
+    assert f"maxmemory:{total_mb * 10 // 100 * 1024 * 1024}" in memory
+    assert "maxmemory_policy:allkeys-lru" in memory
+    for command in ("config get dir", "config set maxmemory 0", "flushall", "keys *", "monitor", "save"):
+        assert "NOPERM" in node.ssh(f"{REDIS} {command}").stdout
+    assert "refused" in node.ssh("redis-cli ping 2>&1", check=False).stdout
+    assert provision(lab, node, run_directory, wp_cli).raise_if_failed().changed == 0
+
+    node.ssh(["rm", manifest])
+    provision(lab, node, run_directory, wp_cli).raise_if_failed()
+    assert states(node, REST)["redis-server"] == ("inactive", "disabled")
+    assert "redis-server.service" not in node.ssh("cat /etc/trueup/node.json").stdout
+    assert provision(lab, node, run_directory, wp_cli).raise_if_failed().changed == 0
+
+
+@pytest.mark.lab
+def test_only_root_has_a_table_of_cron(provisioned: Provisioned) -> None:
+    said = provisioned.node.ssh("runuser -u www-data -- crontab -l 2>&1; crontab -l 2>&1", check=False).stdout
+    assert "not allowed" in said.splitlines()[0]
+    assert "no crontab for root" in said
 
 
 @pytest.mark.lab
@@ -265,7 +298,7 @@ def test_a_rerun_puts_drift_right(lab: Lab, provisioned_node: Node, wp_cli: Arch
     node = provisioned_node
     before = node.ssh("sha256sum /etc/nginx/nginx.conf /etc/nftables.conf /usr/local/bin/wp").stdout
     node.ssh("sed -i 's/server_tokens off/server_tokens on/' /etc/nginx/nginx.conf && systemctl reload nginx")
-    node.ssh("rm /etc/nftables.conf && nft flush ruleset && systemctl disable --now redis-server")
+    node.ssh("rm /etc/nftables.conf && nft flush ruleset")
     node.ssh("chmod 777 /etc/ssh/sshd_config.d/10-trueup.conf && echo '# mine' >>/etc/nginx/trueup/exclusions.conf")
     node.ssh("truncate -s 100 /usr/local/bin/wp && ln -s ../sites-available/default /etc/nginx/sites-enabled/")
     node.ssh("mariadb -e \"CREATE USER ''@'localhost'; CREATE USER 'root'@'%'; CREATE DATABASE test\"")
@@ -278,7 +311,6 @@ def test_a_rerun_puts_drift_right(lab: Lab, provisioned_node: Node, wp_cli: Arch
     assert node.ssh("mariadb -N -e \"SHOW DATABASES LIKE 'test'\"").stdout == ""
     assert "-    server_tokens on;" in run.output
     assert node.ssh("sha256sum /etc/nginx/nginx.conf /etc/nftables.conf /usr/local/bin/wp").stdout == before
-    assert states(node)["redis-server"] == ("active", "enabled")
     assert node.ssh("stat --format=%a /etc/ssh/sshd_config.d/10-trueup.conf").stdout.strip() == "600"
     assert "# mine" in node.ssh("cat /etc/nginx/trueup/exclusions.conf").stdout
     assert "policy drop" in node.ssh("nft list ruleset").stdout
@@ -305,14 +337,17 @@ def test_a_run_that_was_cut_off_is_finished_by_the_next(
 ) -> None:
     """The new file is in place but nobody reloaded: only the pending note tells."""
     node = provisioned_node
-    config = node.ssh("cat /etc/redis/redis.conf").stdout
-    node.ssh("sed -i 's/^maxmemory .*/maxmemory 20mb/' /etc/redis/redis.conf && systemctl restart redis-server")
-    node.ssh("cat >/etc/redis/redis.conf && echo job >/etc/trueup/node.pending", input=config)
-    assert "maxmemory:20971520" in node.ssh("redis-cli info memory").stdout
+    path = "/etc/mysql/mariadb.conf.d/99-trueup.cnf"
+    config = node.ssh(["cat", path]).stdout
+    asked = "mariadb -BN -e 'SELECT @@max_connections'"
+    before = node.ssh(asked).stdout
+    node.ssh(f"sed -i 's/^max_connections.*/max_connections = 77/' {path} && systemctl restart mariadb")
+    node.ssh(f"cat >{path} && echo job >/etc/trueup/node.pending", input=config)
+    assert node.ssh(asked).stdout == "77\n"
 
     provision(lab, node, run_directory, wp_cli).raise_if_failed()
 
-    assert "maxmemory:20971520" not in node.ssh("redis-cli info memory").stdout
+    assert node.ssh(asked).stdout == before
     assert node.ssh("test -e /etc/trueup/node.pending", check=False).returncode == 1
 
 
@@ -450,9 +485,7 @@ def test_argument_specs_and_variables_are_the_same() -> None:
     }
     types = {str: "str", int: "int"}
     assert {n: options[n]["type"] for n in fields if n != "job"} == {
-        n: types[f.annotation]
-        for n, f in fields.items()
-        if n != "job"  # type: ignore[index]
+        n: types[f.annotation] for n, f in fields.items() if n != "job"
     }
     assert set(options["job"]["options"]) == set(Job.model_fields)
 

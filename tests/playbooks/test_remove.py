@@ -22,7 +22,7 @@ def traces(hosting: Hosting) -> str:
         f"getent passwd wp-{short}; getent group wp-{short}; ls /run/trueup-php | grep '{id_}'; "
         f"mariadb -BN -e \"SELECT User FROM mysql.global_priv WHERE User = 'wp_{short}'; "
         f"SELECT Db FROM mysql.db WHERE User = 'wp_{short}'; SHOW DATABASES LIKE 'wp_{short}%'\"; "
-        f"systemctl list-units --all --plain --no-legend '*{id_}*'; redis-cli --scan --pattern '{id_}:*'"
+        f"systemctl list-units --all --plain --no-legend '*{id_}*'; ls /run/trueup-redis | grep '{id_}'"
     )
     return hosting.node.ssh(script, check=False).stdout
 

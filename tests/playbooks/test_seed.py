@@ -177,7 +177,7 @@ found = {}
 for how in ("seed", "tool"):
     run.command(["mariadb"], text=f"DROP DATABASE {layout.database}; CREATE DATABASE {layout.database} "
                 "CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;")
-    caches.forget(layout.redis_prefix)
+    caches.forget(layout)
     one = Installation(run, layout, Database(run, layout), variables, plugin)
     if how == "seed":
         one.begin(user)

@@ -132,7 +132,7 @@ def site(hosting: Hosting, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     hosting.node.ssh(["tee", f"{directory}/greeting.php"], input=text)
     hosting.sql(KEY, f"UPDATE wp_options SET option_value = '{ACTIVE}' WHERE option_name = 'active_plugins'")
     # WordPress keeps options in Redis.
-    hosting.node.ssh(f"redis-cli --scan --pattern '{hosting.id(KEY)}:*' | xargs -r redis-cli unlink")
+    hosting.redis(KEY, "flushdb")
     site = Site(hosting, tmp_path_factory.mktemp("packages"))
     assert "<i>one</i>" in site.page()
     yield site

@@ -42,8 +42,27 @@ LOOKED_AT = {
 """Fields that say how things are now, by resource."""
 KEPT_READY = ("/var/lib/trueup/code", "/var/lib/trueup/seeds", "/var/www/sites/.spare")
 """What this version makes for runs and sites to come: nothing that serves reads it."""
-ADDED = "/etc/php/8.2/fpm/conf.d/99-trueup-compiler.ini"
-"""The one file that the node's role has in addition. PHP reads it at its next start, and is not started for it."""
+SYSTEMD = "/etc/systemd/system"
+WISHES = f"{SYSTEMD}/multi-user.target.wants"
+ADDED = ("/etc/php/8.2/fpm/conf.d/99-trueup-compiler.ini", "/etc/cron.allow", "/etc/at.allow")
+"""Files that the node's role has in addition. PHP reads its own at its next start, and is not started for it."""
+MOVED = ("/etc/redis/redis.conf",)
+"""Files of the node's role that say something else."""
+GONE = (f"{WISHES}/redis-server.service",)
+"""The node's own Redis, which no environment uses any more, does not start again."""
+
+
+def _added(id_: str, *, keeps_objects: bool) -> set[str]:
+    """What an environment has in addition: a slice, and a Redis of its own."""
+    redis = f"trueup-redis@{id_}.service"
+    own = {f"{SYSTEMD}/{redis}", f"{WISHES}/{redis}", f"/etc/trueup/php/{id_}/redis.conf"}
+    return {f"{SYSTEMD}/trueup-{id_.replace('-', '')[:12]}.slice", *(own if keeps_objects else ())}
+
+
+def _moved(id_: str) -> set[str]:
+    """What says something else of an environment; and its server block, twice, for the time in which PHP starts."""
+    units = {f"{SYSTEMD}/trueup-php@{id_}.service", f"{SYSTEMD}/trueup-cron@{id_}.service"}
+    return {*units, f"/var/www/sites/{id_}/shared/wp-config.php", f"/etc/nginx/sites-enabled/trueup-{id_}.conf"}
 
 
 @pytest.fixture(scope="module", params=WAYS)
@@ -129,12 +148,27 @@ def test_who_could_reach_the_api_still_can(upgrade: Upgrade) -> None:
 # Nothing is touched that need not be
 
 
-def test_only_manifests_are_written(upgrade: Upgrade) -> None:
+def test_only_what_the_upgrade_is_about_is_written(upgrade: Upgrade) -> None:
+    staging = upgrade.sites["shop"].environments["staging"]["id"]
+    added, moved = {*ADDED, *_added(staging, keeps_objects=False)}, {*MOVED}
+    for id_, keeps_objects in _standing(upgrade).items():
+        added |= _added(id_, keeps_objects=keeps_objects)
+        moved |= _moved(id_)
     before, after = _outside_staging(upgrade, upgrade.before.files), _outside_staging(upgrade, upgrade.after.files)
     changed = {path for path, was in before.items() if after.get(path) != was}
-    parents = {str(Path(path).parent) for path in (*KEPT_READY, ADDED)}
-    assert {path for path in changed if not _is_kept_ready(path)} <= parents
-    assert {path for path in after.keys() - before.keys() if not _is_kept_ready(path)} == {ADDED}
+    parents = {str(Path(path).parent) for path in (*KEPT_READY, *added, *moved, *GONE)}
+    changed = {path for path in changed if not _is_kept_ready(path)}
+    assert changed - {*GONE} <= moved | parents
+    assert moved <= changed
+    assert {path for path in after.keys() - before.keys() if not _is_kept_ready(path)} == added
+    assert before.keys() - after.keys() == {*GONE}
+
+
+def _standing(upgrade: Upgrade) -> dict[str, bool]:
+    """The environments but for the copy, which a job that waited deploys to: whether it keeps objects, by id."""
+    environments = [manifest["variables"] for name, manifest in upgrade.after.manifests.items() if name != "node.json"]
+    staging = upgrade.sites["shop"].environments["staging"]["id"]
+    return {one["id"]: one["redis_cache"] for one in environments if one["id"] != staging}
 
 
 def _is_kept_ready(path: str) -> bool:
@@ -148,22 +182,31 @@ def test_a_manifest_says_the_same_but_for_the_role(upgrade: Upgrade) -> None:
     for name, was in upgrade.past.manifests.items():
         if staging not in name:
             now = upgrade.after.manifests[name]
-            assert {path: digest for path, digest in now["files"].items() if path != ADDED} == was["files"], name
-            keys = (was.keys() | now.keys()) - {"files"}
+            ours = {*ADDED, *MOVED}
+            for id_, keeps_objects in _standing(upgrade).items():
+                ours |= _added(id_, keeps_objects=keeps_objects) | _moved(id_)
+            kept = [{path: sha for path, sha in one["files"].items() if path not in ours} for one in (was, now)]
+            assert kept[0] == kept[1], name
+            keys = (was.keys() | now.keys()) - {"files", "services"}
             assert {key for key in keys if was.get(key) != now.get(key)} == written, name
 
 
-def test_nothing_is_restarted_nor_reloaded(upgrade: Upgrade) -> None:
+def test_nothing_is_restarted_but_php_nor_reloaded_but_nginx(upgrade: Upgrade) -> None:
     """Where a run was ended in the very moment that it wrote, the next one reloads what may not have been."""
     before, after = _outside_staging(upgrade, upgrade.before.units), _outside_staging(upgrade, upgrade.after.units)
     assert {"nginx.service", "mariadb.service", "redis-server.service"} <= before.keys()
     assert sum(name.startswith("trueup-php@") for name in before) == len(upgrade.sites)
-    reload = {"StateChangeTimestampMonotonic"} if upgrade.how == "cut" else set()
+    of_redis = {f"trueup-redis@{id_}.service" for id_, keeps in _standing(upgrade).items() if keeps}
+    assert after.keys() ^ before.keys() == {"redis-server.service", *of_redis}
+    reload = {"StateChangeTimestampMonotonic"}
     changed = {
-        name: {key for key in was.keys() - reload if after[name][key] != was[key]} for name, was in before.items()
+        name: {key for key, value in was.items() if after[name][key] != value}
+        for name, was in before.items()
+        if name in after and not name.startswith("trueup-php@")
     }
-    assert {name: keys for name, keys in changed.items() if keys} == {}
-    assert upgrade.how == "cut" or upgrade.after.workers == upgrade.before.workers
+    often = reload if upgrade.how == "cut" else set()
+    assert {name: keys - often for name, keys in changed.items() if keys - often} in ({}, {"nginx.service": reload})
+    assert {name for name in before if name.startswith("trueup-php@") and after[name] == before[name]} == set()
 
 
 def _outside_staging(upgrade: Upgrade, seen: dict[str, Seen]) -> dict[str, Seen]:
@@ -178,8 +221,10 @@ def _outside_staging(upgrade: Upgrade, seen: dict[str, Seen]) -> dict[str, Seen]
 def test_it_was_the_role_that_was_reconciled_and_nothing_else(upgrade: Upgrade) -> None:
     known = {row["id"] for row in upgrade.past.tables["jobs"]}
     new = [row for row in eyes.tables(upgrade.plane.home)["jobs"] if row["id"] in set(upgrade.settled) - known]
-    assert sorted(row["job_type"] for row in new) == ["node-provision", *["reconcile"] * len(upgrade.sites)]
-    assert [json.loads(row["intent"])["changes"] for row in new] == [["role"]] * len(new)
+    # When the last environment has a Redis of its own, the node's is stopped.
+    assert sorted(row["job_type"] for row in new) == [*["node-provision"] * 2, *["reconcile"] * len(upgrade.sites)]
+    about = [json.loads(row["intent"])["changes"] for row in new]
+    assert sorted(about) == [["role"]] * (len(new) - 1) + [["service redis-server.service"]]
     cut = [row for row in new if row["attempt_count"] > 1]
     assert [row["job_type"] for row in cut] == (["reconcile"] if upgrade.how == "cut" else [])
 

@@ -17,7 +17,7 @@ from ansible.template import trust_as_template
 from ansible_collections.trueup.wordpress.plugins.module_utils import archive as archives
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates import resolution
 from ansible_collections.trueup.wordpress.plugins.module_utils.digest import role_digest, role_paths
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment import layout
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import layout, sandbox
 from ansible_collections.trueup.wordpress.plugins.plugin_utils.rounds import ModuleInRounds
 
 RENDERING = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
@@ -63,7 +63,13 @@ class ActionModule(ModuleInRounds):
             paths = layout.Layout(variables["id"], variables["release"]["id"])
         except ValueError as error:
             raise AnsibleActionFail(str(error)) from error
-        context = {"environment": dict(variables), "at": {**paths.names, "release": paths.release}}
+        context = {
+            "environment": dict(variables),
+            "at": {**paths.names, "release": paths.release},
+            "sandbox": [list(one) for one in sandbox.properties(paths)],
+            "disabled_functions": sandbox.DISABLED_FUNCTIONS,
+            "most": sandbox.resources(variables),
+        }
         files = {name: self._render(template, context) for name, template in TEMPLATES.items()}
         return {**files, **{name: self._text(file) for name, file in PLAIN.items()}}
 
@@ -101,6 +107,9 @@ TEMPLATES = {
     layout.PHP_UNIT: "php.service.j2",
     layout.CRON_UNIT: "cron.service.j2",
     layout.CRON_TIMER: "cron.timer.j2",
+    layout.SLICE: "environment.slice.j2",
+    layout.REDIS_UNIT: "redis.service.j2",
+    layout.REDIS: "redis.conf.j2",
     layout.WP_CONFIG: "wp-config.php.j2",
 }
 PLAIN = {layout.MU_PLUGIN: "trueup.php", layout.DROP_IN: "object-cache.php"}
@@ -117,8 +126,8 @@ def refuse_what_a_file_cannot_hold(variables):
             raise AnsibleActionFail(f"trueup_environment.hostnames has {hostname!r}, which is no host name.")
     if variables["url"].partition("://")[2] not in variables["hostnames"]:
         raise AnsibleActionFail(f"trueup_environment.hostnames lacks the host of the url {variables['url']}.")
-    numbers = {
-        key: value for key, value in variables["php"].items() if not isinstance(value, int) or isinstance(value, bool)
-    }
-    if numbers:
-        raise AnsibleActionFail(f"trueup_environment.php must hold whole numbers, but has {numbers!r}.")
+    for name in ("php", "resources"):
+        found = variables.get(name) or {}
+        numbers = {key: value for key, value in found.items() if not isinstance(value, int) or isinstance(value, bool)}
+        if numbers:
+            raise AnsibleActionFail(f"trueup_environment.{name} must hold whole numbers, but has {numbers!r}.")

@@ -21,7 +21,7 @@ class Answer:
         head, _, self.body = output.partition(b"\r\n\r\n")
         lines = [line.partition(":") for line in head.decode("latin-1").split("\r\n")]
         self.headers = {name.strip().lower(): value.strip() for name, _, value in lines}
-        self.status = int(self.headers.get("status", "200").split()[0])
+        self.status = int(self.headers.get("status", "200").split(" ")[0])
         self.errors = errors.decode("utf-8", "replace")
 
 

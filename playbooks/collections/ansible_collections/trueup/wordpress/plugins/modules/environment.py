@@ -83,6 +83,7 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.environment impor
     core,
     health,
     place,
+    sandbox,
     spares,
     units,
     wordpress,
@@ -95,6 +96,7 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layou
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.ledger import Ledger, added
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.options import Options
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, Run, read
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.services import Services
 from ansible_collections.trueup.wordpress.plugins.module_utils.fence import Fence, Refused
 from ansible_collections.trueup.wordpress.plugins.module_utils.release import derived_tree as derived
 from ansible_collections.trueup.wordpress.plugins.module_utils.release import releases
@@ -130,6 +132,7 @@ class Environment:
             refused=params["looked_up"],
             forget_objects=self.forget_objects,
         )
+        self.services = Services(run, self.layout, self.texts, keeps_objects=self.variables["redis_cache"])
         self.options = Options(run, self.layout, self.variables, self.ledger, params["held_options"])
         self.staged = params["staged"] or self.variables["content"]["id"]
         self.user = None
@@ -199,6 +202,8 @@ class Environment:
 
     def begin(self):
         """User and directories; whether content was taken out that another run had left half-way."""
+        if self.run.interrupted and not self.run.check_mode:
+            sandbox.end_all(self.run, self.layout)
         self.user = account.ensure_user(self.run, self.layout)
         account.ensure_directories(self.run, self.layout, self.user)
         leave_nothing(self.run, self.layout)
@@ -215,7 +220,7 @@ class Environment:
         if early:
             self.draft = core.begin_release(self.run, self.layout, self.variables["wordpress_version"])
         if early or os.path.isdir(self.layout.release):
-            self.start_php()
+            self.services.start_early()
         if not early:
             self.code()
         configuration = self.address.configuration()
@@ -227,7 +232,7 @@ class Environment:
         if early:
             self.code()
         installation = self.begin_content(database, configuration.password)
-        self.services()
+        self.services.ensure()
         if installation and installation.finish():
             self.forget_objects()
         return database, configuration.password, installation
@@ -237,7 +242,7 @@ class Environment:
         if is_new and not self.variables["release"]["source_type"]:
             health.page(self.address.url)
             return
-        health.check(self.run, self.layout, database, password, self.address.url, self.user, thorough=self.run.changed)
+        health.check(self.run, self.layout, database, password, self.address.url, thorough=self.run.changed)
 
     # Code
 
@@ -305,7 +310,7 @@ class Environment:
         found = database.ask(password, "SELECT option_value FROM wp_options WHERE option_name = 'db_version';")
         found = found[0][0] if found else None
         if found != wanted and self.run.change(f"database version of {database.name}", found or "", wanted or ""):
-            wordpress.upgrade(self.run, self.layout, self.user)
+            wordpress.upgrade(self.run, self.layout)
 
     def drop_in(self):
         """WordPress's way to Redis: what was kept before it came or went is not to be trusted."""
@@ -320,8 +325,8 @@ class Environment:
 
     def forget_objects(self):
         try:
-            caches.forget(self.layout.redis_prefix)
-        except caches.RedisError as error:
+            caches.forget(self.layout)
+        except (caches.RedisError, OSError) as error:
             self.run.notes.append(f"Objects kept in Redis were not removed: {error}")
 
     # Content
@@ -376,38 +381,11 @@ class Environment:
         if outdated and self.run.change(self.layout.cache, f"{kept} pages", "0 pages"):
             caches.empty(self.layout.cache)
 
-    # What runs
-
-    def start_php(self):
-        """Have PHP start meanwhile; ``services`` waits for it, and brings the timer, which has nothing to run yet."""
-        unit = self.layout.php_service
-        if self.run.check_mode or os.path.exists(self.layout.unit_file(unit)):
-            return
-        place.file(self.run, self.layout.pool, self.texts[names.POOL])
-        place.file(self.run, self.layout.unit_file(unit), self.texts[names.PHP_UNIT])
-        self.run.command(["systemctl", "start", "--no-block", unit], hint=f"systemd did not start {unit}")
-
-    def services(self):
-        files = {
-            self.layout.php_service: self.texts[names.PHP_UNIT],
-            self.layout.cron_service: self.texts[names.CRON_UNIT],
-            self.layout.cron_timer: self.texts[names.CRON_TIMER],
-        }
-        known = {unit: os.path.exists(self.layout.unit_file(unit)) for unit in files}
-        services = units.Services(self.run, self.layout)
-        pool = place.file(self.run, self.layout.pool, self.texts[names.POOL])
-        changed = [u for u, text in files.items() if place.file(self.run, self.layout.unit_file(u), text)]
-        services.ensure(
-            changed_units=any(known[unit] for unit in changed),
-            changed_pool=pool,
-        )
-
     # The manifest
 
     def write_down(self, swap=None):
         layout = self.layout
-        files = [layout.server_block, layout.pool, layout.wp_config, layout.mu_plugin, layout.hosts_section]
-        files += [layout.unit_file(u) for u in (layout.php_service, layout.cron_service, layout.cron_timer)]
+        files = [layout.server_block, layout.wp_config, layout.mu_plugin, layout.hosts_section, *self.services.files]
         files += [layout.drop_in] if self.variables["redis_cache"] else []
         files += self.address.files
         links = [layout.current, f"{layout.release}/wp-config.php", f"{layout.content}/uploads"]
@@ -419,7 +397,7 @@ class Environment:
             self.address.url,
             files=sorted(files),
             links=links,
-            services=[layout.php_service, layout.cron_timer],
+            services=self.services.names,
             options=self.options.stored,
             releases=core.forget_old_releases(self.run, layout, applied),
             unmanaged=releases.unmanaged(layout),
@@ -472,7 +450,7 @@ def main():
         layout = Layout(variables["id"])
         with contextlib.nullcontext() if module.check_mode else Fence(layout.id, job) as fence:
             run = Run(module.check_mode, layout.pending, job)
-            run.inherited = (fence.handle,) if fence else ()
+            run.inherited, run.scope = ((fence.handle,), fence.unit) if fence else ((), None)
             facts = apply(module, run)
     except (Failure, Refused) as error:
         module.fail_json(msg=str(error), **error.facts)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 import re
 import subprocess
@@ -13,6 +14,8 @@ import subprocess
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.trueup.wordpress.plugins.module_utils import pending
 from ansible_collections.trueup.wordpress.plugins.module_utils.fence import Fence, Refused
+
+ENVIRONMENTS = "/etc/trueup/environments"
 
 DOCUMENTATION = r"""
 module: node_begin
@@ -47,6 +50,7 @@ php: {description: The newest PHP that has an FPM., type: str, returned: always}
 memory_mb: {description: RAM in MiB., type: int, returned: always}
 ipv6: {description: Whether the kernel speaks IPv6., type: bool, returned: always}
 sshd_ports: {description: Ports that sshd listens on., type: list, returned: always}
+shares_redis: {description: Whether an environment uses the node's own Redis., type: bool, returned: always}
 interrupted: {description: Whether an earlier run changed something and did not end., type: bool, returned: always}
 """
 
@@ -95,6 +99,20 @@ def sshd_ports():
     return sorted({int(port) for port in ports})
 
 
+def shares_redis():
+    """Whether an environment here was last applied by a version that knew no Redis but the node's."""
+    return any(is_sharing(text_of(path)) for path in glob.glob(f"{ENVIRONMENTS}/*.json"))
+
+
+def is_sharing(manifest):
+    try:
+        found = json.loads(manifest)
+        variables = found["variables"]
+        return variables["redis_cache"] and f"trueup-redis@{variables['id']}.service" not in found["services"]
+    except (ValueError, KeyError, TypeError):
+        return True  # nobody knows: it may need it
+
+
 def refuse_a_late_job(job):
     """Raise Refused for a job that must not touch this node, before anything else is asked."""
     with Fence("node", job):
@@ -117,6 +135,7 @@ def main():
         memory_mb=memory_mb(),
         ipv6=os.path.exists("/proc/net/if_inet6"),
         sshd_ports=sshd_ports(),
+        shares_redis=shares_redis(),
         interrupted=pending.begun(),
     )
 

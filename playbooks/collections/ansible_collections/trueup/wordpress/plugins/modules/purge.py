@@ -39,8 +39,8 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.fence import Fenc
 
 def purge(layout, check_mode):
     if check_mode:
-        return caches.count(layout.cache), caches.count_objects(layout.redis_prefix)
-    return caches.empty(layout.cache), caches.forget(layout.redis_prefix)
+        return caches.count(layout.cache), caches.count_objects(layout)
+    return caches.empty(layout.cache), caches.forget(layout)
 
 
 def main():

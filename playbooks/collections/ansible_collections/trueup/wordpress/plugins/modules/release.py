@@ -44,7 +44,7 @@ notes: {description: What a person should know., type: list, returned: always}
 import os
 import shutil
 
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment import account
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import account, sandbox
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
 from ansible_collections.trueup.wordpress.plugins.module_utils.release import releases
 from ansible_collections.trueup.wordpress.plugins.module_utils.release import source_tree as trees
@@ -112,9 +112,11 @@ class Release:
         for project in projects:
             os.chmod(self.unpacked, 0o711)
             releases.give(project, user)
-            self.run.command(
-                ["timeout", "600", composer, *COMPOSER, "--working-dir", project],
-                user=user,
+            sandbox.ask(
+                self.run,
+                self.layout,
+                [composer, *COMPOSER, "--working-dir", project],
+                seconds=600,
                 environment={"HOME": self.layout.tmp, "COMPOSER_HOME": f"{self.layout.tmp}/composer"},
                 hint="composer install failed",
             )

@@ -83,6 +83,7 @@ class Removal:
         self.user()
         place.hosts(self.run, self.layout.id, ())
         self.certificates.forget([*Ledger(self.layout.manifest).certified, *self.certified])
+        place.absent(self.run, f"/var/spool/cron/crontabs/{self.layout.user}")
         place.absent(self.run, self.layout.undo)
         place.absent(self.run, self.layout.manifest)
         if not self.run.check_mode:
@@ -90,14 +91,17 @@ class Removal:
 
     def services(self):
         layout = self.layout
-        wishes = {layout.php_service: "multi-user.target", layout.cron_timer: "timers.target"}
-        names = [layout.cron_timer, layout.cron_service, layout.php_service]
+        wishes = dict.fromkeys((layout.php_service, layout.redis_service), "multi-user.target")
+        wishes[layout.cron_timer] = "timers.target"
+        bridge = f"trueup-bridge-{layout.short}.service"
+        names = [layout.cron_timer, layout.cron_service, layout.php_service, bridge, layout.redis_service, layout.slice]
         states = units.states(self.run, names)
         running = [name for name in names if states[name].get("ActiveState") not in ("inactive", "failed")]
         if running and self.run.change(f"stop {' '.join(running)}", "active", "inactive"):
             self.run.command(["systemctl", "stop", *running], hint=f"systemd did not stop {' '.join(running)}")
         gone = [place.absent(self.run, units.Unit(name, target).wish) for name, target in wishes.items()]
         gone += [place.absent(self.run, layout.unit_file(name)) for name in names]
+        gone += [place.absent(self.run, f"/run/systemd/system/{bridge}")]
         if not self.run.check_mode and (any(gone) or self.run.interrupted):
             self.run.command(["systemctl", "daemon-reload"])
 
@@ -120,12 +124,12 @@ class Removal:
             sql.forget_accounts(self.layout.short)
 
     def objects(self):
-        """Nobody else uses the prefix, so objects that Redis keeps on to only wait for their end."""
+        """Those in the node's Redis, of an environment that an earlier version made: its own went with its units."""
         try:
-            count = caches.count_objects(self.layout.redis_prefix)
+            count = caches.count_shared(self.layout)
             if count and self.run.change(f"Redis {self.layout.redis_prefix}*", f"{count} objects", ""):
-                caches.forget(self.layout.redis_prefix)
-        except caches.RedisError as error:
+                caches.forget_shared(self.layout)
+        except (caches.RedisError, OSError) as error:
             self.run.notes.append(f"Objects kept in Redis were not removed: {error}")
 
     def tree(self, path):

@@ -1,15 +1,28 @@
 # Copyright the Trueup contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Empties the two caches of one environment: pages that nginx keeps in files, objects that WordPress keeps in Redis."""
+"""Empties the two caches of one environment: pages that nginx keeps in files, objects that WordPress keeps in Redis.
+
+An environment has a Redis of its own. One that was last applied by an earlier version keeps its objects in the node's,
+under its prefix, until it is applied again.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import re
 import socket
+import struct
+import time
 
-SOCKET = "/run/redis/redis-server.sock"
+SHARED = "/run/redis/redis-server.sock"
+SHARED_USER = "redis"
+PATIENCE_S = 10
+MOST_LINE = 4096
+MOST_BYTES = 16 << 20
+MOST_ITEMS = 10_000
+_AWAY = (FileNotFoundError, ConnectionRefusedError)
 
 
 class RedisError(Exception):
@@ -17,16 +30,25 @@ class RedisError(Exception):
 
 
 class Redis:
-    """A connection that speaks Redis's own protocol."""
+    """A connection that speaks Redis's own protocol with the server of ``user``.
 
-    def __init__(self, path=SOCKET, timeout=10):
+    A site can put anything in the place of its own server: nobody else's is spoken to, and answers have bounds.
+    OSError where there is no server.
+    """
+
+    def __init__(self, path, user):
+        self.deadline = time.monotonic() + PATIENCE_S
+        self.left = MOST_BYTES
         self.connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.connection.settimeout(timeout)
+        self.connection.settimeout(PATIENCE_S)
         try:
             self.connection.connect(path)
-        except OSError as error:
+            uid = struct.unpack("3i", self.connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+            if uid != pwd.getpwnam(user).pw_uid:
+                raise RedisError(f"What answers on {path} is not {user}'s.")
+        except BaseException:
             self.connection.close()
-            raise RedisError(f"Redis does not answer on {path}: {error}") from error
+            raise
         self.answers = self.connection.makefile("rb")
 
     def __enter__(self):
@@ -37,36 +59,85 @@ class Redis:
         self.connection.close()
 
     def call(self, *words):
+        """The answer: bytes, a number, None, or a list of them."""
         data = [word if isinstance(word, bytes) else str(word).encode() for word in words]
         lines = [b"*%d" % len(data)]
         for word in data:
             lines += [b"$%d" % len(word), word]
+        self.left = MOST_BYTES
         try:
             self.connection.sendall(b"\r\n".join(lines) + b"\r\n")
-            return self._answer()
+            return self._answer(0)
         except OSError as error:
             raise RedisError(f"Redis stopped answering: {error}") from error
 
-    def _answer(self):
-        line = self.answers.readline().rstrip(b"\r\n")
+    def _answer(self, depth):
+        line = self._within_bounds(MOST_LINE, self.answers.readline).rstrip(b"\r\n")
         kind, rest = line[:1], line[1:]
         if kind == b"-":
             raise RedisError(rest.decode("utf-8", "replace"))
         if kind == b"+":
             return rest
         if kind == b":":
-            return int(rest)
+            return _number(rest, 1 << 62)
         if kind == b"$":
-            return None if rest == b"-1" else self.answers.read(int(rest) + 2)[:-2]
-        if kind == b"*":
-            return [self._answer() for _ in range(int(rest))]
+            return None if rest == b"-1" else self._within_bounds(_number(rest, self.left) + 2, self.answers.read)[:-2]
+        if kind == b"*" and depth < 2:
+            return [self._answer(depth + 1) for _ in range(_number(rest, MOST_ITEMS))]
         raise RedisError("Redis closed the connection.")
 
+    def _within_bounds(self, most, read):
+        left = self.deadline - time.monotonic()
+        if left <= 0 or self.left <= 0:
+            raise RedisError("Redis's answer is late, or too large.")
+        self.connection.settimeout(left)
+        data = read(most)
+        self.left -= len(data)
+        return data
 
-def forget(prefix):
-    """Remove every key that begins with ``prefix``; how many there were."""
-    with Redis() as redis:
-        return sum(redis.call("UNLINK", *keys) for keys in _scan(redis, prefix))
+
+def _number(text, most):
+    if not re.fullmatch(rb"[0-9]{1,19}", text) or int(text) > most:
+        raise RedisError("Redis answered with something that is no number, or too large a one.")
+    return int(text)
+
+
+def forget(layout):
+    """Remove all objects of an environment; how many there were."""
+    if not _has_its_own(layout):
+        return forget_shared(layout)
+    # One that does not run keeps nothing.
+    with contextlib.suppress(*_AWAY), Redis(layout.redis_socket, layout.user) as redis:
+        found = redis.call("DBSIZE")
+        redis.call("FLUSHDB")
+        return found
+    return 0
+
+
+def count_objects(layout):
+    """How many objects are kept of an environment."""
+    if not _has_its_own(layout):
+        return count_shared(layout)
+    with contextlib.suppress(*_AWAY), Redis(layout.redis_socket, layout.user) as redis:
+        return redis.call("DBSIZE")
+    return 0
+
+
+def _has_its_own(layout):
+    return os.path.exists(layout.unit_file(layout.redis_service))
+
+
+def forget_shared(layout):
+    """Remove all objects that the node's Redis keeps of an environment; how many there were."""
+    with contextlib.suppress(*_AWAY), Redis(SHARED, SHARED_USER) as redis:
+        return sum(redis.call("UNLINK", *keys) for keys in _scan(redis, layout.redis_prefix))
+    return 0
+
+
+def count_shared(layout):
+    with contextlib.suppress(*_AWAY), Redis(SHARED, SHARED_USER) as redis:
+        return sum(len(keys) for keys in _scan(redis, layout.redis_prefix))
+    return 0
 
 
 def _scan(redis, prefix):
@@ -77,11 +148,6 @@ def _scan(redis, prefix):
         cursor, keys = redis.call("SCAN", cursor or b"0", "MATCH", pattern, "COUNT", 1000)
         if keys:
             yield keys
-
-
-def count_objects(prefix):
-    with Redis() as redis:
-        return sum(len(keys) for keys in _scan(redis, prefix))
 
 
 # Pages

@@ -13,10 +13,12 @@ import time
 
 from ansible_collections.trueup.wordpress.plugins.module_utils import fastcgi
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates import domains
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment import wordpress
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import sandbox, wordpress
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
 
 TIMEOUT = 10
+MOST_BYTES = 16 << 20
+"""Of a page. What goes on for longer, in bytes or in seconds, is no home page, whoever made it."""
 # nginx reloads in the background: until its new workers are there, the old ones know no such name and hang up.
 RELOAD_SECONDS = 5
 # WordPress never set this cookie, but nginx passes every request with its like to PHP: a kept page would prove nothing.
@@ -24,15 +26,16 @@ PAST_THE_CACHE = {"Cookie": "wordpress_no_cache=1"}
 
 
 UNHEALTHY = "RELEASE_UNHEALTHY"
+END = b"</html>"
 FATAL = re.compile(r"PHP (?:Fatal|Parse) error: +([^\n]{1,400})")
 
 
-def check(run, layout, database, password, url, user, *, thorough):
+def check(run, layout, database, password, url, *, thorough):
     """Raise Failure unless the environment is healthy. ``thorough`` asks WordPress's own tool as well."""
     tool = None
     if thorough:
         argv = wordpress.command(layout, "core", "is-installed")
-        tool = run.start(argv, user=user, environment=wordpress.environment(layout))
+        tool = sandbox.start(run, layout, argv, environment=wordpress.environment(layout))
     try:
         page(url)
     finally:
@@ -57,22 +60,43 @@ def page(url):
 def answer(url):
     """What the home page at ``url`` answers on this node: its status, or in words why there is none."""
     host, secure = domains.host_of(url), domains.is_secure(url)
+    deadline = time.monotonic() + TIMEOUT
     connection = http.client.HTTPConnection("127.0.0.1", 443 if secure else 80, timeout=TIMEOUT)
     try:
         connection.connect()
         if secure:
             connection.sock = _context().wrap_socket(connection.sock, server_hostname=host)
         connection.request("GET", "/", headers={"Host": host, "User-Agent": "Trueup", **PAST_THE_CACHE})
+        wire = connection.sock  # the connection lets go of it when the answer is the last one
         answer = connection.getresponse()
-        body = answer.read()
+        is_whole = _is_whole(answer, wire, deadline)
         is_html = (answer.getheader("Content-Type") or "text/html").startswith("text/html")
-        if answer.status == 200 and is_html and b"</html>" not in body.lower():
+        if answer.status == 200 and is_whole is None:
+            return "200 with a page that does not end"
+        if answer.status == 200 and is_html and not is_whole:
             return "200 with a page that is not whole"
         return answer.status
     except (OSError, http.client.HTTPException) as error:
         return f"nothing ({error or type(error).__name__})"
     finally:
         connection.close()
+
+
+def _is_whole(answer, wire, deadline):
+    """Whether the end of a page is in the answer, of which no more is kept than that takes; None where it has none."""
+    found, last, size = False, b"", 0
+    while size <= MOST_BYTES:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return None
+        wire.settimeout(left)
+        block = answer.read1(1 << 16)
+        if not block:
+            return found
+        size += len(block)
+        last = last[-len(END) :] + block.lower()
+        found = found or END in last
+    return None
 
 
 def _context():

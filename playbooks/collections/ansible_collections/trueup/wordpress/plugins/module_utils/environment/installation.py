@@ -12,7 +12,13 @@ import threading
 import time
 
 from ansible_collections.trueup.wordpress.plugins.module_utils import sql
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment import place, seed, seed_install, wordpress
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import (
+    place,
+    sandbox,
+    seed,
+    seed_install,
+    wordpress,
+)
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
 
 
@@ -80,7 +86,7 @@ class Installation:
             self.variables["content"],
             f'define("DB_NAME", "{self.database.draft}");',
         )
-        return self.run.start(argv, user=self.user, environment=wordpress.environment(self.layout))
+        return sandbox.start(self.run, self.layout, argv, environment=wordpress.environment(self.layout))
 
 
 class SeedLoad:

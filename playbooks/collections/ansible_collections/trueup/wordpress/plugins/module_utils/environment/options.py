@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 
 from ansible_collections.trueup.wordpress.plugins.module_utils import sql
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment import wordpress
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import sandbox, wordpress
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
 from ansible_collections.trueup.wordpress.plugins.module_utils.sql import literal
 
@@ -75,7 +75,7 @@ class Options:
             self.run.change(f"option {name}", found.get(name) or "", value)
         if wanted and not self.run.check_mode:
             undo.append(lambda: self._back(database, {name: found.get(name) for name in wanted}))
-            self._set(wanted, user)
+            self._set(wanted)
             found = self._found(database)
             if lost := sorted(name for name in wanted if found.get(name) is None):
                 raise Failure(
@@ -92,11 +92,12 @@ class Options:
         as_it_was_left = found == self.former.get(name) and declared == self.former_declared.get(name)
         return found is not None and (found == declared or as_it_was_left)
 
-    def _set(self, wanted, user):
-        said = self.run.command(
+    def _set(self, wanted):
+        said = sandbox.ask(
+            self.run,
+            self.layout,
             wordpress.command(self.layout, "eval", SCRIPT),
             text=json.dumps(wanted),
-            user=user,
             environment=wordpress.environment(self.layout),
             hint="WordPress did not set its options",
         )

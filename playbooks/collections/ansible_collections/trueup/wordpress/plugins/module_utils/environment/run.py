@@ -29,6 +29,8 @@ class Run:
         self.diff = []
         self.notes = []
         self.inherited = ()
+        self.scope = None
+        """The unit that this run works in, by whose name it is ended."""
         self.former_workers = set()
         """Those of nginx's that listened when this run had it reload."""
 
@@ -59,10 +61,13 @@ class Run:
         """Standard output of a command. ``hint`` tells what failed, in front of the command's own words."""
         return self.wait(self.start(argv, user=user, environment=environment), text=text, hint=hint)
 
-    def start(self, argv, *, user=None, environment=None, feed=None):
-        """A running command, as ``user`` (of the password database) or as root, that reads ``feed``."""
+    def start(self, argv, *, user=None, environment=None, feed=None, process=subprocess.Popen):
+        """A running command of ours, as ``user`` (of the password database) or as root, that reads ``feed``.
+
+        A site's code is never started so, but by module ``sandbox``.
+        """
         identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
-        return subprocess.Popen(
+        return process(
             argv,
             stdin=feed or subprocess.PIPE,
             stdout=subprocess.PIPE,

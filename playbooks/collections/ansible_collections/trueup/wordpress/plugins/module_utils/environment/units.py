@@ -1,6 +1,6 @@
 # Copyright the Trueup contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What runs: the environment's own units, and the server block that nginx reads."""
+"""Units of systemd's, and the server block that nginx reads."""
 
 from __future__ import annotations
 
@@ -56,47 +56,6 @@ def enable(run, unit):
     return place.link(run, unit.wish, unit.file)
 
 
-class Services:
-    """PHP and the timer, compared with what systemd says of them."""
-
-    def __init__(self, run, layout):
-        self.run = run
-        self.php = Unit(layout.php_service, "multi-user.target")
-        self.timer = Unit(layout.cron_timer, "timers.target")
-        self.found = states(run, [self.php.name, self.timer.name])
-
-    def ensure(self, *, changed_units, changed_pool):
-        """Make both enabled and active with the files that are there now."""
-        again = changed_units or self.run.interrupted
-        if not self.run.check_mode and (again or self._outdated()):
-            self.run.command(["systemctl", "daemon-reload"])
-        for unit in (self.php, self.timer):
-            enable(self.run, unit)
-        if again:
-            self._do("restart", [self.php, self.timer])
-            return
-        inactive = self._inactive()
-        self._do("start", inactive)
-        if changed_pool and self.php not in inactive:
-            self._do("reload", [self.php])
-
-    def _outdated(self):
-        return any(state.get("NeedDaemonReload") == "yes" for state in self.found.values())
-
-    def _inactive(self):
-        return [unit for unit in (self.php, self.timer) if self.found[unit.name].get("ActiveState") != "active"]
-
-    def _do(self, verb, units):
-        names = [unit.name for unit in units]
-        if not names:
-            return
-        before = "\n".join(f"{name} {self.found[name].get('ActiveState')}" for name in names)
-        if names and self.run.change(
-            f"{verb} {' '.join(names)}", before, "\n".join(f"{name} active" for name in names)
-        ):
-            self.run.command(["systemctl", verb, *names], hint=f"systemd did not {verb} {' '.join(names)}")
-
-
 # nginx
 
 
@@ -105,7 +64,7 @@ def ensure_server_block(run, layout, text):
     former = read(layout.server_block)
     changed = place.file(run, layout.server_block, text)
     if not run.check_mode and (changed or run.interrupted):
-        _have_read(run, layout, former)
+        have_read(run, layout, former)
 
 
 def remove_server_block(run, layout):
@@ -113,10 +72,11 @@ def remove_server_block(run, layout):
     former = read(layout.server_block)
     changed = place.absent(run, layout.server_block)
     if not run.check_mode and (changed or run.interrupted):
-        _have_read(run, layout, former)
+        have_read(run, layout, former)
 
 
-def _have_read(run, layout, former):
+def have_read(run, layout, former):
+    """Have nginx read the server block that is there, or put the former one back."""
     try:
         run.command(["nginx", "-t", "-q"])
     except Failure as error:

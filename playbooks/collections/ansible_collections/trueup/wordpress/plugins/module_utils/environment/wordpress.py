@@ -8,7 +8,7 @@ import re
 import secrets
 
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.rewrite_tables import rewrite_in_use
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment import place
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import place, sandbox
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, read
 from ansible_collections.trueup.wordpress.plugins.module_utils.sql import literal
 
@@ -64,6 +64,8 @@ def tool(tree, *arguments):
     """WP-CLI as an argv. Plugins and themes stay out: what they break is not in the way."""
     return [
         "/usr/bin/php",
+        "-d",
+        f"disable_functions={sandbox.DISABLED_FUNCTIONS}",
         "/usr/local/bin/wp",
         f"--path={tree}",
         "--skip-plugins",
@@ -102,11 +104,12 @@ def database_version(release):
     return found.group(1) if found else None
 
 
-def upgrade(run, layout, user):
+def upgrade(run, layout):
     """Bring the tables to what the release expects."""
-    run.command(
+    sandbox.ask(
+        run,
+        layout,
         command(layout, "core", "update-db"),
-        user=user,
         environment=environment(layout),
         hint="WordPress did not upgrade its tables",
     )

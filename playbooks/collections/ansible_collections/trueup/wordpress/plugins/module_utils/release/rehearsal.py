@@ -127,10 +127,11 @@ class Rehearsal:
         text = (read(layout.unit_file(layout.php_service)) or b"").decode("utf-8")
         text = _replaced(text, rf"--fpm-config {re.escape(layout.pool)}", f"--fpm-config {pool}")
         text = _replaced(text, r"^RuntimeDirectory=.*$", f"RuntimeDirectory={self.sockets}")
-        binds = f"BindPaths={self.directory}\nBindReadOnlyPaths={layout.shared}"
+        binds = f"BindPaths={self.directory}\nBindReadOnlyPaths={layout.shared}\nInaccessiblePaths=-/run/trueup-redis"
         text = _replaced(text, rf"^BindPaths={re.escape(layout.site)}$", binds)
         text = _replaced(text, r"^Restart=.*$", f"Restart=no\nRuntimeMaxSec={LONGEST_S}\nPrivateNetwork=yes")
-        text = text.partition("[Install]")[0]
+        # Nobody waits for what is tried: it ends at once.
+        text = text.partition("[Install]")[0].replace("KillSignal=SIGQUIT\n", "")
         bound = f"\nBindsTo={scope}" if scope else ""
         return _replaced(text, r"^(Description=.*)$", rf"\1, rehearsing an update{bound}")
 

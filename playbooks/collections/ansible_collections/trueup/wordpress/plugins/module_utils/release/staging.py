@@ -26,7 +26,7 @@ def run_beside(options, bring):
         layout = Layout(variables["id"])
         run = Beside(module.check_mode, layout.pending, job)
         with contextlib.nullcontext() if module.check_mode else Fence(layout.id, job) as fence:
-            run.inherited = (fence.handle,) if fence else ()
+            run.inherited, run.scope = ((fence.handle,), fence.unit) if fence else ((), None)
             facts = bring(run, module.params, fence)
     except (Failure, Refused) as error:
         module.fail_json(msg=str(error), **error.facts)
