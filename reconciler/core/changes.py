@@ -256,9 +256,9 @@ def _content(observed: ObservedEnvironment) -> Iterator[Change]:
 
 def _code(observed: ObservedEnvironment) -> Iterator[Change]:
     applied = observed.applied
-    version = applied and applied.variables.get("wordpress_version")
+    version = applied and applied.wordpress_version
     if version and observed.wordpress_version and observed.wordpress_version != version:
-        yield Change("wordpress core", str(version), observed.wordpress_version, Cause.NODE_TOUCHED, heals=False)
+        yield Change("wordpress core", version, observed.wordpress_version, Cause.NODE_TOUCHED, heals=False)
     for difference in observed.differences or ():
         yield Change(
             f"{difference.area} {difference.path}",

@@ -52,11 +52,11 @@ def want_of_confirmation(action: ReturnContent) -> str:
 def another_version(variables: EnvironmentVariables, applied: Applied) -> str | None:
     """A release is immutable: another version of WordPress is another release."""
     release = variables.release.id
-    if applied.variables.get("release", {}).get("id") == release:
-        if applied.variables.get("wordpress_version") != variables.wordpress_version:
+    if applied.release_id == release:
+        if applied.wordpress_version != variables.wordpress_version:
             return "Another WordPress version is another release: give spec.release.id a new id."
         return None
-    made_with = applied.release_details.get(release, {}).get("wordpress_version")
+    made_with = applied.made_with(release)
     if release in applied.releases and made_with not in {None, variables.wordpress_version}:
         return (
             f"Release {release} stands on WordPress {made_with}, and the document says {variables.wordpress_version}. "

@@ -92,7 +92,7 @@ def withheld(desired: V, applied: Applied, holds: Sequence[Hold]) -> Withheld[V]
         for field in _fields(data, before, holds):
             _keep(field, data, before)
         variables = type(desired).model_validate(data)
-    except (KeyError, TypeError, ValidationError):
+    except (AttributeError, KeyError, TypeError, ValidationError):
         return None
     options = getattr(variables, "options", {})
     names = (name for name in sorted(options) if any(covers(hold.field, f"options.{name}") for hold in holds))
@@ -221,6 +221,6 @@ def _kept_names(
             continue
         if any(hold.field == "domains" for hold in in_force(spec.reconcile.holds, now)):
             declared = {domain.hostname for domain in spec.domains}
-            for domain in there.applied.variables.get("domains") or ():
-                if domain["hostname"] not in declared:
-                    yield domain["hostname"], (environment.id, environment.key)
+            for hostname in there.applied.hostnames:
+                if hostname not in declared:
+                    yield hostname, (environment.id, environment.key)

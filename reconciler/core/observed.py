@@ -1,13 +1,40 @@
 """What a node answered. ``Unreachable`` is not ``Missing``, and neither is an empty answer.
 
-The shapes are the probe's (``nodes/probe.py``): one JSON object per node, all its environments in it.
+The shapes are the probe's (``nodes/probe.py``): one JSON object per node, all its environments in it. A node is a
+stranger: each text, number and collection has a bound. ``core/node_answer.py`` reads what it says.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+_YEARS = range(1970, 9000)
+
+
+def _sane(moment: datetime) -> datetime:
+    """A moment that can be reckoned with."""
+    if moment.year not in _YEARS:
+        raise ValueError("is no moment of these times")
+    return moment
+
+
+Word = Annotated[str, StringConstraints(max_length=255)]
+"""A name, a version, a state, a digest."""
+Line = Annotated[str, StringConstraints(max_length=1_024)]
+Path = Annotated[str, StringConstraints(max_length=4_352)]
+"""A path, perhaps with the id of a section behind it."""
+Prose = Annotated[str, StringConstraints(max_length=8_192)]
+Value = Annotated[str, StringConstraints(max_length=65_536)]
+"""An option of WordPress."""
+Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+Moment = Annotated[AwareDatetime, AfterValidator(_sane)]
+Count = Annotated[int, Field(ge=0, le=(1 << 63) - 1)]
+_Few, _Some, _Many = Field(max_length=64), Field(max_length=1_000), Field(max_length=100_000)
 
 
 class _Observed(BaseModel):
@@ -17,8 +44,8 @@ class _Observed(BaseModel):
 class AppliedBy(_Observed):
     """Who ran the apply: a job, or an operator by hand."""
 
-    job: str | None = None
-    operator: str | None = None
+    job: Word | None = None
+    operator: Word | None = None
 
 
 class Applied(_Observed):
@@ -27,41 +54,68 @@ class Applied(_Observed):
     format: Literal[1]
     variables: dict[str, Any]
     """The role's variable as it was applied, without ``job``."""
-    digest: str
+    digest: Word
     """``digest_of`` those variables."""
-    role_digest: str
+    role_digest: Word
     """sha256 over the role's templates and modules: another Trueup version writes other files."""
-    files: dict[str, str]
+    files: Annotated[dict[Path, Word], _Some]
     """Managed files: path to sha256 in hex."""
-    links: dict[str, str] = {}
+    links: Annotated[dict[Path, Path], _Some] = {}
     """Managed symbolic links: path to target."""
-    services: tuple[str, ...] = ()
+    services: Annotated[tuple[Word, ...], _Some] = ()
     """Units that must be active and enabled."""
-    applied_at: AwareDatetime
+    applied_at: Moment
     applied_by: AppliedBy | None = None
-    releases: tuple[str, ...] = ()
+    releases: Annotated[tuple[Word, ...], _Some] = ()
     """Release ids that were applied, oldest first."""
-    release_details: dict[str, dict[str, Any]] = {}
+    release_details: Annotated[dict[Word, dict[str, Any]], _Some] = {}
     """What each of them was made of: ``spec.release`` without its id, ``wordpress_version``, ``unmanaged``."""
-    contents: tuple[str, ...] = ()
+    contents: Annotated[tuple[Word, ...], _Many] = ()
     """Content ids that were applied, oldest first."""
-    options: dict[str, str] = {}
+    options: Annotated[dict[Word, Value], _Some] = {}
     """Declared options as WordPress stored them then; it may have cleaned what was declared."""
-    url: str | None = None
+    url: Line | None = None
     """The address that WordPress was given: the first ready domain's, else the preview URL."""
+
+    @property
+    def release_id(self) -> str | None:
+        """The release that is served; None where the variables do not say."""
+        release = self.variables.get("release")
+        return _text(release.get("id")) if isinstance(release, Mapping) else None
+
+    @property
+    def wordpress_version(self) -> str | None:
+        """That it was applied with."""
+        return _text(self.variables.get("wordpress_version"))
+
+    @property
+    def hostnames(self) -> tuple[str, ...]:
+        """Its own domains, as they were declared."""
+        domains = self.variables.get("domains")
+        listed = domains if isinstance(domains, (list, tuple)) else ()
+        names = (_text(one.get("hostname")) for one in listed if isinstance(one, Mapping))
+        return tuple(name for name in names if name is not None)
+
+    def made_with(self, release: str) -> str | None:
+        """The WordPress version that a release stands on; None where nothing says so."""
+        return _text(self.release_details.get(release, {}).get("wordpress_version"))
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 class Service(_Observed):
-    active: str
+    active: Word
     """systemd's ActiveState: active, inactive, failed, activating …"""
-    enabled: str
+    enabled: Word
     """systemd's UnitFileState: enabled, disabled, masked, static …, or empty."""
 
 
 class FileDifference(_Observed):
     """A file that is not what its manifest says (deep observation only)."""
 
-    path: str
+    path: Path
     kind: Literal["modified", "missing", "unknown"]
     area: Literal["core", "release", "uploads"]
 
@@ -69,9 +123,9 @@ class FileDifference(_Observed):
 class Served(_Observed):
     """The certificate that nginx gives for a name: shaken hands with, not read from a file."""
 
-    issuer: str
-    not_before: AwareDatetime
-    not_after: AwareDatetime
+    issuer: Line
+    not_before: Moment
+    not_after: Moment
     names_match: bool
     """It is for this name."""
     is_kept: bool = True
@@ -81,10 +135,10 @@ class Served(_Observed):
 class CertificateFailure(_Observed):
     """The last attempt to get a certificate, if none succeeded since."""
 
-    code: str
-    message: str
-    at: AwareDatetime
-    count: int
+    code: Word
+    message: Prose
+    at: Moment
+    count: Count
     """How many in a row."""
 
 
@@ -97,36 +151,36 @@ class ObservedEnvironment(_Observed):
     applied: Applied | None
     pending: bool = False
     """An apply began and did not end."""
-    files: dict[str, str | None] = {}
+    files: Annotated[dict[Path, Word | None], _Some] = {}
     """sha256 now, per managed file; None: not there."""
-    links: dict[str, str | None] = {}
-    services: dict[str, Service] = {}
+    links: Annotated[dict[Path, Path | None], _Some] = {}
+    services: Annotated[dict[Word, Service], _Some] = {}
     database: bool = False
-    wordpress_version: str | None = None
-    differences: tuple[FileDifference, ...] | None = None
+    wordpress_version: Word | None = None
+    differences: Annotated[tuple[FileDifference, ...], _Many] | None = None
     """None unless the observation was deep."""
-    options: dict[str, str | None] = {}
+    options: Annotated[dict[Word, Value | None], _Some] = {}
     """Declared options as they are stored now; None: there is none. One that isn't here could not be read."""
-    domains: dict[str, ObservedDomain] = {}
+    domains: Annotated[dict[Word, ObservedDomain], _Some] = {}
     """By hostname, those that were applied with a certificate."""
 
 
 class OnPrivateAddress(_Observed):
     """A release that was asked by PHP's own socket, without nginx: whether it makes the home page."""
 
-    release: str
+    release: Id
     answers: bool
 
 
 class ObservedHealth(_Observed):
     """What one look at an environment found (``module_utils/health.py``)."""
 
-    release: str
+    release: Word
     """The release that is served; whatever the node calls it."""
     health: Literal["unknown", "healthy", "unhealthy"]
-    reason: str | None = None
+    reason: Prose | None = None
     """Why it is not healthy, in words for a person."""
-    checks: dict[str, str | None] = {}
+    checks: Annotated[dict[Word, Prose | None], _Few] = {}
     """``page``, ``wordpress``, ``database``: None where all is well, else what is wrong."""
     alone: bool | None = None
     """Of an unhealthy one: whether its release makes the home page on its private address."""
@@ -137,12 +191,12 @@ class ObservedHealth(_Observed):
 class ObservedPreview(_Observed):
     """The certificate of preview URLs, as it was put on a node and as it is there."""
 
-    domain: str
-    fingerprint: str
+    domain: Word
+    fingerprint: Word
     """sha256 of the certificate in hex."""
-    files: dict[str, str]
+    files: Annotated[dict[Path, Word], _Few]
     """sha256 when they were put there, by path."""
-    found: dict[str, str | None]
+    found: Annotated[dict[Path, Word | None], _Few]
     """sha256 now; None: not there."""
 
     @property
@@ -154,38 +208,45 @@ class ObservedPreview(_Observed):
 class SshLogin(_Observed):
     """Somebody whom sshd let in, as the node's journal has it."""
 
-    at: AwareDatetime
-    user: str
-    address: str
-    key: str | None = None
+    at: Moment
+    user: Word
+    address: Word
+    key: Word | None = None
     """The fingerprint of the key that they showed."""
 
 
 class ObservedNode(_Observed):
-    observed_at: AwareDatetime
-    hostname: str
-    os_id: str = ""
-    os_version: str = ""
-    memory_bytes: int = 0
-    disk_free_bytes: int = 0
-    disk_size_bytes: int = 0
-    versions: dict[str, str] = {}
+    observed_at: Moment
+    hostname: Word
+    os_id: Word = ""
+    os_version: Word = ""
+    memory_bytes: Count = 0
+    disk_free_bytes: Count = 0
+    disk_size_bytes: Count = 0
+    versions: Annotated[dict[Word, Word], _Few] = {}
     """Package versions of nginx, php, mariadb, redis, wp_cli; and ``probe``."""
-    artifacts: dict[str, tuple[str, ...]] = {}
-    hold: str | None = None
+    artifacts: Annotated[dict[Word, Annotated[tuple[Word, ...], _Some]], _Few] = {}
+    hold: Prose | None = None
     """The reason in ``/etc/trueup/hold``: nobody but an operator changes this node now."""
     applied: Applied | None = None
     """The node role's manifest; None: never provisioned."""
     pending: bool = False
-    files: dict[str, str | None] = {}
-    links: dict[str, str | None] = {}
-    services: dict[str, Service] = {}
+    files: Annotated[dict[Path, Word | None], _Some] = {}
+    links: Annotated[dict[Path, Path | None], _Some] = {}
+    services: Annotated[dict[Word, Service], _Some] = {}
     preview: ObservedPreview | None = None
     """None: the node has no certificate of preview URLs."""
-    logins: tuple[SshLogin, ...] = ()
+    logins: Annotated[tuple[SshLogin, ...], _Some] = ()
     """Since the moment that the probe was told."""
-    environments: dict[str, ObservedEnvironment] = {}
-    """By environment id. An id that isn't here is *missing* on this node: it answered and has none."""
+    environments: dict[Id, ObservedEnvironment] = {}
+    """By environment id. One that is neither here nor unusable is *missing* on this node: it answered and has none."""
+    unusable: Annotated[dict[Line, Prose], _Many] = {}
+    """By environment id, or what stands in its place: why what is said of it cannot be used. It is unknown then."""
+
+    def about(self, environment_id: UUID) -> ObservedNode | Unreachable:
+        """The answer as one about this environment: none, if what is said of it cannot be used."""
+        reason = self.unusable.get(str(environment_id))
+        return self if reason is None else Unreachable(since=self.observed_at, reason=reason)
 
 
 class Unreachable(_Observed):
@@ -193,3 +254,7 @@ class Unreachable(_Observed):
 
     since: AwareDatetime
     reason: str
+
+    def about(self, environment_id: UUID) -> Unreachable:
+        """Nothing is known of any environment."""
+        return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -25,6 +26,7 @@ from reconciler.core.actions import (
 from reconciler.core.certificates import changes_of
 from reconciler.core.changes import Change, diff_environment, diff_node
 from reconciler.core.entries import EnvironmentEntry, NodeEntry, Stalled
+from reconciler.core.fields import SLUG_PATTERN
 from reconciler.core.fleet import Fleet
 from reconciler.core.going_back import Confirmed, Kept, another_version, is_left, refusal, want_of_confirmation
 from reconciler.core.holds import ALL, holding, kept_elsewhere, kept_names, told, under_holds, withheld
@@ -64,7 +66,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Silent:
-    """A node that gave no answer: its environments' state is unknown, so nothing is decided for them."""
+    """A node that gave no answer, or none that can be used of some environments: their state is unknown, so nothing
+    is decided for them."""
 
     node: str
     reason: str
@@ -194,12 +197,21 @@ def decide(
             silent.append(Silent(node.slug, answer.reason, tuple(sorted(e.key for e in environments))))
         elif answer is not None:
             steps += _node_steps(fleet, node, answer, roles, now, deliberate, asked)
-            for environment in sorted(environments, key=lambda environment: environment.key):
+            silent += _unusable(node, answer, environments)
+            usable = (one for one in environments if str(one.id) not in answer.unusable)
+            for environment in sorted(usable, key=lambda environment: environment.key):
                 steps += _environment_steps(
                     fleet, environment, node, answer, roles, now, deliberate, asked, where, kept, confirmed, names
                 )
     steps.sort(key=lambda step: (isinstance(step.action, Desired), step.action.target))
     return Plan(fleet.revision, tuple(steps), tuple(silent), tuple(_orphans(fleet, observed)), fleet.stalled)
+
+
+def _unusable(node: NodeEntry, answer: ObservedNode, environments: Sequence[EnvironmentEntry]) -> Iterator[Silent]:
+    """What of the answer is set aside: those environments' state is unknown, and that of the node's others is not."""
+    declared = {str(environment.id): environment.key for environment in environments}
+    for about, reason in sorted(answer.unusable.items()):
+        yield Silent(node.slug, f"Of {about}: {reason}", (declared[about],) if about in declared else ())
 
 
 def _placements(observed: Mapping[str, Answer]) -> dict[UUID, str]:
@@ -343,7 +355,7 @@ def _no_source(variables: EnvironmentVariables, there: ObservedEnvironment | Non
     if release.made_from and release.made_from not in applied.releases:
         done = _DONE[release.origin]
         return f"The node does not have release {release.made_from}, which is to be {done}. Correct made_from."
-    served = applied.variables.get("release", {}).get("id")
+    served = applied.release_id
     if release.origin == "adopt" and release.made_from not in {None, served}:
         # What is there of it now is not what somebody found changed on what was served then.
         return (
@@ -393,7 +405,10 @@ def _orphans(fleet: Fleet, observed: Mapping[str, Answer]) -> Iterator[Orphan]:
 
 def _former_key(there: ObservedEnvironment) -> str | None:
     variables = there.applied.variables if there.applied else {}
-    return f"{variables['site']}/{variables['slug']}" if {"site", "slug"} <= variables.keys() else None
+    names = [variables.get("site"), variables.get("slug")]
+    # It is told as part of a command to type.
+    slugs = [name for name in names if isinstance(name, str) and re.fullmatch(SLUG_PATTERN, name)]
+    return "/".join(slugs) if slugs == names else None
 
 
 def plan_data(plan: Plan) -> dict[str, Any]:

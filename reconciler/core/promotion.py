@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from reconciler.core.changes import Cause
 from reconciler.core.errors import BackupGateUnmet, DriftGateUnmet
 from reconciler.core.jobs import JobType
+from reconciler.core.observed import Count, Line, Path
 
 BACKUP_AGE = timedelta(minutes=60)
 NAMED = 20
@@ -28,6 +31,9 @@ UNCHANGING = frozenset(
 )
 """Jobs that leave an environment as it was: a drift check is not older than they are."""
 CAUSES = {"moves": "changed in this environment", "stays": "changed in the target", "conflicts": "changed in both"}
+
+
+_Keys = Annotated[tuple[Path | int, ...], Field(max_length=1_000)]
 
 
 @dataclass(frozen=True)
@@ -81,15 +87,36 @@ def refuse_unmet(evidence: Evidence, now: datetime) -> None:
         )
 
 
-def differences(comparison: Mapping[str, Any], target_id: str) -> tuple[dict[str, Any], ...]:
+class ComparedPart(BaseModel):
+    """A table or a tree of files as a node compared its two sides: all are counted, the first are named."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    counts: Annotated[dict[Literal["moves", "stays", "conflicts"], Count], Field(max_length=3)]
+    moves: _Keys
+    stays: _Keys
+    conflicts: _Keys
+
+
+class Comparison(BaseModel):
+    """What a node says of two environments, by table."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    written: Annotated[dict[Line, ComparedPart], Field(max_length=10_000)]
+    code: ComparedPart
+    protected: Annotated[dict[Line, dict[Literal["source", "target"], Count]], Field(max_length=10_000)]
+
+
+def differences(comparison: Comparison, target_id: str) -> tuple[dict[str, Any], ...]:
     """What a drift check keeps of a comparison: the summary first, then what is named, in the shape of a change."""
-    parts = {**comparison["written"], "files": comparison["code"]}
-    counts = {name: part["counts"] for name, part in parts.items() if any(part["counts"].values())}
+    parts = {**comparison.written, "files": comparison.code}
+    counts = {name: dict(part.counts) for name, part in parts.items() if any(part.counts.values())}
     summary = {
         "field": "content",
         "compared_with": target_id,
         "counts": counts,
-        "protected": dict(comparison["protected"]),
+        "protected": {name: dict(sides) for name, sides in comparison.protected.items()},
         "desired": None,
         "observed": None,
         "cause": "since the copy was made",
@@ -98,10 +125,11 @@ def differences(comparison: Mapping[str, Any], target_id: str) -> tuple[dict[str
     return (summary, *_named(parts))
 
 
-def _named(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def _named(parts: Mapping[str, ComparedPart]) -> Iterator[dict[str, Any]]:
     for kind, cause in CAUSES.items():
         for name, part in sorted(parts.items()):
-            for key in part[kind][:NAMED]:
+            keys: tuple[str | int, ...] = getattr(part, kind)
+            for key in keys[:NAMED]:
                 found = {"field": f"content {name}: {key}", "content": kind, "cause": cause}
                 yield {**found, "desired": None, "observed": None, "heals": False}
 

@@ -107,6 +107,7 @@ def shareable(seen: ObservedNode) -> ObservedNode:
         hold=None if seen.hold is None else seen.hold[:_LONGEST],
         pending=seen.pending,
         environments={id_: _environment(one) for id_, one in seen.environments.items()},
+        unusable={told: reason[:_LONGEST] for told, reason in seen.unusable.items()},
         **_configuration(NodeVariables, seen),
     )
 

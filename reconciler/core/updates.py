@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from reconciler.core.fields import VERSION_PATTERN
 from reconciler.core.manifests import UpdateScope
+from reconciler.core.visible import visible
 
 Kind = Literal["plugins", "themes"]
 OURS = frozenset({"w.org", "wordpress.org"})
@@ -35,13 +36,19 @@ class _Told(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+_Header = Annotated[str, StringConstraints(max_length=8_192)]
+"""WordPress reads no more of a file to look for its header."""
+_LONGEST = 200
+_Directory = Annotated[str, StringConstraints(max_length=512)]
+
+
 class Extension(_Told):
     """A plugin or theme as its own header describes it."""
 
-    name: str = ""
-    version: str = ""
-    update_uri: str = ""
-    headers: Mapping[str, str] = {}
+    name: _Header = ""
+    version: _Header = ""
+    update_uri: _Header = ""
+    headers: Annotated[Mapping[_Header, _Header], Field(max_length=100)] = {}
     """As WordPress would send them."""
     checkout: bool = False
     """Its directory is a Git or Subversion checkout: somebody else's to update."""
@@ -56,11 +63,11 @@ class Prepared(_Told):
 class Installed(_Told):
     """What a release on a node is made of: the answer of ``nodes/installed.py``."""
 
-    release: str
-    wordpress_version: str
-    plugins: Mapping[str, Extension] = {}
+    release: _Directory
+    wordpress_version: _Directory
+    plugins: Annotated[Mapping[_Directory, Extension], Field(max_length=2_000)] = {}
     """By main file, relative to the plugins directory."""
-    themes: Mapping[str, Extension] = {}
+    themes: Annotated[Mapping[_Directory, Extension], Field(max_length=2_000)] = {}
     """By directory."""
     prepared: Prepared | None = None
 
@@ -207,9 +214,9 @@ def _unfit(offer: Offer, wordpress: str, php: str) -> str | None:
 
 
 def by_slug(extensions: Mapping[str, Extension]) -> dict[str, str]:
-    """Versions as a document records them: by directory, or by the name of a single file."""
+    """Versions as a document records them: by directory, or by the name of a single file. A site wrote both."""
     return {
-        re.sub(r"\.php$", "", key.partition("/")[0]): extension.version
+        visible(re.sub(r"\.php$", "", key.partition("/")[0]), _LONGEST): visible(extension.version, _LONGEST)
         for key, extension in sorted(extensions.items())
         if extension.version
     }

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from reconciler.core.actions import ReturnContent, UpdateWordPress
 from reconciler.core.changes import Change
 from reconciler.core.plan import Orphan, Plan, Step, Verdict
+from reconciler.core.visible import visible
 
 _TOLD = (UpdateWordPress, ReturnContent)
 """What would happen is more than the changes say."""
@@ -43,7 +44,8 @@ def text(plan: Plan) -> str:
     for step in plan.steps:
         lines += ["", *_step_lines(step)]
     lines += _remarks(plan)
-    return "\n".join(lines) + "\n"
+    # Nodes and sites have named much of it.
+    return "\n".join(map(visible, lines)) + "\n"
 
 
 def _step_lines(step: Step) -> Iterator[str]:
@@ -94,7 +96,7 @@ def markdown(plan: Plan) -> str:
             ),
         ]
     lines += [line and f"- {line}" for line in _remarks(plan)]
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(visible, lines)) + "\n"
 
 
 def _why(change: Change) -> str:

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated
 from uuid import UUID
 
 import structlog
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from reconciler.core.actions import BackUp, RestoreBackup, ReturnContent
 from reconciler.core.entries import EnvironmentEntry
@@ -24,6 +25,8 @@ from reconciler.core.errors import JobError, NodeUnreachable, TrueupError
 from reconciler.core.fleet import Fleet
 from reconciler.core.jobs import JobErrorCode
 from reconciler.core.manifests import BackupScope
+from reconciler.core.node_answer import AnswerRefused, understood
+from reconciler.core.observed import Count, Word
 from reconciler.loop.tools import Inputs, Run, Tools
 from reconciler.records.backups import Backup
 from reconciler.storage.bucket import Storage, Upload
@@ -32,12 +35,36 @@ from reconciler.storage.kept import manifest_of, storage_of
 log = structlog.get_logger()
 
 PART_BYTES = 16 << 20
+MOST_PARTS = 10_000
+_LONGEST_SIZE = 20
 OBJECTS = {"db": ("database.sql.zst",), "files": ("files.tar.zst",), "full": ("database.sql.zst", "files.tar.zst")}
 STALE = timedelta(days=1)
 _SIZES = (
     'du -sb "$1/shared/uploads" "$1/current/wp-content" | cut -f1; mariadb -BN -e "SELECT COALESCE(SUM(data_length), 0)'
     " FROM information_schema.tables WHERE table_schema = '$2'\""
 )
+
+
+class SentObject(BaseModel):
+    """One object as a node says that it sent it."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    etags: Annotated[tuple[Word, ...], Field(max_length=MOST_PARTS)]
+    """The first part's first."""
+    sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+    size_bytes: Count
+
+
+class Sent(BaseModel):
+    """A node's own account of a backup; by object."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    objects: Annotated[dict[Word, SentObject], Field(max_length=16)]
+    wordpress_version: Word | None = None
+    content_id: UUID | None = None
+    """The content that was served; None where none says so."""
 
 
 def take(environment_id: UUID, backup_id: UUID, scope: BackupScope, tools: Tools, fleet: Fleet, run: Run) -> Backup:
@@ -88,14 +115,15 @@ def _parts(environment: EnvironmentEntry, tools: Tools, fleet: Fleet) -> int:
         raise JobError(JobErrorCode.TARGET_MISSING, f"The node of {environment.key} has no document.")
     argv = ["sh", "-c", _SIZES, "sh", f"/var/www/sites/{environment.id}", f"wp_{environment.id.hex[:12]}"]
     try:
-        answer = tools.connections.run(tools.target(node), argv, timeout_s=60)
+        answer = tools.connections.run(tools.target(node), argv, timeout_s=60, max_output_bytes=1 << 20)
     except NodeUnreachable as error:
         raise JobError(JobErrorCode.ANSIBLE_HOST_UNREACHABLE, error.message) from error
-    sizes = [int(word) for word in answer.stdout.split() if word.isdigit()]
+    sizes = [int(word) for word in answer.stdout.split()[:4] if word.isdigit() and len(word) < _LONGEST_SIZE]
     if answer.exit or len(sizes) != 3:
         message = f"{environment.key} is not on its node, so there is nothing to back up. Apply it first."
         raise JobError(JobErrorCode.BACKUP_FAILED, message)
-    return math.ceil(sum(sizes) * 2 / PART_BYTES) + 8
+    # No service takes more, and each part is an address that is made here and sent to the node.
+    return min(math.ceil(sum(sizes) * 2 / PART_BYTES) + 8, MOST_PARTS)
 
 
 def _send(
@@ -105,8 +133,8 @@ def _send(
     tools: Tools,
     fleet: Fleet,
     run: Run,
-) -> Mapping[str, Any]:
-    """What the node sent, by object: ``etags sha256 size_bytes``; and ``wordpress_version content_id``."""
+) -> Sent:
+    """What the node says that it sent."""
     node = fleet.node_of(environment)
     assert node is not None  # noqa: S101 (asked for its sizes already)
     action = BackUp(node.slug, node.id, environment.id, fleet.environment_variables(environment.id))
@@ -117,7 +145,16 @@ def _send(
     answer = next((one.data for one in reversed(result.results) if "objects" in one.data), None)
     if not result.ok or answer is None:
         raise JobError(JobErrorCode(result.error_code or "BACKUP_FAILED"), result.message)
-    return answer
+    try:
+        sent = understood(Sent, answer)
+    except AnswerRefused as error:
+        message = f"What {node.slug} says that it sent cannot be understood: {error}"
+        raise JobError(JobErrorCode.BACKUP_FAILED, message) from error
+    if missing := uploads.keys() - sent.objects.keys():
+        raise JobError(
+            JobErrorCode.BACKUP_FAILED, f"{node.slug} did not say that it sent {', '.join(sorted(missing))}."
+        )
+    return sent
 
 
 def _completed(
@@ -125,14 +162,14 @@ def _completed(
     environment: EnvironmentEntry,
     storage: Storage,
     uploads: Mapping[str, Upload],
-    sent: Mapping[str, Any],
+    sent: Sent,
     tools: Tools,
     fleet: Fleet,
 ) -> Backup:
-    objects = sent["objects"]
+    objects = {name: sent.objects[name] for name in uploads}
     for name, upload in uploads.items():
-        storage.complete(upload, list(objects[name]["etags"]))
-    kept = {name: {key: one[key] for key in ("sha256", "size_bytes")} for name, one in objects.items()}
+        storage.complete(upload, list(objects[name].etags))
+    kept = {name: {"sha256": one.sha256, "size_bytes": one.size_bytes} for name, one in objects.items()}
     now = tools.clock()
     declared = fleet.platform.spec.backups
     days = environment.manifest.spec.backups.retention_days or (declared.retention_days if declared else 30)
@@ -144,8 +181,8 @@ def _completed(
         "scope": backup.backup_scope,
         "created_at": backup.created_at.astimezone(UTC).isoformat(),
         "retention_until": (now + timedelta(days=days)).astimezone(UTC).isoformat(),
-        "wordpress_version": sent["wordpress_version"],
-        "content_id": sent.get("content_id"),
+        "wordpress_version": sent.wordpress_version,
+        "content_id": sent.content_id and str(sent.content_id),
         "url": fleet.environment_variables(environment.id).url,
         "objects": kept,
     }
@@ -155,10 +192,10 @@ def _completed(
         backup,
         status="completed",
         checksum=hashlib.sha256(data).hexdigest(),
-        size_bytes=sum(one["size_bytes"] for one in kept.values()),
+        size_bytes=sum(one.size_bytes for one in objects.values()),
         retention_until=now + timedelta(days=days),
         completed_at=now,
-        content_id=_id(sent.get("content_id")),
+        content_id=sent.content_id,
     )
 
 

@@ -11,11 +11,13 @@ from reconciler.core.entries import EnvironmentEntry
 from reconciler.core.errors import NodeUnreachable
 from reconciler.core.fleet import Fleet
 from reconciler.core.observed import ObservedHealth
+from reconciler.core.visible import visible
 from reconciler.loop.tools import Tools
 from reconciler.nodes.health import look
 from reconciler.records.outcomes import Outcome, Succeeded
 
 log = structlog.get_logger()
+_LONGEST = 1_000
 
 
 def watch(node_id: UUID, environments: Iterable[str], tools: Tools) -> Outcome:
@@ -37,7 +39,9 @@ def watch(node_id: UUID, environments: Iterable[str], tools: Tools) -> Outcome:
 def remember(environment: EnvironmentEntry, found: ObservedHealth, fleet: Fleet, tools: Tools, *, alone: bool) -> None:
     """Keep what was found of the declared release; of another one that is served, nothing can be said."""
     release_id = fleet.release_id(environment)
-    if found.release != str(release_id):
+    # It goes into the log, into messages and into a commit's: on one line.
+    found = found.model_copy(update={"reason": found.reason and visible(found.reason, _LONGEST)})
+    if found.release and found.release != str(release_id):
         found = ObservedHealth(release=found.release, health="unknown", reason="Another release is served.")
     before = tools.state.records.health.save(environment.id, release_id, found, tools.clock(), alone=alone)
     if before is None or before.health != found.health:

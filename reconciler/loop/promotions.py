@@ -11,7 +11,8 @@ from reconciler.core.errors import BackupGateUnmet, DriftGateUnmet, JobError
 from reconciler.core.fleet import Fleet
 from reconciler.core.jobs import JobErrorCode
 from reconciler.core.manifests import EnvironmentType
-from reconciler.core.promotion import differences
+from reconciler.core.node_answer import AnswerRefused, understood
+from reconciler.core.promotion import Comparison, differences
 from reconciler.loop.tools import Inputs, Run, Tools
 from reconciler.nodes.runner import RunResult
 from reconciler.operations.gates import refuse_unmet_gates
@@ -36,7 +37,13 @@ def compare_content(
     if not result.ok:
         return () if result.error_code in NO_BASELINE else result
     found = next((one.data for one in result.results if "written" in one.data), None)
-    return differences(found, str(target.id)) if found else result
+    if found is None:
+        return result
+    try:
+        return differences(understood(Comparison, found), str(target.id))
+    except AnswerRefused as error:
+        message = f"How {node.slug} compares {environment.key} cannot be understood: {error}"
+        raise JobError(JobErrorCode.ANSIBLE_UNEXPECTED_ERROR, message) from error
 
 
 def _copied_from(environment: EnvironmentEntry, fleet: Fleet) -> EnvironmentEntry | None:

@@ -24,6 +24,7 @@ from reconciler.core.fleet import Fleet
 from reconciler.core.holds import under_holds
 from reconciler.core.jobs import JobErrorCode
 from reconciler.core.manifests import BackupScope
+from reconciler.core.node_answer import AnswerRefused, understood
 from reconciler.core.observed import ObservedHealth, ObservedNode, Unreachable
 from reconciler.core.options import with_values
 from reconciler.core.plan import Answer, Plan, Step, Verdict
@@ -52,7 +53,7 @@ def reconcile_environment(environment_id: UUID, tools: Tools, run: Run) -> Outco
         environment, node = _placed_environment(fleet, environment_id)
         if environment is None or node is None or environment.stalled:
             return _nothing_to_go_by(environment, environment_id)
-        answer = tools.observe([node])[node.slug]
+        answer = _answer(environment_id, node, tools)
         if isinstance(answer, ObservedNode) and is_unrecorded(environment, answer, tools, run):
             record(environment_id, tools, fleet)
             fleet = tools.state.fleet()
@@ -95,7 +96,7 @@ def put_right(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
     environment, node = _placed_environment(fleet, environment_id)
     if environment is None or node is None or environment.stalled:
         return _nothing_to_go_by(environment, environment_id)
-    answer = tools.observe([node])[node.slug]
+    answer = _answer(environment_id, node, tools)
     if refused := _refusal(node, answer, []):
         return refused
     seen = answer.environments.get(str(environment_id)) if isinstance(answer, ObservedNode) else None
@@ -156,8 +157,12 @@ def check_health(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
     result = tools.apply(CheckHealth(node.slug, node.id, environment_id, variables), fleet, run)
     if failed := failure(result):
         return failed
-    found = next(one.data["health"] for one in result.results if "health" in one.data)
-    health = ObservedHealth.model_validate(found)
+    found = next((one.data["health"] for one in result.results if "health" in one.data), None)
+    try:
+        health = understood(ObservedHealth, found)
+    except AnswerRefused as error:
+        message = f"What {node.slug} says of the health of {environment.key} cannot be understood: {error}"
+        return Failed(JobErrorCode.ANSIBLE_UNEXPECTED_ERROR, message)
     remember(environment, health, fleet, tools, alone=True)
     return Succeeded(health.model_dump(mode="json"))
 
@@ -168,7 +173,7 @@ def check_drift(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
     environment, node = _placed_environment(fleet, environment_id)
     if environment is None or node is None or environment.stalled:
         return _nothing_to_go_by(environment, environment_id)
-    answer = tools.observe([node], deep=True, environments=[str(environment_id)])[node.slug]
+    answer = tools.observe([node], deep=True, environments=[str(environment_id)])[node.slug].about(environment_id)
     if isinstance(answer, Unreachable):
         return Failed(JobErrorCode.ANSIBLE_HOST_UNREACHABLE, answer.reason)
     step = tools.decide(fleet, {node.slug: answer}).for_environment(environment_id)
@@ -190,6 +195,11 @@ def check_drift(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
     )
     tools.state.records.drift_checks.save(check)
     return Succeeded({"drift_status": check.status, "differences": list(differences)})
+
+
+def _answer(environment_id: UUID, node: NodeEntry, tools: Tools) -> Answer:
+    """What the node says now: none, if what it says of this environment cannot be used."""
+    return tools.observe([node])[node.slug].about(environment_id)
 
 
 def _is_there(answer: Answer, environment_id: UUID) -> bool:
@@ -261,7 +271,10 @@ def _confirmed(
     Against the revision that was applied: what was committed meanwhile is another job's.
     """
     _, node = _placed_environment(fleet, environment_id)
-    answers = tools.observe([node] if node else [])
+    answers = {node.slug: _answer(environment_id, node, tools)} if node else {}
+    for answer in answers.values():
+        if isinstance(answer, Unreachable):
+            return Failed(JobErrorCode.ANSIBLE_HOST_UNREACHABLE, answer.reason)
     lifted = run.asked if run.deliberate else frozenset()
     after = tools.decide(fleet, answers, frozenset({environment_id}), asked=lifted).for_environment(environment_id)
     decisive = [name for name in asked if run.decisive is None or name in run.decisive]

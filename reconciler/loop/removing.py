@@ -138,7 +138,7 @@ def _kept(environment: EnvironmentEntry, fleet: Fleet, tools: Tools, run: Run) -
     node = fleet.node_of(environment)
     if node is None:
         raise JobError(JobErrorCode.TARGET_MISSING, f"The node of {environment.key} has no document. Add it first.")
-    answer = tools.observe([node])[node.slug]
+    answer = tools.observe([node])[node.slug].about(environment.id)
     if isinstance(answer, Unreachable):
         raise JobError(JobErrorCode.ANSIBLE_HOST_UNREACHABLE, answer.reason)
     if _never_was(answer.environments.get(str(environment.id))):

@@ -34,6 +34,7 @@ from reconciler.core.fleet import Fleet
 from reconciler.core.intents import Edit, RecordVersions, evaluate, stay
 from reconciler.core.jobs import JobErrorCode, JobType
 from reconciler.core.manifests import BackupScope, UpdateScope
+from reconciler.core.node_answer import MOST_BYTES, AnswerRefused, read_object, understood
 from reconciler.core.observed import ObservedNode
 from reconciler.core.updates import (
     PARTS,
@@ -48,6 +49,7 @@ from reconciler.core.updates import (
     listed,
     select,
 )
+from reconciler.core.visible import visible
 from reconciler.loop import backups
 from reconciler.loop.results import failure
 from reconciler.loop.tools import Inputs, Run, Tools
@@ -139,14 +141,14 @@ def _ask(environment_id: UUID, release: str | None, following: str | None, tools
     argv = ["python3", "-I", "-S", "-", options]
     try:
         done = tools.connections.run(
-            tools.target(node), argv, stdin=script, timeout_s=LOOK_S, max_output_bytes=16 << 20
+            tools.target(node), argv, stdin=script, timeout_s=LOOK_S, max_output_bytes=MOST_BYTES
         )
     except NodeUnreachable as error:
         raise JobError(JobErrorCode.ANSIBLE_HOST_UNREACHABLE, error.message) from error
     try:
-        return Installed.model_validate_json(done.stdout)
-    except ValidationError as error:
-        said = done.stderr.decode(errors="replace").strip()[-300:] or "an answer that cannot be understood"
+        return understood(Installed, read_object(done.stdout))
+    except AnswerRefused as error:
+        said = visible(done.stderr.decode(errors="replace").strip()[-300:]) or f"an answer that cannot be used: {error}"
         raise JobError(
             JobErrorCode.UPDATE_UNAVAILABLE, f"{environment.key} cannot be looked through on its node: {said}"
         ) from error
@@ -207,13 +209,17 @@ def record(environment_id: UUID, tools: Tools, fleet: Fleet) -> None:
     environment = fleet.environment(environment_id)
     release = fleet.release_id(environment)
     there = _ask(environment_id, str(release), None, tools, fleet)
-    intent = RecordVersions(
-        environment_id=environment_id,
-        release_id=release,
-        wordpress_version=there.wordpress_version,
-        plugins=by_slug(there.plugins),
-        themes=by_slug(there.themes),
-    )
+    try:
+        intent = RecordVersions(
+            environment_id=environment_id,
+            release_id=release,
+            wordpress_version=there.wordpress_version,
+            plugins=by_slug(there.plugins),
+            themes=by_slug(there.themes),
+        )
+    except ValidationError as error:
+        message = f"{environment.key} says that its WordPress is {visible(there.wordpress_version, 80)}: no version."
+        raise JobError(JobErrorCode.UPDATE_UNAVAILABLE, message) from error
     spec = environment.manifest.spec
     recorded = (spec.wordpress and spec.wordpress.version, dict(spec.versions.plugins), dict(spec.versions.themes))
     if there.release == str(release) and recorded != (intent.wordpress_version, intent.plugins, intent.themes):
@@ -229,14 +235,14 @@ def is_unrecorded(environment: EnvironmentEntry, answer: ObservedNode, tools: To
     applied = there.applied if there else None
     if release is None or release.origin not in {"update", "adopt"} or applied is None:
         return False
-    if applied.variables.get("release", {}).get("id") != str(release.id):
+    if applied.release_id != str(release.id):
         return False
     if release.origin == "adopt":
         versions = environment.manifest.spec.versions
         return not versions.plugins and not versions.themes
     declared = environment.manifest.spec.wordpress
-    before = applied.release_details.get(str(release.made_from), {}).get("wordpress_version")
-    moved = applied.variables.get("wordpress_version") != before
+    before = applied.made_with(str(release.made_from))
+    moved = applied.wordpress_version != before
     if moved and before == (declared.version if declared else before):
         return True
     return tools.state.records.jobs.get(run.job_id).job_type == JobType.UPDATES
@@ -248,9 +254,11 @@ def _stay(action: UpdateWordPress, there: Installed, tools: Tools, run: Run) -> 
     if withdraw(state.records.jobs.get(run.job_id), state, subject):
         return
     # Declared by hand: what the node tells of its release is declared again.
-    with_id = UUID(there.release)
     try:
-        release, _ = earlier_release(state, action.environment_id, with_id)
+        release, _ = earlier_release(state, action.environment_id, UUID(there.release))
+    except ValueError as error:
+        message = f"Nothing is to be updated, and the node names a release that is none: {visible(there.release, 80)}."
+        raise JobError(JobErrorCode.UPDATE_UNAVAILABLE, message) from error
     except Conflict as error:
         raise JobError(JobErrorCode.JOB_CONFLICT, f"Nothing is to be updated, and {error.message}") from error
     _commit(lambda now: stay(now.environment(action.environment_id), release), tools)

@@ -172,9 +172,12 @@ class Worker:
         records = self._tools.state.records
         before = records.observations.latest(node_id)
         answers = self._tools.observe([node])
-        if isinstance(answers[node.slug], Unreachable):
+        answer = answers[node.slug]
+        if isinstance(answer, Unreachable):
             log.warning("node unreachable", node=node.slug)
             return Succeeded({"unreachable": True})
+        for told, reason in answer.unusable.items():
+            log.warning("what a node says of an environment is set aside", node=node.slug, about=told, reason=reason)
         if before is not None and not before.reachable:
             log.info("node is back", node=node.slug)
             records.jobs.hurry(node_id, JobErrorCode.ANSIBLE_HOST_UNREACHABLE, self._clock())

@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
-from pydantic import TypeAdapter, ValidationError
-
 from reconciler.core.errors import NodeUnreachable
+from reconciler.core.node_answer import AnswerRefused, read_object, understood
 from reconciler.core.observed import ObservedHealth
+from reconciler.core.visible import visible
 from reconciler.nodes.connection import Connections
 from reconciler.nodes.target import Target
 from reconciler.paths import collection
@@ -19,7 +20,7 @@ from reconciler.paths import collection
 PATIENCE_S = 300.0
 """Of one round trip: an environment whose every check hangs takes 42 s, and four are looked at side by side."""
 _PACKAGE = "ansible_collections.trueup.wordpress.plugins.module_utils"
-_ANSWER = TypeAdapter(dict[UUID, ObservedHealth])
+MOST_BYTES = 4 << 20
 
 
 def look(connections: Connections, target: Target, environments: Iterable[UUID]) -> Mapping[UUID, ObservedHealth]:
@@ -28,13 +29,23 @@ def look(connections: Connections, target: Target, environments: Iterable[UUID])
     Raises:
         NodeUnreachable: no answer, or none that can be understood.
     """
-    argv = ["python3", "-I", "-S", "-", json.dumps([str(one) for one in environments])]
-    done = connections.run(target, argv, stdin=_script(), timeout_s=PATIENCE_S)
+    asked = list(environments)
+    argv = ["python3", "-I", "-S", "-", json.dumps([str(one) for one in asked])]
+    done = connections.run(target, argv, stdin=_script(), timeout_s=PATIENCE_S, max_output_bytes=MOST_BYTES)
     try:
-        return _ANSWER.validate_json(done.stdout)
-    except ValidationError as error:
-        said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2][:300] or "nothing"
+        data = read_object(done.stdout)
+    except AnswerRefused as error:
+        said = visible(done.stderr.decode(errors="replace").strip().rpartition("\n")[2], 300) or str(error)
         raise NodeUnreachable(f"{target} was asked whether its environments serve, and said: {said}") from error
+    return {one: _of(data.get(str(one))) for one in asked}
+
+
+def _of(said: Any) -> ObservedHealth:
+    """What cannot be understood says nothing of this environment, and takes nothing from the others."""
+    try:
+        return understood(ObservedHealth, said)
+    except AnswerRefused as error:
+        return ObservedHealth(release="", health="unknown", reason=f"The node's answer cannot be understood: {error}")
 
 
 @cache

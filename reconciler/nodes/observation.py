@@ -10,16 +10,16 @@ from functools import cache
 from pathlib import Path
 
 import asyncssh
-from pydantic import ValidationError
 
 from reconciler.core.errors import NodeUnreachable
+from reconciler.core.node_answer import MOST_BYTES, AnswerRefused, read_answer
 from reconciler.core.observed import ObservedNode, Unreachable
+from reconciler.core.visible import visible
 from reconciler.nodes.connection import Connections
 from reconciler.nodes.target import Target
 
 LIGHT_S = 15.0
 DEEP_S = 300.0
-MAX_ANSWER_BYTES = 16 << 20
 
 
 def observe(
@@ -63,13 +63,11 @@ async def _ask(
 ) -> ObservedNode | Unreachable:
     argv = ["python3", "-I", "-S", "-", options]
     try:
-        done = await connections.run_async(
-            target, argv, stdin=script, timeout_s=timeout_s, max_output_bytes=MAX_ANSWER_BYTES
-        )
+        done = await connections.run_async(target, argv, stdin=script, timeout_s=timeout_s, max_output_bytes=MOST_BYTES)
     except NodeUnreachable as error:
         return Unreachable(since=now, reason=error.message)
     if done.exit != 0:
-        said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2][:300] or "nothing"
+        said = visible(done.stderr.decode(errors="replace").strip().rpartition("\n")[2], 300) or "nothing"
         reason = f"{target} could not be observed: the probe ended with status {done.exit} and said: {said}"
         return Unreachable(since=now, reason=reason)
     return _understood(target, done.stdout, now)
@@ -77,12 +75,9 @@ async def _ask(
 
 def _understood(target: Target, answer: bytes, now: datetime) -> ObservedNode | Unreachable:
     try:
-        seen = ObservedNode.model_validate_json(answer)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        reason = f"{target} gave an answer that cannot be understood: {where} {first['msg']}".replace(": :", ":")
-        return Unreachable(since=now, reason=reason)
+        seen = read_answer(answer)
+    except AnswerRefused as error:
+        return Unreachable(since=now, reason=f"{target} gave an answer that cannot be understood: {error}")
     if not seen.logins:
         return seen
     own = _fingerprint(target.key_file)

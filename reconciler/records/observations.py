@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from pydantic import ValidationError
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from reconciler.core.observed import ObservedNode, Unreachable
@@ -88,8 +89,16 @@ def _values(seen: ObservedNode | Unreachable, unreachable_since: datetime | None
     }
 
 
+def _understood(text: str) -> ObservedNode | None:
+    """None for what an earlier version took from a node, and no answer may be any more: the next look tells."""
+    try:
+        return ObservedNode.model_validate_json(text)
+    except ValidationError:
+        return None
+
+
 def _observation(row: Any) -> Observation:
-    observed = None if row.observed is None else ObservedNode.model_validate_json(row.observed)
+    observed = None if row.observed is None else _understood(row.observed)
     unreachable = None
     if row.unreachable_since is not None:
         unreachable = Unreachable(since=row.unreachable_since, reason=row.unreachable_reason)

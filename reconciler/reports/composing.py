@@ -161,7 +161,7 @@ def _common(
     now: datetime,
 ) -> dict[str, Any]:
     """What is told of environments and nodes alike."""
-    answer, mode = _answer(node, facts), entry.manifest.spec.reconcile
+    answer, mode = _answer(entry, node, facts), entry.manifest.spec.reconcile
     seen = facts.seen.get(node.id) if node else None
     name = entry.slug if isinstance(entry, NodeEntry) else entry.key
     return {
@@ -178,13 +178,15 @@ def _common(
     }
 
 
-def _answer(node: NodeEntry | None, facts: Facts) -> Answer | None:
-    return facts.answers.get(node.slug) if node else None
+def _answer(entry: EnvironmentEntry | NodeEntry, node: NodeEntry | None, facts: Facts) -> Answer | None:
+    """What the node answered, as far as it can be used of this environment."""
+    answer = facts.answers.get(node.slug) if node else None
+    return answer.about(entry.id) if answer and isinstance(entry, EnvironmentEntry) else answer
 
 
 def _looked_at(entry: EnvironmentEntry | NodeEntry, node: NodeEntry | None, facts: Facts) -> ObservedNode | None:
     """What its node answered, if that is to be held against its document."""
-    answer = _answer(node, facts)
+    answer = _answer(entry, node, facts)
     return answer if isinstance(answer, ObservedNode) and not entry.stalled and _is_in_use(node) else None
 
 

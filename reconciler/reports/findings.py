@@ -130,9 +130,9 @@ def ignored_of(check: Check) -> Counter[str]:
 
 def _versions(there: ObservedEnvironment | None) -> tuple[str, str] | None:
     """WordPress as it was applied and as it is, where the two differ."""
-    applied = there.applied.variables.get("wordpress_version") if there and there.applied else None
+    applied = there.applied.wordpress_version if there and there.applied else None
     found = there.wordpress_version if there else None
-    return (str(applied), printable(found)) if applied and found and found != applied else None
+    return (printable(applied), printable(found)) if applied and found and found != applied else None
 
 
 def _of_change(change: Change, dater: _Dater, known: Evidence) -> Difference:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from reconciler.core.visible import visible
 from reconciler.reports import wording
 from reconciler.reports.causes import told
 from reconciler.reports.model import EnvironmentDrift, NodeDrift, Report, name_of
@@ -19,7 +20,7 @@ def text(report: Report, news: wording.News | None = None) -> str:
     for group in wording.groups(report):
         lines += ["", group.title.upper(), *(line for subject in group.subjects for line in _subject(subject))]
     lines += _rest(report)
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(visible, lines)) + "\n"
 
 
 def _subject(subject: EnvironmentDrift | NodeDrift) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from reconciler.core.changes import Cause, Change
-from reconciler.core.promotion import differences
+from reconciler.core.promotion import Comparison, differences
 from reconciler.records.backups import Backup
 from reconciler.records.drift import DriftCheck
 from tests.api.control import Control
@@ -29,7 +29,7 @@ def staging_of(control: Control, site: str, node: str = "web-1") -> UUID:
 
 def compare(control: Control, source: UUID, target: UUID, **written: Mapping[str, Any]) -> None:
     """A drift check of now."""
-    found = differences({"written": written, "code": NOTHING, "protected": {}}, str(target))
+    found = differences(Comparison.model_validate({"written": written, "code": NOTHING, "protected": {}}), str(target))
     status = "drifted" if any(one.get("content") == "conflicts" for one in found) else "clean"
     now = control.clock()
     check = DriftCheck(id=uuid4(), environment_id=source, status=status, differences=found, created_at=now)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.core.errors import BackupGateUnmet, DriftGateUnmet
-from reconciler.core.promotion import Checked, Evidence, checked, differences, is_drift, refuse_unmet
+from reconciler.core.promotion import Checked, Comparison, Evidence, checked, differences, is_drift, refuse_unmet
 from tests.playbooks.node_modules import load
 
 presets = load("promotion.presets")
@@ -198,7 +198,7 @@ def test_what_a_check_keeps_is_what_the_gate_reads() -> None:
         "code": part(stays=["plugins/x.php"]),
         "protected": {"wp_posts": {"source": 1, "target": 2}},
     }
-    found = differences(comparison, "t")
+    found = differences(Comparison.model_validate(comparison), "t")
     assert found[0]["counts"] == {
         "wp_options": {"moves": 1, "stays": 0, "conflicts": 1},
         "files": {"moves": 0, "stays": 1, "conflicts": 0},
