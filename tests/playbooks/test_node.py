@@ -22,6 +22,7 @@ from tests.lab import Lab, Node
 from tests.lab.fixtures import unique_name
 from tests.playbooks.nodes import Run, host_variables, node_variables, provision, run_playbook
 
+STORE_MOUNT = "opt-trueup-wordpress.mount"
 SERVICES = ("nginx", "mariadb", "redis-server", "fail2ban", "nftables")
 
 
@@ -227,7 +228,7 @@ def test_the_manifest_says_what_was_applied(provisioned: Provisioned) -> None:
     applied = Applied.model_validate_json(node.ssh("cat /etc/trueup/node.json").stdout)
     assert applied.variables == node_variables(node)
     assert applied.digest == NodeVariables.model_validate(node_variables(node)).digest()
-    assert set(applied.services) == {*(f"{name}.service" for name in SERVICES), "trueup-renew.timer"}
+    assert set(applied.services) == {*(f"{name}.service" for name in SERVICES), "trueup-renew.timer", STORE_MOUNT}
     found = node.ssh(["sha256sum", *applied.files]).stdout.splitlines()
     assert {line.split()[1]: line.split()[0] for line in found} == applied.files
     assert "/etc/nginx/nginx.conf" in applied.files

@@ -6,6 +6,7 @@ All but the last tests look at what the upgrade left; those act on it, in their 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,8 +43,25 @@ LOOKED_AT = {
 """Fields that say how things are now, by resource."""
 KEPT_READY = ("/var/lib/trueup/code", "/var/lib/trueup/seeds", "/var/www/sites/.spare")
 """What this version makes for runs and sites to come: nothing that serves reads it."""
-ADDED = "/etc/php/8.2/fpm/conf.d/99-trueup-compiler.ini"
-"""The one file that the node's role has in addition. PHP reads it at its next start, and is not started for it."""
+STORE_MOUNT = "/etc/systemd/system/opt-trueup-wordpress.mount"
+ADDED = {"/etc/php/8.2/fpm/conf.d/99-trueup-compiler.ini", STORE_MOUNT}
+"""The files that the node's role has in addition. PHP reads the one at its next start, and is not started for it."""
+DIRECTORIES = ("releases", "shared", "shared/uploads", "tmp", "logs")
+"""What a manifest names of a site besides files."""
+MEANT = tuple(
+    map(
+        re.compile,
+        (
+            # The store gets inodes of its own, a seal and a mount; the releases get theirs, file by file.
+            r"/opt/trueup/wordpress(/.*)?",
+            r"/etc/systemd/system/(multi-user\.target\.wants/)?opt-trueup-wordpress\.mount",
+            r"/var/www/sites/[0-9a-f-]{36}/releases/[0-9a-f-]{36}(/(?!wp-content).*)?",
+            # PHP may read the store.
+            r"/etc/trueup/php/[0-9a-f-]{36}(/php-fpm\.conf)?",
+        ),
+    )
+)
+"""What an upgrade is meant to write besides manifests."""
 
 
 @pytest.fixture(scope="module", params=WAYS)
@@ -132,35 +150,60 @@ def test_who_could_reach_the_api_still_can(upgrade: Upgrade) -> None:
 def test_only_manifests_are_written(upgrade: Upgrade) -> None:
     before, after = _outside_staging(upgrade, upgrade.before.files), _outside_staging(upgrade, upgrade.after.files)
     changed = {path for path, was in before.items() if after.get(path) != was}
-    parents = {str(Path(path).parent) for path in (*KEPT_READY, ADDED)}
-    assert {path for path in changed if not _is_kept_ready(path)} <= parents
-    assert {path for path in after.keys() - before.keys() if not _is_kept_ready(path)} == {ADDED}
+    parents = {str(Path(path).parent) for path in (*KEPT_READY, *ADDED)}
+    parents.add("/etc/systemd/system/multi-user.target.wants")
+    assert {path for path in changed if not _is_meant(path)} <= parents
+    assert {path for path in after.keys() - before.keys() if not _is_meant(path)} == ADDED - {STORE_MOUNT}
 
 
-def _is_kept_ready(path: str) -> bool:
-    return any(Path(path).is_relative_to(made) for made in KEPT_READY)
+def _is_meant(path: str) -> bool:
+    return any(Path(path).is_relative_to(made) for made in KEPT_READY) or any(one.fullmatch(path) for one in MEANT)
+
+
+def test_no_release_shares_a_file_with_the_store(upgrade: Upgrade) -> None:
+    node = upgrade.past.node
+    assert node.ssh("find /opt/trueup/wordpress -type f -links +1").stdout == ""
+    for site in upgrade.sites.values():
+        current = f"/var/www/sites/{site.production['id']}/current/"
+        assert node.ssh(f"find {current} -xdev -path '*/wp-content' -prune -o -type f -links +1 -print").stdout == ""
 
 
 def test_a_manifest_says_the_same_but_for_the_role(upgrade: Upgrade) -> None:
     staging = upgrade.sites["shop"].environments["staging"]["id"]
-    written = {"role_digest", "applied_at", "applied_by"}
+    written = {"role_digest", "applied_at", "applied_by", "attributes"}
     assert len(upgrade.past.manifests) == 1 + len(upgrade.sites) + 1
     for name, was in upgrade.past.manifests.items():
         if staging not in name:
             now = upgrade.after.manifests[name]
-            assert {path: digest for path, digest in now["files"].items() if path != ADDED} == was["files"], name
-            keys = (was.keys() | now.keys()) - {"files"}
+            files = {path: digest for path, digest in now["files"].items() if path in was["files"]}
+            assert _but_pools(files) == _but_pools(was["files"]), name
+            site = f"/var/www/sites/{Path(name).stem}"
+            assert now["files"].keys() - was["files"].keys() <= {*ADDED, *(f"{site}/{one}" for one in DIRECTORIES)}
+            assert set(now["services"]) - set(was["services"]) <= {Path(STORE_MOUNT).name}
+            keys = (was.keys() | now.keys()) - {"files", "services"}
             assert {key for key in keys if was.get(key) != now.get(key)} == written, name
 
 
+def _but_pools(files: dict[str, str]) -> dict[str, str]:
+    return {path: digest for path, digest in files.items() if not path.endswith("/php-fpm.conf")}
+
+
 def test_nothing_is_restarted_nor_reloaded(upgrade: Upgrade) -> None:
-    """Where a run was ended in the very moment that it wrote, the next one reloads what may not have been."""
+    """But for PHP, which reads its pool anew.
+
+    Where a run was ended in the very moment that it wrote, the next one reloads what may not have been.
+    """
     before, after = _outside_staging(upgrade, upgrade.before.units), _outside_staging(upgrade, upgrade.after.units)
     assert {"nginx.service", "mariadb.service", "redis-server.service"} <= before.keys()
     assert sum(name.startswith("trueup-php@") for name in before) == len(upgrade.sites)
-    reload = {"StateChangeTimestampMonotonic"} if upgrade.how == "cut" else set()
+    reload = {"StateChangeTimestampMonotonic"}
     changed = {
-        name: {key for key in was.keys() - reload if after[name][key] != was[key]} for name, was in before.items()
+        name: {
+            key
+            for key in was.keys() - (reload if upgrade.how == "cut" or name.startswith("trueup-php@") else set())
+            if after[name][key] != was[key]
+        }
+        for name, was in before.items()
     }
     assert {name: keys for name, keys in changed.items() if keys} == {}
     assert upgrade.how == "cut" or upgrade.after.workers == upgrade.before.workers

@@ -9,16 +9,15 @@ that going back is the same two steps. Table ``trueup_content`` moves with the r
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import shutil
 
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.rewrite_tables import rewrite_database
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import core
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import CLIENT, literal
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, write_durably
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.merge import Merge
+from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
 
 MARK_TABLE = "trueup_content"
 DUMP = ("mariadb-dump", "--single-transaction", "--quick", "--hex-blob", "--default-character-set=utf8mb4")
@@ -103,9 +102,9 @@ class Staging:
 
     def open(self):
         """Begin anew: whatever was being staged, for this content or another one, goes."""
-        shutil.rmtree(self.incoming, ignore_errors=True)
-        os.makedirs(self.uploads, mode=0o755)
-        os.chmod(self.incoming, 0o700)
+        paths.remove(self.incoming)
+        paths.directory(self.incoming, 0o700)
+        paths.directory(self.uploads)
         name = self.database
         root(
             self.run,
@@ -123,7 +122,7 @@ class Staging:
         ``merge``: rows go into the tables that are there, instead of tables into the database; see ``promotion.merge``.
         """
         if uploads:
-            _own(self.uploads, user)
+            self.run.notes += filter(None, [paths.own(self.uploads, user.pw_uid, user.pw_gid)])
         if database:
             mark = f"CREATE TABLE {MARK_TABLE} (id CHAR(36) PRIMARY KEY) ENGINE=InnoDB;"
             mark += f"INSERT INTO {MARK_TABLE} VALUES ({literal(self.content_id)});"
@@ -138,7 +137,7 @@ class Staging:
         write_durably(self.seal_file, json.dumps(sealed).encode(), 0o600)
 
     def discard(self):
-        shutil.rmtree(self.incoming, ignore_errors=True)
+        paths.remove(self.incoming)
         root(self.run, f"DROP DATABASE IF EXISTS `{self.database}`;")
 
 
@@ -185,7 +184,7 @@ class Swap:
             self.run,
             f"DROP DATABASE IF EXISTS `{self.former}`; DROP DATABASE IF EXISTS `{self.staging.database}`;",
         )
-        shutil.rmtree(self.staging.incoming, ignore_errors=True)
+        paths.remove(self.staging.incoming)
 
     def _merge(self, sealed):
         names = (self.staging.database, self.former, self.content_id)
@@ -214,11 +213,3 @@ class Swap:
     def _rename(self, moves):
         steps = ", ".join(f"`{one}`.`{table}` TO `{other}`.`{table}`" for one, other, table in moves)
         root(self.run, f"RENAME TABLE {steps};")
-
-
-def _own(directory, user):
-    for here, _, names in os.walk(directory):
-        os.lchown(here, user.pw_uid, user.pw_gid)
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                os.lchown(os.path.join(here, name), user.pw_uid, user.pw_gid)
