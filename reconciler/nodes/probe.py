@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
+from itertools import chain
 from typing import Any
 
 VERSION = "1"
@@ -47,7 +48,8 @@ DEEP_S = 200.0
 MOST_ENTRIES = 2_000_000
 MOST_BYTES = 64 << 30
 DEEPEST = 100
-"""All three of one environment."""
+MOST_TOLD = 160 << 10
+"""Bytes of the paths of its differences. All of these are of one environment."""
 ACCEPTED = re.compile(r"Accepted \S+ for (\S+) from (\S+) port \d+ ssh2(?:: \S+ (SHA256:\S+))?")
 
 PACKAGES = {
@@ -571,10 +573,22 @@ def _differences(one: str, environment: Found, stores: Stores, seconds: float) -
     if _target(f"{release}/{LINKED}") == f"{STORE}/{version}/{LINKED}":
         wanted = {path: digest for path, digest in wanted.items() if not path.startswith(f"{LINKED}/")}
         ours.add(LINKED)
-    found.update(_compare(release, wanted, ours, look, UNWATCHED))
-    told = [(path, kind, _area(path)) for path, kind in found.items()]
-    told += [(path, "unknown", "uploads") for path in _scripts(f"{site}/shared", look)]
-    return [{"path": path, "kind": kind, "area": area} for path, kind, area in told]
+    changed = (one for one in _compare(release, wanted, ours, look, UNWATCHED) if one[0] not in found)
+    told = ((path, kind, _area(path)) for path, kind in chain(found.items(), changed))
+    uploads = ((path, "unknown", "uploads") for path in _scripts(f"{site}/shared", look))
+    return [{"path": path, "kind": kind, "area": area} for path, kind, area in _bounded(chain(told, uploads))]
+
+
+def _bounded(told: Iterable[tuple[str, str, str]]) -> Iterator[tuple[str, str, str]]:
+    """As many as an answer has room for, in characters that any reader has; then the directory of the next one."""
+    left = MOST_TOLD
+    for path, kind, area in told:
+        shown = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        left -= len(json.dumps(shown))
+        if left < 0:
+            yield f"{os.path.dirname(shown.rstrip('/'))[:1000] or '.'}/", "unknown", area
+            return
+        yield shown, kind, area
 
 
 def _pristine(manifest: str) -> dict[str, str]:
