@@ -67,6 +67,8 @@ def _put_in(package, content, unpacked):
     if found != package["version"]:
         raise _unlike(package, f"holds version {found or 'none'}")
     paths.remove(f"{content}/{kind}/{directory}")
+    # A site may have a link in the place of its directory of plugins: none is gone through.
+    paths.room(f"{content}/{kind}/{directory}")
     os.rename(f"{unpacked}/{directory}", f"{content}/{kind}/{directory}")
 
 
