@@ -18,8 +18,9 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
+from itertools import chain
 from typing import Any
 
 VERSION = "1"
@@ -42,8 +43,18 @@ DATABASE_S = 3.0
 """For one environment's options, and as much for those of all others."""
 AT_ONCE = 6
 LONGEST_OPTION = 16_000
-MOST_BYTES = 8 << 20
+LONGEST_ANSWER = 8 << 20
 LONGEST_CONFIG = 1 << 18
+LINKED = "wp-includes"
+"""The part of core that a release has as a link to the store."""
+MOST_READ = 64 << 20
+DEEP_S = 200.0
+"""What a deep look takes at the most; each environment has its share."""
+MOST_ENTRIES = 2_000_000
+MOST_BYTES = 64 << 30
+DEEPEST = 100
+MOST_TOLD = 160 << 10
+"""Bytes of the paths of its differences. All of these are of one environment."""
 ACCEPTED = re.compile(r"Accepted \S+ for (\S+) from (\S+) port \d+ ssh2(?:: \S+ (SHA256:\S+))?")
 
 PACKAGES = {
@@ -71,9 +82,11 @@ def main(options: Found) -> Found:
         subject["services"] = {unit: states[unit] for unit in _services_of(subject)}
     _look_at_options(environments, options.get("options") or {})
     if options.get("deep"):
-        digests = Digests()
-        for one, environment in environments.items():
-            environment["differences"] = _differences(one, environment, digests)
+        stores, until = Stores(), time.monotonic() + DEEP_S
+        for number, (one, environment) in enumerate(environments.items()):
+            # What one environment does not take of the time is for those after it.
+            seconds = (until - time.monotonic()) / (len(environments) - number)
+            environment["differences"] = _differences(one, environment, stores, max(seconds, 1.0))
     return {
         **_machine(),
         **node,
@@ -91,10 +104,11 @@ def _subject(manifest: str) -> Found:
     applied = _manifest(manifest)
     files = applied.get("files", {}) if applied else {}
     links = applied.get("links", {}) if applied else {}
+    attributes = applied.get("attributes", {}) if applied else {}
     return {
         "applied": applied,
         "pending": os.path.exists(manifest[: -len("json")] + "pending"),
-        "files": {path: _digest(path) for path in files},
+        "files": {path: _state(path, attributes.get(path)) for path in files},
         "links": {path: _target(path) for path in links},
     }
 
@@ -185,7 +199,7 @@ def _answers(questions: dict[str, list[str]]) -> dict[str, bytes]:
             one, process, answer, _ = started[handle]
             block = os.read(handle, 1 << 16)
             answer += block
-            if block and len(answer) <= MOST_BYTES:
+            if block and len(answer) <= LONGEST_ANSWER:
                 continue
             if not block and process.wait(1) == 0:
                 said[one] = bytes(answer)
@@ -320,18 +334,41 @@ def _wordpress_version(tree: str) -> str | None:
     return found.group(1).decode("utf-8", "replace") if found else None
 
 
-def _read(path: str) -> bytes | None:
+def _read(path: str, flags: int = 0) -> bytes | None:
+    """A regular file's bytes; None of anything else, and of more than any file that is read whole has."""
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | flags)
     except OSError:
         return None
+    with open(handle, "rb") as file:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_READ:
+            return None
+        return file.read(MOST_READ)
+
+
+def _state(path: str, attributes: str | None) -> str | None:
+    """The digest of a file or directory as it was applied; another one where its owner or mode are others."""
+    digest = _digest(path)
+    if digest is None or attributes is None:
+        return digest
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    now = f"{stat.S_IMODE(found.st_mode):04o} {found.st_uid} {found.st_gid}"
+    return digest if now == attributes else hashlib.sha256(f"{digest} {now}".encode()).hexdigest()
 
 
 def _digest(path: str) -> str | None:
-    """sha256 of a file; of ``path#id``, of those of its lines that end in ``# trueup id``. A link is no file."""
+    """sha256 of a file; of ``path#id``, of those of its lines that end in ``# trueup id``. A link is no file.
+
+    A directory has no bytes to compare; it stands for itself.
+    """
     name, _, section = path.partition("#")
-    data = None if os.path.islink(name) else _read(name)
+    if not section and os.path.isdir(name) and not os.path.islink(name):
+        return hashlib.sha256(b"directory").hexdigest()
+    data = _read(name, os.O_NOFOLLOW)
     if data is None:
         return None
     if section:
@@ -486,32 +523,113 @@ def _core_versions() -> list[str]:
 # Code, file by file (deep)
 
 
-class Digests:
-    """sha256 of files, each inode read once: releases share core by hard links."""
+class Spent(Exception):
+    """One environment has taken all that a look at it may cost."""
+
+
+class Look:
+    """What a look at the files of one environment may still cost; nothing in them is followed, waited for or believed.
+
+    A walk goes from descriptor to descriptor and never through a link. Only regular files are opened.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.until = time.monotonic() + seconds
+        self.entries = MOST_ENTRIES
+        self.bytes = MOST_BYTES
+
+    def walk(
+        self, top: int, enter: Callable[[str], bool] = lambda _: True, prefix: str = "", depth: int = 0
+    ) -> Iterator[tuple[str, str, int, bool]]:
+        """``(path, name, its directory's descriptor, whether it is a directory)``, directories before what is in them.
+
+        ``enter`` says whether to go into a directory.
+        """
+        with os.scandir(top) as found:
+            entries = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in self._counted(found))
+        for name, is_directory in entries:
+            path = f"{prefix}{name}"
+            yield path, name, top, is_directory
+            if not (is_directory and enter(path)):
+                continue
+            if depth >= DEEPEST:
+                raise Spent
+            handle = _opened(name, top, os.O_DIRECTORY)
+            if handle is not None:
+                try:
+                    yield from self.walk(handle, enter, f"{path}/", depth + 1)
+                finally:
+                    os.close(handle)
+
+    def _counted(self, entries: Iterator[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
+        for entry in entries:
+            self.entries -= 1
+            if self.entries < 0 or time.monotonic() > self.until:
+                raise Spent
+            yield entry
+
+    def digest(self, name: str, directory: int) -> str | None:
+        """sha256 of a regular file; None of anything else."""
+        handle = _opened(name, directory)
+        if handle is None:
+            return None
+        try:
+            found = os.fstat(handle)
+            if not stat.S_ISREG(found.st_mode):
+                return None
+            digest = hashlib.sha256()
+            left = found.st_size
+            while left > 0 and (block := os.read(handle, min(1 << 20, left))):
+                left -= len(block)
+                self.bytes -= len(block)
+                if self.bytes < 0 or time.monotonic() > self.until:
+                    raise Spent
+                digest.update(block)
+            return digest.hexdigest()
+        finally:
+            os.close(handle)
+
+    def head(self, name: str, directory: int, most: int) -> bytes | None:
+        """The bytes of a regular file of fewer than ``most``; None of anything else."""
+        handle = _opened(name, directory)
+        if handle is None:
+            return None
+        try:
+            found = os.fstat(handle)
+            return os.read(handle, most) if stat.S_ISREG(found.st_mode) and found.st_size < most else None
+        finally:
+            os.close(handle)
+
+
+def _opened(name: str, directory: int | None = None, flags: int = 0) -> int | None:
+    """A descriptor, for which nothing waits; None of a link, and where nothing is."""
+    flags |= os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        return os.open(name, flags, dir_fd=directory)
+    except OSError:
+        return None
+
+
+class Stores:
+    """What in the store of pristine trees is not as it was unpacked, by version, each read once."""
 
     def __init__(self) -> None:
-        self.known: dict[tuple[int, int], str] = {}
+        self.known: dict[str, dict[str, str]] = {}
 
-    def of(self, path: str) -> str | None:
-        try:
-            status = os.stat(path)
-        except OSError:
-            return None
-        key = (status.st_dev, status.st_ino)
-        if key not in self.known:
-            digest = hashlib.sha256()
-            with open(path, "rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-            self.known[key] = digest.hexdigest()
-        return self.known[key]
+    def changed(self, version: str) -> dict[str, str]:
+        """Path to ``modified``, ``missing`` or ``unknown``."""
+        if version not in self.known:
+            wanted = _pristine(f"{STORE}/{version}.sha256")
+            found = _compare(f"{STORE}/{version}", wanted, set(), Look(DEEP_S), ())
+            self.known[version] = dict(found)
+        return self.known[version]
 
 
-def _differences(one: str, environment: Found, digests: Digests) -> list[dict[str, str]]:
+def _differences(one: str, environment: Found, stores: Stores, seconds: float) -> list[dict[str, str]]:
     """Where the release differs from the pristine core, and scripts among the uploads."""
     site = f"{SITES}/{one}"
     applied = environment["applied"] or {}
-    version = applied.get("variables", {}).get("wordpress_version")
+    version = str(applied.get("variables", {}).get("wordpress_version"))
     release = os.path.realpath(f"{site}/current")
     ours = {os.path.relpath(path, release) for path in (*applied.get("files", {}), *applied.get("links", {}))}
     wanted = _pristine(f"{STORE}/{version}.sha256")
@@ -519,9 +637,28 @@ def _differences(one: str, environment: Found, digests: Digests) -> list[dict[st
     if os.path.exists(made_of):
         # Made of more than core: its own list says what belongs into wp-content.
         wanted = {p: d for p, d in wanted.items() if not p.startswith("wp-content/")} | _pristine(made_of)
-    found = [*_changed(release, wanted, digests), *_unknown(release, set(wanted) | ours)]
-    found += _scripts(f"{site}/shared/uploads")
-    return [{"path": path, "kind": kind, "area": area} for path, kind, area in found]
+    look = Look(seconds)
+    # What the next release will be made of, and, by the link, what most of this one is.
+    found = {path: kind for path, kind in stores.changed(version).items() if _area(path) == "core"}
+    if _target(f"{release}/{LINKED}") == f"{STORE}/{version}/{LINKED}":
+        wanted = {path: digest for path, digest in wanted.items() if not path.startswith(f"{LINKED}/")}
+        ours.add(LINKED)
+    changed = (one for one in _compare(release, wanted, ours, look, UNWATCHED) if one[0] not in found)
+    told = ((path, kind, _area(path)) for path, kind in chain(found.items(), changed))
+    uploads = ((path, "unknown", "uploads") for path in _scripts(f"{site}/shared", look))
+    return [{"path": path, "kind": kind, "area": area} for path, kind, area in _bounded(chain(told, uploads))]
+
+
+def _bounded(told: Iterable[tuple[str, str, str]]) -> Iterator[tuple[str, str, str]]:
+    """As many as an answer has room for, in characters that any reader has; then the directory of the next one."""
+    left = MOST_TOLD
+    for path, kind, area in told:
+        shown = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        left -= len(json.dumps(shown))
+        if left < 0:
+            yield f"{os.path.dirname(shown.rstrip('/'))[:1000] or '.'}/", "unknown", area
+            return
+        yield shown, kind, area
 
 
 def _pristine(manifest: str) -> dict[str, str]:
@@ -529,27 +666,64 @@ def _pristine(manifest: str) -> dict[str, str]:
     return {line[1]: line[0] for line in lines if len(line) == 2}
 
 
-def _changed(release: str, wanted: dict[str, str], digests: Digests) -> Iterator[tuple[str, str, str]]:
-    for path, digest in wanted.items():
-        found = digests.of(f"{release}/{path}")
-        if found != digest:
-            yield path, "modified" if found else "missing", _area(path)
+def _compare(
+    root: str, wanted: dict[str, str], ours: set[str], look: Look, unwatched: Iterable[str]
+) -> Iterator[tuple[str, str]]:
+    """``(path, kind)`` of what differs; a directory in which everything is unknown stands for all of it.
+
+    Where a look has to end early, the directory at which it did is told as unknown: nobody vouches for it.
+    """
+    top = _opened(root, None, os.O_DIRECTORY)
+    if top is None:
+        yield from ((path, "missing") for path in wanted)
+        return
+    directories = {parent for path in (*wanted, *ours) for parent in _parents(path)}.difference(unwatched)
+    missing, here = dict.fromkeys(wanted), ""
+    try:
+        for here, name, directory, is_directory in look.walk(top, directories.__contains__):
+            if here in missing and not is_directory:
+                del missing[here]
+                if not _is_as_wanted(look, name, directory, here, top, wanted[here]):
+                    yield here, "modified"
+            elif here in directories or here in ours or here in unwatched:
+                continue
+            elif not is_directory:
+                yield here, "unknown"
+            elif not _hollow(look, name, directory):
+                yield f"{here}/", "unknown"
+        yield from ((path, "missing") for path in missing)
+    except Spent:
+        yield f"{os.path.dirname(here) or '.'}/", "unknown"
+    finally:
+        os.close(top)
 
 
-def _unknown(release: str, known: set[str]) -> Iterator[tuple[str, str, str]]:
-    """Files that nobody put there; a directory in which everything is unknown stands for all of it."""
-    directories = {parent for path in known for parent in _parents(path)}
-    for directory, subdirectories, names in os.walk(release):
-        here = os.path.relpath(directory, release)
-        prefix = "" if here == "." else f"{here}/"
-        for name in sorted(subdirectories):
-            path = f"{prefix}{name}"
-            if path in UNWATCHED or path not in directories:
-                subdirectories.remove(name)
-                if path not in UNWATCHED and path not in known and not _hollow(f"{release}/{path}"):
-                    yield f"{path}/", "unknown", _area(path)
-        strange = (f"{prefix}{name}" for name in names if f"{prefix}{name}" not in known)
-        yield from ((path, "unknown", _area(path)) for path in strange)
+def _is_as_wanted(look: Look, name: str, directory: int, path: str, top: int, wanted: str) -> bool:
+    """A link counts as the file of the release's own that it leads to, or as where it leads."""
+    try:
+        target = os.readlink(name, dir_fd=directory)
+    except OSError:
+        return look.digest(name, directory) == wanted
+    if hashlib.sha256(f"-> {target}".encode("utf-8", "surrogateescape")).hexdigest() == wanted:
+        return True
+    behind = os.path.normpath(os.path.join(os.path.dirname(path), target))
+    return not os.path.isabs(target) and not behind.startswith("..") and _digest_beneath(look, top, behind) == wanted
+
+
+def _digest_beneath(look: Look, top: int, path: str) -> str | None:
+    """The digest of a file whose way there has no further link."""
+    handles = [top]
+    try:
+        *above, name = path.split("/")
+        for part in above:
+            handle = _opened(part, handles[-1], os.O_DIRECTORY)
+            if handle is None:
+                return None
+            handles.append(handle)
+        return look.digest(name, handles[-1])
+    finally:
+        for handle in handles[1:]:
+            os.close(handle)
 
 
 def _parents(path: str) -> Iterator[str]:
@@ -557,25 +731,37 @@ def _parents(path: str) -> Iterator[str]:
         yield path
 
 
-def _hollow(directory: str) -> bool:
+def _hollow(look: Look, name: str, directory: int) -> bool:
     """Whether there is no file anywhere below."""
-    return not any(names for _, _, names in os.walk(directory))
+    handle = _opened(name, directory, os.O_DIRECTORY)
+    if handle is None:
+        return True
+    try:
+        return all(is_directory for _, _, _, is_directory in look.walk(handle))
+    finally:
+        os.close(handle)
 
 
 def _area(path: str) -> str:
     return "release" if path.startswith("wp-content/") else "core"
 
 
-def _scripts(uploads: str) -> Iterator[tuple[str, str, str]]:
-    for directory, _, names in os.walk(uploads):
-        for name in names:
-            path = os.path.join(directory, name)
-            if SCRIPT.search(name) and not _silent(path):
-                yield os.path.relpath(path, os.path.dirname(uploads)), "unknown", "uploads"
-
-
-def _silent(path: str) -> bool:
-    return os.path.getsize(path) < 500 and bool(SILENCE.fullmatch(_read(path) or b""))
+def _scripts(shared: str, look: Look) -> Iterator[str]:
+    """Whatever is called like a script among the uploads, but for the empty ones that plugins put there."""
+    top = _opened(f"{shared}/uploads", None, os.O_DIRECTORY)
+    if top is None:
+        return
+    here = ""
+    try:
+        for here, name, directory, is_directory in look.walk(top):
+            if not is_directory and SCRIPT.search(name):
+                head = look.head(name, directory, 500)
+                if head is None or not SILENCE.fullmatch(head):
+                    yield f"uploads/{here}"
+    except Spent:
+        yield f"uploads/{os.path.dirname(here)}".rstrip("/") + "/"
+    finally:
+        os.close(top)
 
 
 if __name__ == "__main__":

@@ -198,7 +198,7 @@ def test_a_drift_check_looks_into_the_code(place: Place, dashed: dict[str, Any])
     check = f"/api/environments/{dashed['id']}/drift-check"
     assert place.run(place.plane.http.post(check))["status"] == "succeeded"
     assert place.plane.environment_of("dashed")["drift_status"] == "clean"
-    core = f"/var/www/sites/{dashed['id']}/current/wp-includes/version.php"
+    core = f"/var/www/sites/{dashed['id']}/current/wp-admin/about.php"
     node = place.node_of(dashed)
     node.ssh(f"cp -p {core} /root/kept && rm {core} && sed 's/<?php/<?php \\/\\/ x/' /root/kept > {core}")
     assert place.run(place.plane.http.post(check))["status"] == "succeeded"
@@ -206,7 +206,7 @@ def test_a_drift_check_looks_into_the_code(place: Place, dashed: dict[str, Any])
     assert drifted["drift_status"] == "drifted"
     assert drifted["drift_checked_at"]
     told = json.loads(place.plane.cli("drift", "dashed/production", "-o", "json").stdout)
-    assert "version.php" in json.dumps(told)
+    assert "about.php" in json.dumps(told)
 
 
 def test_an_unreachable_node_is_nobody_elses_trouble(

@@ -23,6 +23,7 @@ from tests.lab import Lab, Node
 from tests.lab.fixtures import unique_name
 from tests.playbooks.nodes import Run, host_variables, node_variables, provision, run_playbook
 
+STORE_MOUNT = "opt-trueup-wordpress.mount"
 SERVICES = ("nginx", "mariadb", "fail2ban", "nftables")
 
 
@@ -261,7 +262,7 @@ def test_the_manifest_says_what_was_applied(provisioned: Provisioned) -> None:
     assert applied.variables == node_variables(node)
     assert applied.digest == NodeVariables.model_validate(node_variables(node)).digest()
     timers = {"trueup-renew.timer", "trueup-statements.timer"}
-    assert set(applied.services) == {*(f"{name}.service" for name in SERVICES), *timers}
+    assert set(applied.services) == {*(f"{name}.service" for name in SERVICES), *timers, STORE_MOUNT}
     found = node.ssh(["sha256sum", *applied.files]).stdout.splitlines()
     assert {line.split()[1]: line.split()[0] for line in found} == applied.files
     assert "/etc/nginx/nginx.conf" in applied.files

@@ -171,6 +171,17 @@ def test_a_tree_is_removed_however_deep(tmp_path: Path, neighbour: Path) -> None
     assert untouched(neighbour)
 
 
+def test_room_is_made_in_the_place_of_a_link(site: Path, neighbour: Path) -> None:
+    with trees.Tree(str(site)) as tree:
+        tree.room("content/link/deep/wp-config.php")
+        tree.room("content/index.php/a.php")
+        tree.replace("content/link/deep/wp-config.php", b"own", 0o644)
+        tree.remove("content/plugins/link.php/wp-config.php")
+    assert (site / "content" / "link" / "deep" / "wp-config.php").read_text() == "own"
+    assert (site / "content" / "index.php").is_dir()
+    assert untouched(neighbour)
+
+
 def test_endless_files_are_an_error(site: Path) -> None:
     with trees.Tree(str(site), most=3) as tree, pytest.raises(OSError, match="more files"):
         list(tree.digests("content"))

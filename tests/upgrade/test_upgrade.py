@@ -6,6 +6,7 @@ All but the last tests look at what the upgrade left; those act on it, in their 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -171,13 +172,21 @@ def _standing(upgrade: Upgrade) -> dict[str, bool]:
     return {one["id"]: one["redis_cache"] for one in environments if one["id"] != staging}
 
 
-def _is_kept_ready(path: str) -> bool:
-    return any(Path(path).is_relative_to(made) for made in KEPT_READY)
+def _is_meant(path: str) -> bool:
+    return any(Path(path).is_relative_to(made) for made in KEPT_READY) or any(one.fullmatch(path) for one in MEANT)
+
+
+def test_no_release_shares_a_file_with_the_store(upgrade: Upgrade) -> None:
+    node = upgrade.past.node
+    assert node.ssh("find /opt/trueup/wordpress -type f -links +1").stdout == ""
+    for site in upgrade.sites.values():
+        current = f"/var/www/sites/{site.production['id']}/current/"
+        assert node.ssh(f"find {current} -xdev -path '*/wp-content' -prune -o -type f -links +1 -print").stdout == ""
 
 
 def test_a_manifest_says_the_same_but_for_the_role(upgrade: Upgrade) -> None:
     staging = upgrade.sites["shop"].environments["staging"]["id"]
-    written = {"role_digest", "applied_at", "applied_by"}
+    written = {"role_digest", "applied_at", "applied_by", "attributes"}
     assert len(upgrade.past.manifests) == 1 + len(upgrade.sites) + 1
     for name, was in upgrade.past.manifests.items():
         if staging not in name:

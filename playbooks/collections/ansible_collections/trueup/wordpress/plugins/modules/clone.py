@@ -41,7 +41,6 @@ rewritten: {description: How many cells were rewritten, by table., type: dict, r
 """
 
 import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.trueup.wordpress.plugins.module_utils import sql
@@ -59,6 +58,7 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.promotion import 
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.merge import address_taken_out
 from ansible_collections.trueup.wordpress.plugins.module_utils.release import releases
 from ansible_collections.trueup.wordpress.plugins.module_utils.release.staging import run_beside
+from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
 
 
 class Copy:
@@ -107,8 +107,8 @@ class Copy:
             releases.from_release(self.run, self.layout, version, user, os.path.realpath(self.source.current))
             return
         unpacked = f"{self.bundle}/content"
-        shutil.rmtree(unpacked, ignore_errors=True)
-        os.mkdir(unpacked, 0o700)
+        paths.remove(unpacked)
+        paths.directory(unpacked, 0o700)
         self._untar("content.tar.zst", unpacked)
         releases.from_content(self.run, self.layout, version, user, unpacked)
 
@@ -116,8 +116,9 @@ class Copy:
         if self.bundle:
             self._untar("uploads.tar.zst", self.staging.uploads)
             return
-        argv = ["cp", "-a", "--reflink=auto", f"{self.source.uploads}/.", self.staging.uploads]
-        self.run.command(argv, hint="The uploads were not copied")
+        if told := paths.copy(self.source.uploads, self.staging.uploads):
+            self.run.notes.append(told)
+        paths.directory(self.staging.uploads)
 
     def database(self):
         if self.bundle:

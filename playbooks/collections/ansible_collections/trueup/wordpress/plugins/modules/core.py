@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment import core
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import core, store
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Beside, Failure
 from ansible_collections.trueup.wordpress.plugins.module_utils.fence import Fence, Refused
 
@@ -58,19 +59,23 @@ def main():
     module = AnsibleModule(options, supports_check_mode=True)  # in check mode no archive is ever sent
     os.umask(0o022)
     version, archive = module.params["version"], module.params["archive"]
-    if core.has(version):
+    found = core.condition(version)
+    if found == store.WHOLE:
         module.exit_json(changed=False)
-    if not archive:
+    if found == store.DAMAGED and not archive:
         module.exit_json(changed=False, wanted=version)
     # The tree appears whole, and nothing that runs knows of it: a mark would have the node provisioned, and all that
     # serves on it restarted.
-    run = Beside(False, PENDING, module.params["job"])
+    run = Beside(module.check_mode, PENDING, module.params["job"])
     try:
-        with Fence("node", module.params["job"]) as fence:
-            run.inherited = (fence.handle,)
-            core.unpack(run, version, archive)
+        with contextlib.nullcontext() if module.check_mode else Fence("node", module.params["job"]) as fence:
+            run.inherited = (fence.handle,) if fence else ()
+            if not core.is_ready(run, version):
+                core.unpack(run, version, archive)
     except (Failure, Refused) as error:
         module.fail_json(msg=str(error), **error.facts)
+    except OSError as error:
+        module.fail_json(msg=f"{type(error).__name__}: {error}")
     module.exit_json(changed=run.changed)
 
 

@@ -388,7 +388,9 @@ class Environment:
         files = [layout.server_block, layout.wp_config, layout.mu_plugin, layout.hosts_section, *self.services.files]
         files += [layout.drop_in] if self.variables["redis_cache"] else []
         files += self.address.files
+        files += [layout.releases, layout.shared, layout.uploads, layout.tmp, layout.logs]
         links = [layout.current, f"{layout.release}/wp-config.php", f"{layout.content}/uploads"]
+        links += [f"{layout.release}/{core.LINKED}"]
         applied = added(self.ledger.releases, layout.release_id)
         self.ledger.write(
             self.run,
@@ -415,7 +417,7 @@ def apply(module, run):
     """Whether the archive has to be sent first is asked before anything is touched."""
     variables = module.params["variables"]
     version = variables["wordpress_version"]
-    if not core.has(version) and not module.check_mode:
+    if not module.check_mode and not core.is_ready(run, version):
         if not module.params["archive"]:
             return {"wanted": version}
         core.unpack(run, version, module.params["archive"])

@@ -12,7 +12,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.trueup.wordpress.plugins.module_utils import pending
 from ansible_collections.trueup.wordpress.plugins.module_utils.digest import variables_digest
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment import core, spares
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import core, place, spares
 from ansible_collections.trueup.wordpress.plugins.module_utils.fence import Fence, Refused
 
 DOCUMENTATION = r"""
@@ -85,6 +85,7 @@ def manifest_of(params):
         "digest": variables_digest(variables),
         "role_digest": params["role_digest"],
         "files": params["files"],
+        "attributes": place.all_attributes(params["files"]),
         "links": {},
         "services": params["services"],
         "releases": [],

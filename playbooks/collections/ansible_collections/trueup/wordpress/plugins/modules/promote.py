@@ -38,8 +38,6 @@ only_in_source: {description: Tables that this environment lacks., type: list, r
 """
 
 import contextlib
-import os
-import shutil
 
 from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.domains import address_of
@@ -50,6 +48,7 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.merge i
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.sides import Sides
 from ansible_collections.trueup.wordpress.plugins.module_utils.release import releases
 from ansible_collections.trueup.wordpress.plugins.module_utils.release.staging import run_beside
+from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
 
 
 class Promotion:
@@ -94,17 +93,19 @@ class Promotion:
     def release(self, sides, code, user):
         """The source's code with those files in place that only this environment changed."""
         merged = f"{self.staging.directory}/wp-content"
-        # Links are enough to sort out what belongs together: the release is a copy.
-        self.run.command(["cp", "-al", sides.source.content, merged], hint="The code was not read")
+        self._copied(sides.source.content, merged)
         for path in code.stays:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                os.unlink(f"{merged}/{path}")
-            if os.path.lexists(f"{sides.target.content}/{path}"):
-                os.makedirs(os.path.dirname(f"{merged}/{path}"), exist_ok=True)
-                shutil.copy2(f"{sides.target.content}/{path}", f"{merged}/{path}", follow_symlinks=False)
+            paths.remove(f"{merged}/{path}")
+            paths.room(f"{merged}/{path}")
+            with contextlib.suppress(FileNotFoundError):
+                self._copied(f"{sides.target.content}/{path}", f"{merged}/{path}")
         version = self.variables["wordpress_version"]
-        releases.from_content(self.run, self.layout, version, user, merged)
-        shutil.rmtree(merged)
+        releases.from_content(self.run, self.layout, version, user, merged, ours=True)
+        paths.remove(merged)
+
+    def _copied(self, source, target):
+        if told := paths.copy(source, target, leave_out=releases.LEFT_OUT):
+            self.run.notes.append(told)
 
     def settings(self, sides):
         """The source's write set in the draft database, at this environment's address."""

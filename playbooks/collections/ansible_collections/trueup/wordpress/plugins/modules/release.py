@@ -44,12 +44,13 @@ notes: {description: What a person should know., type: list, returned: always}
 import os
 import shutil
 
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment import account, sandbox
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import account, core, sandbox
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
 from ansible_collections.trueup.wordpress.plugins.module_utils.release import releases
 from ansible_collections.trueup.wordpress.plugins.module_utils.release import source_tree as trees
 from ansible_collections.trueup.wordpress.plugins.module_utils.release.staging import run_beside
 from ansible_collections.trueup.wordpress.plugins.module_utils.site_import.unpack import refuse_unless_as_sent, unpack
+from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
 
 COMPOSER = ("install", "--no-dev", "--no-interaction", "--no-progress", "--prefer-dist", "--optimize-autoloader")
 
@@ -77,14 +78,14 @@ class Release:
         try:
             carried = self._make(user)
         finally:
-            shutil.rmtree(self.unpacked, ignore_errors=True)
+            paths.remove(self.unpacked)
         return {"wanted": False, "unmanaged": carried}
 
     def _make(self, user):
-        shutil.rmtree(self.unpacked, ignore_errors=True)
-        os.mkdir(self.unpacked, 0o700)
+        paths.remove(self.unpacked)
+        paths.directory(self.unpacked, 0o700)
         tree = f"{self.unpacked}/tree"
-        os.mkdir(tree)
+        paths.directory(tree)
         unpack(self.archive["path"], tree)
         top = trees.top_of(tree)
         version = self.variables["wordpress_version"]
@@ -104,14 +105,14 @@ class Release:
 
     def _compose(self, top, content, user):
         """Composer's own packages, as the site's user: what a package runs may do no more than the site itself."""
-        projects = [path for path in dict.fromkeys((top, content)) if os.path.isfile(f"{path}/composer.json")]
+        projects = [path for path in dict.fromkeys((top, content)) if paths.is_file(f"{path}/composer.json")]
         composer = shutil.which("composer")
         if projects and not composer:
             self.run.notes.append("The source has a composer.json, but composer is not on this node: it was not run.")
             return
         for project in projects:
-            os.chmod(self.unpacked, 0o711)
-            releases.give(project, user)
+            paths.directory(self.unpacked, 0o711)
+            core.own(self.run, project, user.pw_uid, user.pw_gid)
             sandbox.ask(
                 self.run,
                 self.layout,

@@ -44,7 +44,6 @@ held: {description: An operator holds the node., type: bool, returned: on failur
 import contextlib
 import os
 import pwd
-import shutil
 import signal
 import time
 
@@ -58,6 +57,7 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layou
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.ledger import Ledger
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, Run
 from ansible_collections.trueup.wordpress.plugins.module_utils.fence import Fence, Refused
+from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
 
 END_S = 10.0
 """How long killed processes may take to be gone; after that it is told that the user was not removed."""
@@ -133,10 +133,10 @@ class Removal:
             self.run.notes.append(f"Objects kept in Redis were not removed: {error}")
 
     def tree(self, path):
-        if os.path.islink(path):
+        if paths.target(path) is not None:
             raise Failure(f"{path} is a link, which Trueup did not make. Look where it leads, and remove it by hand.")
-        if os.path.isdir(path) and self.run.change(path, "present", ""):
-            shutil.rmtree(path)
+        if paths.is_directory(path) and self.run.change(path, "present", ""):
+            paths.remove(path)
 
     def user(self):
         try:

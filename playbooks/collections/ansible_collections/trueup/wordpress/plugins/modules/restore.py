@@ -40,7 +40,6 @@ rewritten: {description: How many cells were rewritten, by table., type: dict, r
 """
 
 import os
-import shutil
 
 from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.domains import address_of
@@ -50,6 +49,7 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.environment impor
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
 from ansible_collections.trueup.wordpress.plugins.module_utils.release import releases
 from ansible_collections.trueup.wordpress.plugins.module_utils.release.staging import run_beside
+from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
 
 DATABASE = "database.sql.zst"
 FILES = "files.tar.zst"
@@ -69,14 +69,14 @@ class Restore:
             return {}
         if not self.run.change(f"content {self.staging.content_id}", "", f"backup {self.manifest['id']}"):
             return {}
-        shutil.rmtree(self.place, ignore_errors=True)
+        paths.remove(self.place)
         os.mkdir(self.place, 0o700)
         try:
             for name, url in self.urls.items():
                 download(url, f"{self.place}/{name}", self.manifest["objects"][name])
             return self.stage()
         finally:
-            shutil.rmtree(self.place, ignore_errors=True)
+            paths.remove(self.place)
 
     def stage(self):
         user = account.ensure_user(self.run, self.layout)
@@ -93,8 +93,9 @@ class Restore:
         os.mkdir(unpacked)
         argv = ["tar", "--extract", "--zstd", "--no-same-owner", "--directory", unpacked]
         self.run.command([*argv, "--file", f"{self.place}/{FILES}"], hint="The files were not unpacked")
-        shutil.rmtree(self.staging.uploads)
-        shutil.move(f"{unpacked}/uploads", self.staging.uploads)
+        if told := paths.copy(f"{unpacked}/uploads", self.staging.uploads):
+            self.run.notes.append(told)
+        paths.directory(self.staging.uploads)
         version = self.variables["wordpress_version"]
         releases.from_content(self.run, self.layout, version, user, f"{unpacked}/wp-content")
 

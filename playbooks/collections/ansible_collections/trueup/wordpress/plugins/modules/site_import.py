@@ -52,6 +52,7 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.release.staging i
 from ansible_collections.trueup.wordpress.plugins.module_utils.site_import import archive as archives
 from ansible_collections.trueup.wordpress.plugins.module_utils.site_import import database as databases
 from ansible_collections.trueup.wordpress.plugins.module_utils.site_import import fetch as fetching
+from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
 
 DATABASES = "/var/lib/mysql"
 SPARE = 256 << 20
@@ -82,11 +83,11 @@ class Import:
             self._discard()
             raise
         finally:
-            shutil.rmtree(self.work, ignore_errors=True)
+            paths.remove(self.work)
 
     def _bring(self, url, user):
-        shutil.rmtree(self.work, ignore_errors=True)
-        os.mkdir(self.work, 0o700)
+        paths.remove(self.work)
+        paths.directory(self.work, 0o700)
         archive, tree = f"{self.work}/archive.tar.gz", f"{self.work}/tree"
         fetching.fetch(url, archive, self.source.get("allowed_hosts") or (), self._limits())
         export = archives.judged(archive)
@@ -100,7 +101,9 @@ class Import:
         foreign = databases.load(self.run, self.staging.database, f"{tree}/db.sql", export.prefix)
         counts = self._rewrite(export)
         self._uploads(f"{tree}/files/uploads")
-        releases.from_content(self.run, self.layout, self.variables["wordpress_version"], user, f"{tree}/files")
+        releases.from_content(
+            self.run, self.layout, self.variables["wordpress_version"], user, f"{tree}/files", ours=True
+        )
         self.staging.seal(user)
         self._tell(export, foreign)
         return counts
@@ -119,9 +122,9 @@ class Import:
 
     def _uploads(self, uploads):
         if os.path.isdir(uploads):
-            os.rmdir(self.staging.uploads)
+            paths.remove(self.staging.uploads)
             os.rename(uploads, self.staging.uploads)
-            os.chmod(self.staging.uploads, 0o755)
+            paths.directory(self.staging.uploads)
 
     def _discard(self):
         """Nothing of an attempt stays, but for what is served."""

@@ -45,7 +45,6 @@ notes: {description: What a person should know., type: list, returned: always}
 """
 
 import os
-import shutil
 
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import account
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
@@ -55,6 +54,7 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.release import re
 from ansible_collections.trueup.wordpress.plugins.module_utils.release import updated_tree as trees
 from ansible_collections.trueup.wordpress.plugins.module_utils.release.rehearsal import Rehearsal
 from ansible_collections.trueup.wordpress.plugins.module_utils.release.staging import run_beside
+from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
 
 
 class Update:
@@ -85,7 +85,7 @@ class Update:
             releases.discard(self.layout)
             raise
         finally:
-            shutil.rmtree(self.work, ignore_errors=True)
+            paths.remove(self.work)
         trees.note_rehearsed(self.layout, self._version, self.packages)
         return {"wanted": False}
 
@@ -102,13 +102,13 @@ class Update:
                 f"Release {self.layout.release_id} is in use, and was not made by an update. Give another id."
             )
         source = f"{self.layout.releases}/{self.variables['release'].get('made_from') or served}"
-        if not os.path.isdir(f"{source}/wp-content"):
+        if not paths.is_directory(f"{source}/wp-content"):
             raise Failure(f"There is no release {os.path.basename(source)} on this node to update. Correct made_from.")
         return source
 
     def _make(self, source, user):
-        shutil.rmtree(self.work, ignore_errors=True)
-        os.mkdir(self.work, 0o700)
+        paths.remove(self.work)
+        paths.directory(self.work, 0o700)
         trees.make(self.run, self.layout, self._version, user, source, self.packages, self.work)
 
 

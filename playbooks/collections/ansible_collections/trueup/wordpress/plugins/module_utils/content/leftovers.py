@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import Swap
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
 from ansible_collections.trueup.wordpress.plugins.module_utils.release import releases
+from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -28,7 +28,7 @@ def workplaces(layout):
 def contents(run, layout, ledger, declared):
     """Take content out that was swapped in and never applied, and what was staged; whether there was any."""
     incoming = f"{layout.site}/incoming"
-    found = [name for name in _names(incoming) if name != declared and UUID.fullmatch(name)]
+    found = [name for name in paths.names(incoming) if name != declared and UUID.fullmatch(name)]
     for name in found:
         if run.change(f"content {name}", "left half-way", ""):
             swap = Swap(run, layout, name)
@@ -36,19 +36,15 @@ def contents(run, layout, ledger, declared):
                 swap.back()
             swap.forget()
     for path in workplaces(layout):
-        if os.path.isdir(path) and run.change(path, "left half-way", ""):
-            shutil.rmtree(path)
+        if paths.is_directory(path) and run.change(path, "left half-way", ""):
+            paths.remove(path)
     return bool(found)
 
 
 def unserved(run, layout, ledger):
     """Releases of ours that were made and never applied go, unless one is what is declared or served."""
     kept = {*ledger.releases, layout.release_id, os.path.basename(os.path.realpath(layout.current))}
-    for name in _names(layout.releases):
-        made_by_us = UUID.fullmatch(name) and os.path.exists(f"{layout.releases}/{name}.sha256")
+    for name in paths.names(layout.releases):
+        made_by_us = UUID.fullmatch(name) and paths.is_file(f"{layout.releases}/{name}.sha256")
         if made_by_us and name not in kept and run.change(f"{layout.releases}/{name}", "never applied", ""):
             releases.discard(Layout(layout.id, name))
-
-
-def _names(directory):
-    return sorted(os.listdir(directory)) if os.path.isdir(directory) else []

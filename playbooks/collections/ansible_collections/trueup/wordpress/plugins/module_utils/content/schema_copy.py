@@ -9,10 +9,8 @@ that going back is the same two steps. Table ``trueup_content`` moves with the r
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import shutil
 
 from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.rewrite_tables import rewrite_database
@@ -20,6 +18,7 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.environment impor
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, write_durably
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.merge import Merge
 from ansible_collections.trueup.wordpress.plugins.module_utils.sql import literal, qualified
+from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
 
 MARK_TABLE = "trueup_content"
 OURS = "trueup_"
@@ -107,9 +106,9 @@ class Staging:
 
     def open(self):
         """Begin anew: whatever was being staged, for this content or another one, goes."""
-        shutil.rmtree(self.incoming, ignore_errors=True)
-        os.makedirs(self.uploads, mode=0o755)
-        os.chmod(self.incoming, 0o700)
+        paths.remove(self.incoming)
+        paths.directory(self.incoming, 0o700)
+        paths.directory(self.uploads)
         sql.make_anew(self.database)
 
     def rewrite(self, replacements):
@@ -122,7 +121,7 @@ class Staging:
         ``merge``: rows go into the tables that are there, instead of tables into the database; see ``promotion.merge``.
         """
         if uploads:
-            _own(self.uploads, user)
+            self.run.notes += filter(None, [paths.own(self.uploads, user.pw_uid, user.pw_gid)])
         if database:
             mark = qualified(self.database, MARK_TABLE)
             sql.within(self.database).say(
@@ -139,7 +138,7 @@ class Staging:
         write_durably(self.seal_file, json.dumps(sealed).encode(), 0o600)
 
     def discard(self):
-        shutil.rmtree(self.incoming, ignore_errors=True)
+        paths.remove(self.incoming)
         sql.drop(self.database)
 
 
@@ -183,7 +182,7 @@ class Swap:
     def forget(self):
         """What was served before is not needed any more."""
         sql.drop(self.former, self.staging.database)
-        shutil.rmtree(self.staging.incoming, ignore_errors=True)
+        paths.remove(self.staging.incoming)
 
     def _merge(self, sealed):
         names = (self.staging.database, self.former, self.content_id)
@@ -202,11 +201,3 @@ class Swap:
         former, there = tables(self.former), tables(live)
         leaving = there if only is None else [name for name in there if name in {*only, *former, MARK_TABLE}]
         sql.move([(live, staged, table) for table in leaving] + [(self.former, live, table) for table in former])
-
-
-def _own(directory, user):
-    for here, _, names in os.walk(directory):
-        os.lchown(here, user.pw_uid, user.pw_gid)
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                os.lchown(os.path.join(here, name), user.pw_uid, user.pw_gid)

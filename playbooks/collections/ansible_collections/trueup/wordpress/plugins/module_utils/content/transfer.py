@@ -59,7 +59,7 @@ class Sender:
             process.stderr.close()
         status = [process.wait() for process in processes]
         # tar says 1 where a file changed while it was read, which a living site's do.
-        bad = [s for process, s in zip(processes, status) if s and not (process.args[0] == "tar" and s == 1)]  # noqa: B905
+        bad = [s for process, s in zip(processes, status) if s and not ("tar" in process.args and s == 1)]  # noqa: B905
         if bad:
             raise Failure(f"What was to be sent could not be read ({status}): {' '.join(said)[-1000:]}")
 

@@ -8,6 +8,7 @@ import os
 import pwd
 
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import place
+from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
 
 WEB_SERVER = "www-data"
 CACHES = "/var/cache/nginx"
@@ -29,12 +30,14 @@ def ensure_user(run, layout):
 def ensure_directories(run, layout, user):
     """What the environment's user may change is its own; what decides how it runs is root's."""
     uid, gid = (user.pw_uid, user.pw_gid) if user else (0, 0)
-    if user and (os.path.isdir(layout.site) or run.change(layout.site, "", "directory")):
-        os.makedirs(layout.site, exist_ok=True)
+    is_there = paths.is_directory(layout.site)
+    if user and (is_there or run.change(layout.site, "", "directory")):
+        if not is_there:
+            paths.directory(layout.site)
         place.door(run, layout.site, gid, pwd.getpwnam(WEB_SERVER).pw_uid)
     for path in (layout.releases, layout.shared):
         place.directory(run, path, 0o755)
-    place.directory(run, layout.uploads, 0o755, uid, gid)
+    place.owned(run, layout.uploads, 0o755, uid, gid)
     place.directory(run, layout.tmp, 0o700, uid, gid)
     place.directory(run, layout.logs, 0o750, uid, gid)
     place.directory(run, CACHES, 0o755)

@@ -82,6 +82,7 @@ class Ledger:
             "url": url,
             "role_digest": role_digest,
             "files": {path: place.digest_of(path) for path in files},
+            "attributes": place.all_attributes(files),
             "links": {path: os.readlink(path) for path in links if os.path.islink(path)},
             "services": list(services),
             "options": dict(options),

@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import subprocess
 
+from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
+
 
 class Failure(Exception):
     """The run cannot go on; ``facts`` go into the module's result."""
@@ -117,23 +119,12 @@ class Beside(Run):
 
 def write_durably(path, data, mode, uid=0, gid=0):
     """Replace a file by a rename: a reader, or a crash, sees the old one or the new one."""
-    draft = f"{path}.trueup-new"
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-        os.fchown(file.fileno(), uid, gid)
-        os.fchmod(file.fileno(), mode)
-    os.rename(draft, path)
+    paths.replace(path, data, mode, uid, gid)
 
 
 def read(path):
-    """A regular file's bytes; None where there is none."""
-    if os.path.islink(path) or not os.path.isfile(path):
-        return None
-    with open(path, "rb") as file:
-        return file.read()
+    """A regular file's bytes; None where there is none, or one that is too large to be read whole."""
+    return paths.read(path)
 
 
 def _ended(text):

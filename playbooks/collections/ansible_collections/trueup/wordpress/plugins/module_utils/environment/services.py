@@ -84,7 +84,9 @@ class Services:
         if bridge.is_left() or (self.php in running and self.php.file in changed):
             self._do("restart", [self.php], bridge.restart)
         elif self.php in running and self.layout.pool in changed:
+            former = units.workers(self.run, self.php)
             self._do("reload", [self.php])
+            units.until_gone(former)
 
     def _remove_redis(self):
         """No objects are kept any more; whether there was a Redis."""

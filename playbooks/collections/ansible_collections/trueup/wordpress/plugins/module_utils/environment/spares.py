@@ -26,14 +26,16 @@ FILL_S = 300
 SCRIPT = r"""
 set -eu
 umask 022
-spares=$1 store=$2 version=$3 count=$4 probe=wp-includes/version.php
+spares=$1 store=$2 version=$3 count=$4 probe=wp-load.php
 mkdir -p "$spares"
 chmod 700 "$spares"
 for found in "$spares"/.new-* "$spares"/*; do
     number=${found##*-}
     case $found in
         "$spares/$version-$number")
-            [ "$number" -gt "$count" ] || [ ! "$found/$probe" -ef "$store/$version/$probe" ] || continue ;;
+            [ "$number" -gt "$count" ] || [ "$(readlink "$found/wp-includes")" != "$store/$version/wp-includes" ] ||
+                [ "$found/$probe" -ot "$store/$version/$probe" ] || [ "$found/$probe" -nt "$store/$version/$probe" ] ||
+                continue ;;
     esac
     rm -rf "$found"
 done
@@ -45,10 +47,12 @@ while [ "$number" -le "$count" ]; do
         mkdir "$new"
         for part in "$store/$version"/*; do
             case $part in
-                */wp-content) cp -a "$part" "$new" ;;
-                *) cp -al "$part" "$new" ;;
+                */wp-includes) ln -s "$part" "$new" ;;
+                *) cp -a "$part" "$new" ;;
             esac
         done
+        # A core that was changed on the node goes into no new site.
+        (cd "$new" && sha256sum --quiet --check "$store/$version.sha256")
         mv -T "$new" "$spares/$version-$number"
     fi
     number=$((number + 1))
@@ -68,9 +72,10 @@ def take(pristine, target):
 
 
 def _is_of(tree, pristine):
-    """Whether the tree's core is the one that is pristine now, and not one that was unpacked before."""
+    """Whether the tree was made of the core that is pristine now, and not of one that was unpacked before."""
     try:
-        return os.path.samefile(f"{tree}/wp-includes/version.php", f"{pristine}/wp-includes/version.php")
+        times = {os.stat(f"{one}/wp-load.php").st_mtime_ns for one in (tree, pristine)}
+        return len(times) == 1 and os.readlink(f"{tree}/wp-includes") == f"{pristine}/wp-includes"
     except OSError:
         return False
 

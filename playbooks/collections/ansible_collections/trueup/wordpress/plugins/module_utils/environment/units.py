@@ -8,12 +8,15 @@ import contextlib
 import glob
 import os
 import re
+import time
 
 from ansible_collections.trueup.wordpress.plugins.module_utils import nginx
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import place
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, read, write_durably
 
 SYSTEM = "/etc/systemd/system"
+LONGEST_REQUEST_S = 25
+"""What PHP-FPM waits at the most, when it reloads, for requests that are being worked on; see the pool's template."""
 
 
 def php_binaries():
@@ -54,6 +57,33 @@ def enable(run, unit):
     if not run.check_mode:
         os.makedirs(os.path.dirname(unit.wish), exist_ok=True)
     return place.link(run, unit.wish, unit.file)
+
+
+def workers(run, unit):
+    """The processes that a unit's main process has started and that run now."""
+    main = run.command(["systemctl", "show", "--property=MainPID", "--value", unit.name]).strip()
+    return {pid for pid in _processes() if _parent(pid) == main}
+
+
+def until_gone(pids):
+    """Wait for processes to end, as those do that read a former configuration and finish what they work on."""
+    deadline = time.monotonic() + LONGEST_REQUEST_S
+    while any(_parent(pid) is not None for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _processes():
+    return [name for name in os.listdir("/proc") if name.isdecimal()]
+
+
+def _parent(pid):
+    """The pid of a process's parent; None where it has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            state, parent = file.read().rpartition(")")[2].split()[:2]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if state == "Z" else parent
 
 
 # nginx

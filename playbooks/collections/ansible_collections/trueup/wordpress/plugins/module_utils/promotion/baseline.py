@@ -17,6 +17,7 @@ import os
 from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, write_durably
 from ansible_collections.trueup.wordpress.plugins.module_utils.sql import identifier, literal, qualified
+from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
 
 FORMAT = 1
 PLACE = "http://trueup.invalid"
@@ -83,16 +84,8 @@ def database(name, normal, needle, only=lambda _table: True):
 
 def files(root):
     """``{path: sha256}`` of a wp-content: no uploads, nothing that caches keep, nothing that Trueup puts there."""
-    found = {}
-    for directory, names, leaves in os.walk(root):
-        if directory == root:
-            names[:] = [name for name in names if name not in SKIPPED and not os.path.islink(f"{root}/{name}")]
-        links = [name for name in names if os.path.islink(f"{directory}/{name}")]
-        for name in (*leaves, *links):
-            path = os.path.relpath(f"{directory}/{name}", root)
-            if path not in OURS and path not in SKIPPED:
-                found[path] = _file(f"{directory}/{name}")
-    return found
+    with paths.at(root) as (tree, name):
+        return {path: found for path, found in tree.digests(name, SKIPPED) if path not in OURS}
 
 
 def path(layout, content_id):
@@ -106,7 +99,7 @@ def save(layout, content_id, tables, tree):
     lines.append({"files": tree})
     text = "".join(json.dumps(line, sort_keys=True, separators=(",", ":")) + "\n" for line in lines)
     place = path(layout, content_id)
-    os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
+    paths.directory(os.path.dirname(place), 0o700)
     write_durably(place, gzip.compress(text.encode("utf-8", "surrogateescape"), 6, mtime=0), 0o600)
 
 
@@ -145,11 +138,3 @@ def _digest(text, normal):
     return hashlib.sha1(",".join(fields).encode()).hexdigest()[:20]
 
 
-def _file(place):
-    if os.path.islink(place):
-        return f"-> {os.readlink(place)}"
-    digest = hashlib.sha256()
-    with open(place, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

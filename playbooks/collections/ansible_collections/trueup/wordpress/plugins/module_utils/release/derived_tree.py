@@ -7,14 +7,16 @@ Neither touches the release that it is made of, so going back is the switch of a
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 import stat
 
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import core
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
 from ansible_collections.trueup.wordpress.plugins.module_utils.release import releases
 from ansible_collections.trueup.wordpress.plugins.module_utils.release import updated_tree as updated
+from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
+from ansible_collections.trueup.wordpress.plugins.module_utils.tree.tree import Tree
 
 ORIGINS = ("adopt", "discard")
 KINDS = ("plugins", "themes")
@@ -29,18 +31,18 @@ def bring(run, layout, variables, user):
     served = os.path.basename(os.path.realpath(layout.current))
     made_from = release.get("made_from") or served
     source = f"{layout.releases}/{made_from}"
-    if not os.path.isdir(f"{source}/wp-content"):
+    if not paths.is_directory(f"{source}/wp-content"):
         raise Failure(f"There is no release {made_from} on this node to {release['origin']}. Correct made_from.")
     work = f"{layout.site}/updating"
-    shutil.rmtree(work, ignore_errors=True)
-    os.mkdir(work, 0o700)
+    paths.remove(work)
+    paths.directory(work, 0o700)
     try:
         if release["origin"] == "adopt":
             _adopt(run, layout, version, user, source, work)
         else:
             _discard(run, layout, version, user, source, work)
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        paths.remove(work)
 
 
 def _adopt(run, layout, version, user, source, work):
@@ -55,7 +57,8 @@ def _discard(run, layout, version, user, source, work):
     """Only what has the sha256 that it was released with goes into the new release."""
     released = _released(source, version)
     # In a directory of root's nobody exchanges what is being read.
-    run.command(["cp", "-al", f"{source}/wp-content", f"{work}/wp-content"], hint="The code was not read")
+    if told := paths.copy(f"{source}/wp-content", f"{work}/wp-content", leave_out=releases.LEFT_OUT):
+        run.notes.append(told)
     _take_out_unknown(work, released)
     lost = [path for path, digest in sorted(released.items()) if not _put_back(path, digest, layout, version, work)]
     if lost:
@@ -65,10 +68,8 @@ def _discard(run, layout, version, user, source, work):
             trueup_code="DISCARD_IMPOSSIBLE",
         )
     extras = [f"{work}/{path}" for path in released if not path.startswith(CONTENT)]
-    if releases.has_unmanaged(source):
-        shutil.copyfile(f"{source}.unmanaged", f"{layout.release}.unmanaged")
-    releases.from_content(run, layout, version, user, f"{work}/wp-content", extras=extras)
-    # What is linked to from `work` can be written to in `source`.
+    releases.carry_unmanaged(source, layout)
+    releases.from_content(run, layout, version, user, f"{work}/wp-content", extras=extras, ours=True)
     if changed := sorted(path for path, digest in _listed_in(layout.release).items() if released.get(path) != digest):
         releases.discard(layout)
         raise Failure(f"{_listed(changed)} changed while it was read, so nothing was done. Run again.")
@@ -86,66 +87,45 @@ def _listed_in(release):
 
 
 def _lines(path):
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            found = [line.rstrip("\n").split("  ", 1) for line in file]
-    except FileNotFoundError:
-        return []
+    text = (paths.read(path) or b"").decode("utf-8", "surrogateescape")
+    found = [line.split("  ", 1) for line in text.splitlines()]
     return [(line[1], line[0]) for line in found if len(line) == 2]
 
 
 def _take_out_unknown(work, released):
-    for directory, subdirectories, names in os.walk(f"{work}/wp-content"):
-        links = [name for name in subdirectories if os.path.islink(f"{directory}/{name}")]
-        for name in (*names, *links):
-            path = f"{directory}/{name}"
-            if os.path.relpath(path, work) not in released:
-                os.unlink(path)
-    for directory, _, _ in os.walk(f"{work}/wp-content", topdown=False):
-        if not os.listdir(directory) and directory != f"{work}/wp-content":
-            os.rmdir(directory)
+    """Remove what was not released, and the directories that this leaves empty."""
+    with Tree(work) as tree:
+        for path, handle, name, kind in tree.walk(CONTENT.rstrip("/")):
+            if kind == stat.S_IFDIR:
+                with contextlib.suppress(OSError):
+                    os.rmdir(name, dir_fd=handle)
+            elif f"{CONTENT}{path}" not in released:
+                os.unlink(name, dir_fd=handle)
 
 
 def _put_back(path, digest, layout, version, work):
     """Whether ``work`` has this file as it was released, by now."""
-    target = f"{work}/{path}"
-    if _digest(target) == digest:
-        return True
-    if os.path.isdir(target) and not os.path.islink(target):
-        shutil.rmtree(target)
-    elif os.path.lexists(target):
-        os.unlink(target)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    places = [core.pristine(version), *(f"{layout.releases}/{name}" for name in _names(layout.releases))]
-    return any(_copied(f"{place}/{path}", target, digest) for place in places)
+    with Tree(work) as tree:
+        if tree.digest(path) == digest:
+            return True
+        tree.remove(path)
+        tree.room(path)
+        places = [core.pristine(version), *(f"{layout.releases}/{name}" for name in _names(layout.releases))]
+        return any(_copied(place, path, tree, digest) for place in places)
 
 
-def _copied(source, target, digest):
-    try:
-        handle = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return False
-    with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            return False
-        with open(target, "wb") as copy:
-            shutil.copyfileobj(file, copy)
-    if _digest(target) == digest:
+def _copied(place, path, tree, digest):
+    with contextlib.suppress(FileNotFoundError), Tree(place) as source:
+        source.copy(path, tree, path)
+    if tree.digest(path) == digest:
         return True
-    os.unlink(target)
+    tree.remove(path)
     return False
 
 
-def _digest(path):
-    """Of a file; None where there is none, or something else."""
-    if os.path.islink(path) or not os.path.isfile(path):
-        return None
-    return core.digest_of(path)
-
-
 def _names(directory):
-    return sorted(name for name in os.listdir(directory) if name[0] != ".") if os.path.isdir(directory) else []
+    return [name for name in paths.names(directory) if name[0] != "."]
 
 
-def _listed(paths):
-    return ", ".join(paths[:10]) + (f" and {len(paths) - 10} more" if len(paths) > 10 else "")
+def _listed(names):
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

@@ -11,14 +11,15 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shutil
 import time
 
 from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.domains import address_of
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.snapshot import copy_database
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import health, wordpress
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.core import STORE
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, read, write_durably
+from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
 
 UNHEALTHY = "UPDATE_UNHEALTHY"
 LONGEST_S = 1200
@@ -62,7 +63,7 @@ class Rehearsal:
             self.run.command(["systemctl", "stop", self.unit], hint="The rehearsal's PHP did not stop")
             os.unlink(unit)
             self.run.command(["systemctl", "daemon-reload"])
-        shutil.rmtree(self.directory, ignore_errors=True)
+        paths.remove(self.directory)
         sql.drop(self.database)
         sql.root().say(f"DROP USER IF EXISTS {sql.identifier(self.database)}@localhost")
 
@@ -70,15 +71,15 @@ class Rehearsal:
 
     def _copy_files(self):
         release = self.layout.release
-        os.mkdir(self.directory, 0o755)
-        os.mkdir(self.tree, 0o755)
+        paths.directory(self.tree)
         for name in ("tmp", "logs"):
-            os.mkdir(f"{self.directory}/{name}", 0o700)
-            os.chown(f"{self.directory}/{name}", self.user.pw_uid, self.user.pw_gid)
-        core = [f"{release}/{name}" for name in os.listdir(release) if name not in ("wp-content", "wp-config.php")]
-        # Core is root's, so links to it are as good as copies; the rest the rehearsal may change.
-        self.run.command(["cp", "-al", *core, self.tree], hint="The rehearsal's files were not copied")
-        self.run.command(["cp", "-a", f"{release}/wp-content", self.tree], hint="The rehearsal's files were not copied")
+            paths.directory(f"{self.directory}/{name}", 0o700, self.user.pw_uid, self.user.pw_gid)
+        for name in paths.names(release):
+            if name != "wp-config.php":
+                paths.copy(f"{release}/{name}", f"{self.tree}/{name}", keep=self.user.pw_uid)
+        with paths.at(self.tree) as (tree, name):
+            for path in ("wp-content", "wp-content/mu-plugins"):
+                tree.set(f"{name}/{path}", 0o1775, 0, self.user.pw_gid)
         values = {
             # A user of its own: the copy cannot reach the tables that visitors use.
             "DB_NAME": self.database,
@@ -106,7 +107,6 @@ class Rehearsal:
     def _start(self, scope):
         pool = f"{self.directory}/php-fpm.conf"
         write_durably(pool, self._pool().encode(), 0o644)
-        os.makedirs(UNITS, exist_ok=True)
         write_durably(f"{UNITS}/{self.unit}", self._service(pool, scope).encode(), 0o644)
         self.run.command(["systemctl", "daemon-reload"])
         self.run.command(["systemctl", "start", self.unit], hint="The rehearsal's PHP did not start")
@@ -117,6 +117,7 @@ class Rehearsal:
         text = _replaced(text, r"^listen = .*$", f"listen = {self.socket}")
         text = _replaced(text, r"^request_terminate_timeout = .*$", "request_terminate_timeout = 0")
         text = _replaced(text, r"^(php_admin_value\[max_execution_time\]) = .*$", r"\1 = 0")
+        text = _replaced(text, r"^(php_admin_value\[open_basedir\]) = .*$", rf"\1 = {self.layout.site}/:{STORE}/")
         text = text.replace(self.layout.tmp, f"{self.directory}/tmp")
         text = re.sub(r"^php_admin_value\[sendmail_path\].*\n", "", text, flags=re.MULTILINE)
         return f"{text}\nphp_admin_value[sendmail_path] = /bin/false\n"

@@ -8,6 +8,7 @@ import os
 
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import core
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
+from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
 
 PARTS = ("plugins", "themes", "mu-plugins")
 ITSELF = (*PARTS, "wp-content", "wp-includes")
@@ -17,9 +18,9 @@ NEVER_SERVED = ("wp-config.php", "wp-config-sample.php", "wp-content", "node_mod
 
 def top_of(directory):
     """The tree itself: what hosting sites wrap into one directory is unwrapped."""
-    names = os.listdir(directory)
+    names = paths.names(directory)
     only = f"{directory}/{names[0]}" if len(names) == 1 else None
-    if only and names[0] not in ITSELF and _is_directory(only):
+    if only and names[0] not in ITSELF and paths.is_directory(only):
         return only
     return directory
 
@@ -37,10 +38,10 @@ def content_of(top, version):
                 f"The source holds WordPress {found}, but spec.wordpress.version pins {version}. "
                 f"Pin {found}, or take core out of the source."
             )
-        if not _is_directory(f"{whole}/wp-content"):
+        if not paths.is_directory(f"{whole}/wp-content"):
             raise _unusable("The source holds WordPress without wp-content. Add it.")
         return f"{whole}/wp-content"
-    if _is_directory(f"{top}/wp-content"):
+    if paths.is_directory(f"{top}/wp-content"):
         return f"{top}/wp-content"
     if _has_parts(top):
         return top
@@ -57,13 +58,13 @@ def extras_of(top, content, version):
     """Names at the top of a whole tree that core lacks and visitors ask for, such as robots.txt."""
     if core.version_of(os.path.dirname(content)) is None:
         return ()
-    tree, pristine = os.path.dirname(content), set(os.listdir(core.pristine(version)))
-    names = [name for name in sorted(os.listdir(tree)) if name not in pristine and name not in NEVER_SERVED]
+    tree, pristine = os.path.dirname(content), set(paths.names(core.pristine(version)))
+    names = [name for name in paths.names(tree) if name not in pristine and name not in NEVER_SERVED]
     return tuple(f"{tree}/{name}" for name in names if not name.startswith(".") and _is_file(f"{tree}/{name}"))
 
 
 def _children(top):
-    return [f"{top}/{name}" for name in sorted(os.listdir(top)) if _is_directory(f"{top}/{name}")]
+    return [f"{top}/{name}" for name in paths.names(top) if paths.is_directory(f"{top}/{name}")]
 
 
 def _deeper(top, depth):
@@ -76,15 +77,11 @@ def _deeper(top, depth):
 
 
 def _has_parts(directory):
-    return any(_is_directory(f"{directory}/{part}") for part in PARTS)
-
-
-def _is_directory(path):
-    return os.path.isdir(path) and not os.path.islink(path)
+    return any(paths.is_directory(f"{directory}/{part}") for part in PARTS)
 
 
 def _is_file(path):
-    return os.path.isfile(path) and not os.path.islink(path) and os.path.splitext(path)[1] not in (".sql", ".php")
+    return paths.is_file(path) and os.path.splitext(path)[1] not in (".sql", ".php")
 
 
 def _unusable(message):

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import core
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, write_durably
 from ansible_collections.trueup.wordpress.plugins.module_utils.release import releases
 from ansible_collections.trueup.wordpress.plugins.module_utils.release.source_tree import extras_of
 from ansible_collections.trueup.wordpress.plugins.module_utils.site_import.unpack import refuse_unless_as_sent, unpack
+from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
 
 MOST_BYTES = 1 << 30
 MOST_MEMBERS = 50_000
@@ -25,7 +25,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def is_rehearsed(layout):
-    return releases.is_there(layout) and os.path.isfile(_note(layout))
+    return releases.is_there(layout) and paths.is_file(_note(layout))
 
 
 def note_rehearsed(layout, version, packages):
@@ -41,18 +41,16 @@ def _note(layout):
 def make(run, layout, version, user, source, packages, work):
     """The release, made of the release directory ``source``; ``work`` is an empty directory of root's."""
     content = f"{work}/wp-content"
-    # Links are enough to put the parts together: the release is a copy.
-    run.command(["cp", "-al", f"{source}/wp-content", content], hint="The code was not read")
+    if told := paths.copy(f"{source}/wp-content", content, leave_out=releases.LEFT_OUT):
+        run.notes.append(told)
     for number, package in enumerate(packages):
         unpacked = f"{work}/package-{number}"
-        os.mkdir(unpacked)
+        paths.directory(unpacked)
         _put_in(package, content, unpacked)
     former = core.version_of(source)
-    extras = extras_of(source, f"{source}/wp-content", former) if core.has(former) else ()
-    unmanaged = f"{source}.unmanaged"
-    if os.path.isfile(unmanaged):
-        shutil.copyfile(unmanaged, f"{layout.releases}/{layout.release_id}.unmanaged")
-    releases.from_content(run, layout, version, user, content, extras=extras)
+    extras = extras_of(source, f"{source}/wp-content", former) if former and core.has(former) else ()
+    releases.carry_unmanaged(source, layout)
+    releases.from_content(run, layout, version, user, content, extras=extras, ours=True)
 
 
 def _put_in(package, content, unpacked):
@@ -62,23 +60,21 @@ def _put_in(package, content, unpacked):
         raise Failure(f"{kind}/{directory} is no plugin or theme that can be updated.")
     refuse_unless_as_sent(f"The package of {directory}", package)
     unpack(package["path"], unpacked, most_bytes=MOST_BYTES, most_members=MOST_MEMBERS)
-    if os.listdir(unpacked) != [directory]:
+    if paths.names(unpacked) != [directory]:
         raise _unlike(package, f"does not hold the one directory {directory}/")
     main = f"{unpacked}/{package['key']}" if kind == "plugins" else f"{unpacked}/{directory}/style.css"
     found = _version_in(main)
     if found != package["version"]:
         raise _unlike(package, f"holds version {found or 'none'}")
-    shutil.rmtree(f"{content}/{kind}/{directory}")
+    paths.remove(f"{content}/{kind}/{directory}")
+    # A site may have a link in the place of its directory of plugins: none is gone through.
+    paths.room(f"{content}/{kind}/{directory}")
     os.rename(f"{unpacked}/{directory}", f"{content}/{kind}/{directory}")
 
 
 def _version_in(path):
     """As the header of a plugin's main file or a theme's stylesheet says."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(HEAD).decode("utf-8", "replace").replace("\r", "\n")
-    except OSError:
-        return None
+    head = paths.head(path, HEAD).decode("utf-8", "replace").replace("\r", "\n")
     found = re.search(r"^(?:[ \t]*<\?php)?[ \t/*#@]*Version:(.*)$", head, re.MULTILINE | re.IGNORECASE)
     return re.sub(r"\s*(?:\*/|\?>).*", "", found.group(1)).strip() if found else None
 
