@@ -42,8 +42,16 @@ LOOKED_AT = {
 """Fields that say how things are now, by resource."""
 KEPT_READY = ("/var/lib/trueup/code", "/var/lib/trueup/seeds", "/var/www/sites/.spare")
 """What this version makes for runs and sites to come: nothing that serves reads it."""
-ADDED = "/etc/php/8.2/fpm/conf.d/99-trueup-compiler.ini"
-"""The one file that the node's role has in addition. PHP reads it at its next start, and is not started for it."""
+ADDED = {
+    # PHP reads it at its next start, and is not started for it.
+    "/etc/php/8.2/fpm/conf.d/99-trueup-compiler.ini",
+    # What it says is set in the running server, which is not restarted.
+    "/etc/mysql/mariadb.conf.d/99-trueup_limits.cnf",
+    "/etc/systemd/system/trueup-statements.service",
+    "/etc/systemd/system/trueup-statements.timer",
+}
+"""The files that the node's role has in addition."""
+WANTED = "/etc/systemd/system/timers.target.wants/trueup-statements.timer"
 
 
 @pytest.fixture(scope="module", params=WAYS)
@@ -132,9 +140,9 @@ def test_who_could_reach_the_api_still_can(upgrade: Upgrade) -> None:
 def test_only_manifests_are_written(upgrade: Upgrade) -> None:
     before, after = _outside_staging(upgrade, upgrade.before.files), _outside_staging(upgrade, upgrade.after.files)
     changed = {path for path, was in before.items() if after.get(path) != was}
-    parents = {str(Path(path).parent) for path in (*KEPT_READY, ADDED)}
+    parents = {str(Path(path).parent) for path in (*KEPT_READY, *ADDED, WANTED)}
     assert {path for path in changed if not _is_kept_ready(path)} <= parents
-    assert {path for path in after.keys() - before.keys() if not _is_kept_ready(path)} == {ADDED}
+    assert {path for path in after.keys() - before.keys() if not _is_kept_ready(path)} == {*ADDED, WANTED}
 
 
 def _is_kept_ready(path: str) -> bool:
@@ -148,8 +156,9 @@ def test_a_manifest_says_the_same_but_for_the_role(upgrade: Upgrade) -> None:
     for name, was in upgrade.past.manifests.items():
         if staging not in name:
             now = upgrade.after.manifests[name]
-            assert {path: digest for path, digest in now["files"].items() if path != ADDED} == was["files"], name
-            keys = (was.keys() | now.keys()) - {"files"}
+            assert {path: digest for path, digest in now["files"].items() if path not in ADDED} == was["files"], name
+            assert set(now["services"]) - set(was["services"]) <= {"trueup-statements.timer"}
+            keys = (was.keys() | now.keys()) - {"files", "services"}
             assert {key for key in keys if was.get(key) != now.get(key)} == written, name
 
 
