@@ -183,6 +183,27 @@ def test_the_probe_reads_no_view_and_is_no_root(with_view: Hacked) -> None:
     assert with_view.hosting.look(NEIGHBOUR).applied is not None
 
 
+LOOKS = """
+SELECT SUM(data_length) FROM information_schema.tables WHERE table_schema = '{own}';
+SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = '{own}' AND extra NOT LIKE '%x%';
+SELECT COUNT(*) FROM information_schema.triggers WHERE trigger_schema = '{own}';
+"""
+
+
+@pytest.mark.lab
+def test_what_root_asks_of_names_and_sizes_runs_nothing(with_view: Hacked) -> None:
+    """Root's own questions, as backups and reconciles ask them."""
+    with_view.say(
+        f"CREATE VIEW wp_early AS SELECT (SELECT {with_view.own}.steal('x')) AS a, d.b FROM "
+        f"(SELECT {with_view.own}.steal('y') AS b UNION SELECT 'z' LIMIT 5) d"
+    )
+    try:
+        with_view.node.ssh(["mariadb", "-BN"], input=LOOKS.format(own=with_view.own))
+        with_view.untouched()
+    finally:
+        with_view.say("DROP VIEW wp_early")
+
+
 @pytest.mark.lab
 def test_a_reconcile_reads_no_view(with_view: Hacked) -> None:
     run = with_view.hosting.apply(HACKED)
@@ -270,7 +291,7 @@ def test_the_user_of_a_killed_run_goes_with_the_next(hacked: Hacked) -> None:
 
 DUMPS = {
     "command": f"CREATE TABLE wp_x (id INT);\n\\! id>{PWNED}\n",
-    "command in a statement": f"CREATE TABLE `a\\! id>{PWNED} # ` (id INT);\n",
+    "command in a statement": f"CREATE TABLE `a\\! id>{PWNED} # .` (id INT);\n",
     "command after a comment": f"-- Table structure for table `x\n\\! id>{PWNED}\n`\nSELECT 1;\n",
     "system": f"system id>{PWNED}\nSELECT 1;\n",
     "tee": f"tee {PWNED}\nSELECT 1;\n",
