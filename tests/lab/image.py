@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from tests.lab.apt import AptSources, read_host_sources
 from tests.lab.paths import LabError, cache_directory
 
 # Raise when the recipe below changes what the image contains.
-RECIPE = 1
+RECIPE = 2
 SUITE = "bookworm"
 # fmt: off
 PACKAGES = [
@@ -29,8 +30,10 @@ PACKAGES = [
     "iproute2", "procps", "curl", "rsync", "cron", "git", "acl", "unzip", "zstd", "nftables", "fail2ban",
     "nginx", "php-fpm", "php-cli", "php-mysql", "php-redis", "php-curl", "php-gd", "php-mbstring", "php-xml",
     "php-zip", "php-intl", "php-imagick", "mariadb-server", "mariadb-client", "redis-server", "certbot",
-    "python3-pymysql", "python3-systemd", "bind9-dnsutils", "logrotate",
+    "python3-systemd", "bind9-dnsutils", "logrotate",
 ]
+# What a node's own apt finds, as no node has the internet: packages of the role that no other one brings along.
+OFFERED = ["python3-pymysql"]
 # fmt: on
 
 # These cannot work in a container: there is no disk to trim or scrub, and no terminal to log in at.
@@ -38,6 +41,8 @@ MASKED = ("console-getty.service", "e2scrub_reap.service", "e2scrub_all.timer", 
 # Enabled by the distribution, but the apt timers need the internet, and fail2ban cannot start before it is told to read
 # the journal (Debian 12 has no /var/log/auth.log). A playbook may enable them.
 DISABLED = ("apt-daily.timer", "apt-daily-upgrade.timer", "fail2ban.service")
+
+REPOSITORY = "/opt/lab-packages"
 
 UNUSED_IMAGE_DAYS = 14
 
@@ -83,7 +88,7 @@ class Progress:
 
 
 def image_key() -> str:
-    recipe = [RECIPE, SUITE, sorted(PACKAGES), MASKED, DISABLED]
+    recipe = [RECIPE, SUITE, sorted(PACKAGES), sorted(OFFERED), MASKED, DISABLED]
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
 
 
@@ -146,9 +151,21 @@ def _install(root: Path, sources: AptSources, progress: Progress, log: object) -
         'mount -t proc proc "$1/proc"; export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8;'
         f' chroot "$1" {apt} update && chroot "$1" {apt} dist-upgrade'
         f' && chroot "$1" {apt} install --no-install-recommends {" ".join(PACKAGES)}'
+        f' && chroot "$1" sh -ec {shlex.quote(_OFFER)} offer {" ".join(OFFERED)}'
     )
     _run(["sh", "-c", script, "install", str(root)], progress, log)
     policy.unlink()
+
+
+_OFFER = f"""
+mkdir -p {REPOSITORY} && cd {REPOSITORY}
+apt-get -q download "$@"
+for file in *.deb; do
+    dpkg-deb --field "$file"
+    printf 'Filename: ./%s\\nSize: %s\\nSHA256: %s\\n\\n' \\
+        "$file" "$(stat --format=%s "$file")" "$(sha256sum "$file" | cut -d' ' -f1)"
+done >Packages
+"""
 
 
 def _run(argv: list[str], progress: Progress, log: object) -> None:
@@ -179,6 +196,7 @@ def _make_bootable(root: Path) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink()
+    (root / "etc/apt/sources.list").write_text(f"deb [trusted=yes] file:{REPOSITORY} ./\n")
     # Without a name server line glibc asks 127.0.0.1, which refuses at once: better than waiting for one out of reach.
     (root / "etc/resolv.conf").write_text("# lab nodes have no internet\n")
     (root / "etc/machine-id").write_text("")

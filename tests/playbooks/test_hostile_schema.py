@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from tests.playbooks.environments import Hosting, variables_for
+from tests.playbooks.exploded import exploded
 from tests.playbooks.node_modules import load
 from tests.playbooks.nodes import Run
 
@@ -182,6 +183,27 @@ def test_the_probe_reads_no_view_and_is_no_root(with_view: Hacked) -> None:
     assert with_view.hosting.look(NEIGHBOUR).applied is not None
 
 
+LOOKS = """
+SELECT SUM(data_length) FROM information_schema.tables WHERE table_schema = '{own}';
+SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = '{own}' AND extra NOT LIKE '%x%';
+SELECT COUNT(*) FROM information_schema.triggers WHERE trigger_schema = '{own}';
+"""
+
+
+@pytest.mark.lab
+def test_what_root_asks_of_names_and_sizes_runs_nothing(with_view: Hacked) -> None:
+    """Root's own questions, as backups and reconciles ask them."""
+    with_view.say(
+        f"CREATE VIEW wp_early AS SELECT (SELECT {with_view.own}.steal('x')) AS a, d.b FROM "
+        f"(SELECT {with_view.own}.steal('y') AS b UNION SELECT 'z' LIMIT 5) d"
+    )
+    try:
+        with_view.node.ssh(["mariadb", "-BN"], input=LOOKS.format(own=with_view.own))
+        with_view.untouched()
+    finally:
+        with_view.say("DROP VIEW wp_early")
+
+
 @pytest.mark.lab
 def test_a_reconcile_reads_no_view(with_view: Hacked) -> None:
     run = with_view.hosting.apply(HACKED)
@@ -259,14 +281,68 @@ os.kill(os.getpid(), 9)
 
 @pytest.mark.lab
 def test_the_user_of_a_killed_run_goes_with_the_next(hacked: Hacked) -> None:
-    from tests.playbooks.exploded import exploded
-
     exploded(hacked.hosting, HACKED)
     hacked.node.ssh(["python3", "-c", LEFT, hacked.own], check=False)
     (left,) = hacked.accounts()
     assert left.startswith(f"trueup_{hacked.own[3:]}_")
     hacked.hosting.apply(HACKED).raise_if_failed()
     assert hacked.accounts() == []
+
+
+DUMPS = {
+    "command": f"CREATE TABLE wp_x (id INT);\n\\! id>{PWNED}\n",
+    "command in a statement": f"CREATE TABLE `a\\! id>{PWNED} # .` (id INT);\n",
+    "command after a comment": f"-- Table structure for table `x\n\\! id>{PWNED}\n`\nSELECT 1;\n",
+    "system": f"system id>{PWNED}\nSELECT 1;\n",
+    "tee": f"tee {PWNED}\nSELECT 1;\n",
+    "source": "source /etc/passwd\nSELECT 1;\n",
+    "file of the host": "CREATE TABLE wp_x (a TEXT); LOAD DATA LOCAL INFILE '/etc/shadow' INTO TABLE wp_x;\n",
+    "file of the server": f"SELECT 1 INTO OUTFILE '{PWNED}';\n",
+    "another database": "INSERT INTO mysql.global_priv SELECT * FROM mysql.global_priv;\n",
+    "a neighbour": "USE {other}; UPDATE wp_options SET option_value = 'pwned';\n",
+    "qualified": "UPDATE {other}.wp_options SET option_value = 'pwned';\n",
+    "a user": "CREATE USER pwned;\n",
+    "trigger": "CREATE TABLE wp_x (id INT); /*!50003 CREATE*/ /*!50017 DEFINER=`root`@`localhost`*/ /*!50003 TRIGGER t "
+    "BEFORE INSERT ON wp_x FOR EACH ROW SET NEW.id = 1 */;\n",
+    "view": "CREATE TABLE wp_x (id INT); /*!50013 CREATE DEFINER=`root`@`localhost` SQL SECURITY DEFINER "
+    "VIEW v AS SELECT * FROM wp_x */;\n",
+    "function": "CREATE DEFINER=`root`@`localhost` FUNCTION f() RETURNS INT RETURN 1;\n",
+    "event": "CREATE DEFINER=`root`@`localhost` EVENT e ON SCHEDULE EVERY 1 SECOND DO SELECT 1;\n",
+}
+HARMLESS = {"command in a statement"}
+UNMOVABLE = {"trigger", "view"}
+LOADED = """
+import json, sys
+sys.path.insert(0, "/root/exploded")
+from ansible_collections.trueup.wordpress.plugins.module_utils import sql
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, Run
+asked, said = json.load(sys.stdin), {}
+run, database = Run(False, "/run/trueup/proof.pending", None), asked["database"]
+for name, dump in asked["dumps"].items():
+    sql.make_anew(database)
+    with open("/root/dump.sql", "w") as file:
+        file.write(dump)
+    try:
+        sql.load(run, run.start(["cat", "/root/dump.sql"]), database, hint="The database was not loaded")
+        said[name] = None
+    except Failure as error:
+        said[name] = [str(error), error.facts.get("trueup_code")]
+sql.drop(database)
+print(json.dumps(said))
+"""
+
+
+@pytest.mark.lab
+def test_a_dump_fills_its_own_database_and_does_nothing_else(hacked: Hacked) -> None:
+    exploded(hacked.hosting, HACKED)
+    hacked.steals()
+    dumps = {name: dump.replace("{other}", hacked.other) for name, dump in DUMPS.items()}
+    asked = json.dumps({"database": f"{hacked.own}_next", "dumps": dumps})
+    said = json.loads(hacked.node.ssh(["python3", "-c", LOADED], input=asked).stdout)
+    assert {name for name, failure in said.items() if failure is None} == HARMLESS, said
+    assert {name for name, failure in said.items() if failure and failure[1] == "CONTENT_UNMOVABLE"} == UNMOVABLE, said
+    hacked.untouched()
+    assert hacked.node.ssh(["mariadb", "-BN", "-e", "SELECT User FROM mysql.user WHERE User = 'pwned'"]).stdout == ""
 
 
 # What can be seen without a node.

@@ -299,7 +299,7 @@ class Account:
         self.password = secrets.token_hex(24)
         self._session = None
         if not any(account.name.startswith(f"trueup_{short}_") for account in _accounts.values()):
-            forget_accounts(short, lambda pid: pid == os.getpid() or not os.path.exists(f"/proc/{pid}"))
+            forget_killed(short)
         who = f"{identifier(self.name)}@localhost"
         root().say(
             f"CREATE USER {who} IDENTIFIED BY {quoted(self.password)}",
@@ -322,13 +322,22 @@ class Account:
             root().say(f"DROP USER IF EXISTS {identifier(self.name)}@localhost")
 
 
-def forget_accounts(short, is_over=lambda _pid: True):
-    """Drop the users that runs of an environment left which were killed."""
-    begin = literal(pattern(f"trueup_{short}_") + "%")
-    names = root().rows(f"SELECT User FROM mysql.global_priv WHERE Host = 'localhost' AND User LIKE {begin}")
-    for (name,) in names:
+def of_runs(short):
+    """SQL that picks the users of an environment's runs out of mysql.global_priv."""
+    return f"Host = 'localhost' AND User LIKE {literal(pattern(f'trueup_{short}_') + '%')}"
+
+
+def forget_killed(short):
+    """Drop the users that runs left which were killed; those of runs that are at work stay."""
+    mine = {account.name for account in _accounts.values()}
+    forget_accounts(short, lambda name, pid: name not in mine and not (pid and os.path.exists(f"/proc/{pid}")))
+
+
+def forget_accounts(short, is_over=lambda _name, _pid: True):
+    """Drop the users of an environment's runs."""
+    for (name,) in root().rows(f"SELECT User FROM mysql.global_priv WHERE {of_runs(short)}"):
         pid = name.split("_")[2]
-        if pid.isdecimal() and is_over(int(pid)):
+        if is_over(name, int(pid) if pid.isdecimal() and int(pid) != os.getpid() else None):
             root().say(f"DROP USER IF EXISTS {identifier(name)}@localhost")
 
 

@@ -87,7 +87,7 @@ def _rewrite_tables(database, names, rewriter, cells):
 
 def _columns(database, table):
     """Names of the text columns; and of the primary key's columns, each with whether it is a number."""
-    found = sql.root().rows(
+    found = sql.within(database).rows(
         "SELECT column_name, data_type, column_key, extra FROM information_schema.columns "
         f"WHERE table_schema = {literal(database)} AND table_name = {literal(table)} ORDER BY ordinal_position"
     )

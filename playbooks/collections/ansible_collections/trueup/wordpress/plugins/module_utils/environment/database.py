@@ -31,9 +31,12 @@ class Database:
             f"FROM mysql.global_priv WHERE {user} UNION ALL "
             f"SELECT 'grant', COUNT(*) FROM mysql.db WHERE {user} AND Db = {literal(pattern(self.name))}"
             " AND CONCAT(Select_priv, Insert_priv, Create_priv, Drop_priv) = 'YYYY' UNION ALL "
+            f"SELECT 'runs', COUNT(*) FROM mysql.global_priv WHERE {sql.of_runs(layout.short)} UNION ALL "
             f"SELECT 'tables', COUNT(*) FROM information_schema.tables WHERE table_schema = {name}"
         )
         self.found = {key: int(value) for key, value in rows}
+        if self.found["runs"] and not run.check_mode:
+            sql.forget_killed(layout.short)
 
     @property
     def who(self):

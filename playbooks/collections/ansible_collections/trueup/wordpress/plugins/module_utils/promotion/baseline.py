@@ -41,7 +41,7 @@ class Shape:
 
 def shapes(database):
     """The base tables of a database that have a key to tell their rows apart by; not Trueup's own."""
-    rows = sql.root().rows(
+    rows = sql.within(database).rows(
         "SELECT c.table_name, c.column_name, c.column_key = 'PRI', t.engine FROM information_schema.columns c "
         "JOIN information_schema.tables t USING (table_schema, table_name) WHERE t.table_type = 'BASE TABLE' "
         f"AND c.table_schema = {literal(database)} AND c.table_name NOT LIKE 'trueup\\_%' "

@@ -218,7 +218,7 @@ class Merge:
         ]
 
     def _all_columns(self, table):
-        rows = sql.root().rows(
+        rows = sql.within(self.live).rows(
             "SELECT column_name FROM information_schema.columns WHERE extra NOT LIKE '%GENERATED%' "
             f"AND table_schema = {literal(self.live)} AND table_name = {literal(table)} ORDER BY ordinal_position"
         )
