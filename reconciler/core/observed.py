@@ -105,6 +105,8 @@ class ObservedEnvironment(_Observed):
     wordpress_version: str | None = None
     differences: tuple[FileDifference, ...] | None = None
     """None unless the observation was deep."""
+    disk_used_bytes: int | None = None
+    """Of its files and its database; None unless the observation was deep."""
     options: dict[str, str | None] = {}
     """Declared options as they are stored now; None: there is none. One that isn't here could not be read."""
     domains: dict[str, ObservedDomain] = {}

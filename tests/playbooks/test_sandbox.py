@@ -21,8 +21,10 @@ PAST_THE_CACHE = {"Cookie": "wordpress_no_cache=1"}
 pytestmark = pytest.mark.lab
 
 SPY = r"""<?php
-@exec( 'sleep 1000 >/dev/null 2>&1 &' );
-@exec( '(echo "* * * * * touch /tmp/pwned") | crontab -' );
+if ( function_exists( 'exec' ) ) {
+    exec( 'sleep 1000 >/dev/null 2>&1 &' );
+    exec( '(echo "* * * * * touch /tmp/pwned") | crontab -' );
+}
 $fds = array();
 foreach ( @scandir( '/proc/self/fd' ) ?: array() as $fd ) {
     $fds[] = (string) @readlink( "/proc/self/fd/$fd" );
@@ -193,6 +195,18 @@ def test_a_run_ends_with_its_job(hacked: Hosting) -> None:
 def test_a_run_takes_no_more_than_its_time(hacked: Hosting) -> None:
     done = hacked.node.ssh(sandboxed(hacked, "trap '' TERM; sleep 900", seconds=1), check=False)
     assert done.returncode != 0
+
+
+def test_a_deep_look_tells_how_much_disk_a_site_takes(hacked: Hosting) -> None:
+    before = hacked.look(HACKED, deep=True).disk_used_bytes
+    path = hacked.path(HACKED, "shared", "uploads", "large")
+    hacked.node.ssh(f"head -c 5000000 /dev/urandom > {path}; ln -s / {path}.link; sync {path}")
+    after = hacked.look(HACKED, deep=True).disk_used_bytes
+    hacked.node.ssh(f"rm {path} {path}.link")
+    assert before
+    assert after
+    assert 5_000_000 <= after - before < 6_000_000
+    assert hacked.look(HACKED).disk_used_bytes is None
 
 
 # The home page

@@ -72,8 +72,11 @@ class Bridge:
     def _block(self):
         """As it is without the bridge; None where nobody is sent to this PHP."""
         text = (read(self.layout.server_block) or b"").decode("utf-8", "surrogateescape")
-        text = text.replace(self._declared(), "").replace(self._passed(), self._direct())
+        text = self._without(text)
         return text if self._direct() in text else None
+
+    def _without(self, text):
+        return text.replace(self._declared(), "").replace(self._passed(), self._direct())
 
     def _bridged(self, block):
         return self._declared() + block.replace(self._direct(), self._passed())
