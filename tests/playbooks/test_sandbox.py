@@ -289,3 +289,18 @@ def test_a_changed_unit_costs_no_visitor_a_request(hacked: Hosting) -> None:
     left = "ls /run/systemd/system | grep bridge; ls -d /run/trueup-bridge-* /etc/trueup/php/*/bridge.conf"
     assert hacked.node.ssh(left, check=False).stdout == ""
     assert hacked.apply(HACKED).raise_if_failed().changed == 0
+
+
+def test_php_starts_anew_also_where_nginx_refuses_a_file(hacked: Hosting) -> None:
+    foreign = "/etc/nginx/sites-enabled/foreign.conf"
+    hacked.node.ssh(["tee", foreign], input="server { nonsense; }")
+    try:
+        php = {"memory_limit_mb": 256, "max_children": 4, "upload_max_mb": 64, "max_execution_s": 60}
+        run = hacked.apply(HACKED, php=php)
+        assert "foreign.conf" in run.output
+    finally:
+        hacked.node.ssh(["rm", foreign])
+    hacked.apply(HACKED, php=php).raise_if_failed()
+    show = ["systemctl", "show", "-p", "MemoryMax", "--value", f"trueup-php@{hacked.id(HACKED)}.service"]
+    assert hacked.node.ssh(show).stdout.strip() == str((256 * 4 + 256) << 20)
+    assert hacked.fetch(HACKED, headers=PAST_THE_CACHE).status_code == 200

@@ -40,9 +40,15 @@ class Bridge:
             self._systemctl("restart", self.layout.php_service)
             return
         self._open()
-        self._serve(self._bridged(block))
-        self._systemctl("restart", self.layout.php_service)
-        self._serve(block)
+        try:
+            self._serve(self._bridged(block))
+        except Failure as error:
+            # Somebody's file is in the way, this block or another: PHP starts anew all the same.
+            self.run.notes.append(f"Visitors were not led past the restart of PHP. {error}")
+            self._systemctl("restart", self.layout.php_service)
+        else:
+            self._systemctl("restart", self.layout.php_service)
+            self._serve(block)
         self.close()
 
     def close(self):
