@@ -194,7 +194,8 @@ def check_drift(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
         revision=fleet.revision,
     )
     tools.state.records.drift_checks.save(check)
-    return Succeeded({"drift_status": check.status, "differences": list(differences)})
+    used = seen.disk_used_bytes if seen else None
+    return Succeeded({"drift_status": check.status, "differences": list(differences), "disk_used_bytes": used})
 
 
 def _answer(environment_id: UUID, node: NodeEntry, tools: Tools) -> Answer:

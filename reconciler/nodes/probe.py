@@ -9,6 +9,7 @@ environment; ``since`` (seconds, UTC) asks for those who logged in by ssh after 
 # Importing pathlib would take longer than looking at ten environments.
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -85,8 +86,9 @@ def main(options: Found) -> Found:
         stores, until = Stores(), time.monotonic() + DEEP_S
         for number, (one, environment) in enumerate(environments.items()):
             # What one environment does not take of the time is for those after it.
-            seconds = (until - time.monotonic()) / (len(environments) - number)
-            environment["differences"] = _differences(one, environment, stores, max(seconds, 1.0))
+            seconds = max((until - time.monotonic()) / (len(environments) - number), 1.0)
+            environment["differences"] = _differences(one, environment, stores, seconds)
+            environment["disk_used_bytes"] = _used((f"{SITES}/{one}", f"{DATABASES}/{_database(one)}"), Look(seconds))
     return {
         **_machine(),
         **node,
@@ -623,6 +625,25 @@ class Stores:
             found = _compare(f"{STORE}/{version}", wanted, set(), Look(DEEP_S), ())
             self.known[version] = dict(found)
         return self.known[version]
+
+
+def _used(tops: Iterable[str], look: Look) -> int | None:
+    """Bytes of disk below directories, each inode once; None where there is more than a look counts."""
+    sizes: dict[tuple[int, int], int] = {}
+    for top in tops:
+        handle = _opened(top, None, os.O_DIRECTORY)
+        if handle is None:
+            continue
+        try:
+            for _, name, directory, _ in look.walk(handle):
+                with contextlib.suppress(FileNotFoundError):  # it was there a moment ago
+                    found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                    sizes[found.st_dev, found.st_ino] = found.st_blocks * 512
+        except Spent:
+            return None
+        finally:
+            os.close(handle)
+    return sum(sizes.values())
 
 
 def _differences(one: str, environment: Found, stores: Stores, seconds: float) -> list[dict[str, str]]:

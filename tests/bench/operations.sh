@@ -55,7 +55,7 @@ promote() {
 
 purge() {
     rm -rf "/var/cache/nginx/$1"/*
-    redis-cli --scan --pattern "$1:*" | xargs -r redis-cli unlink > /dev/null
+    redis-cli -s "/run/trueup-redis/$1/redis.sock" flushdb > /dev/null
 }
 
 update() {

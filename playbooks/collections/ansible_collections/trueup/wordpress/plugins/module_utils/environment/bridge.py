@@ -40,9 +40,15 @@ class Bridge:
             self._systemctl("restart", self.layout.php_service)
             return
         self._open()
-        self._serve(self._bridged(block))
-        self._systemctl("restart", self.layout.php_service)
-        self._serve(block)
+        try:
+            self._serve(self._bridged(block))
+        except Failure as error:
+            # Somebody's file is in the way, this block or another: PHP starts anew all the same.
+            self.run.notes.append(f"Visitors were not led past the restart of PHP. {error}")
+            self._systemctl("restart", self.layout.php_service)
+        else:
+            self._systemctl("restart", self.layout.php_service)
+            self._serve(block)
         self.close()
 
     def close(self):
@@ -72,8 +78,11 @@ class Bridge:
     def _block(self):
         """As it is without the bridge; None where nobody is sent to this PHP."""
         text = (read(self.layout.server_block) or b"").decode("utf-8", "surrogateescape")
-        text = text.replace(self._declared(), "").replace(self._passed(), self._direct())
+        text = self._without(text)
         return text if self._direct() in text else None
+
+    def _without(self, text):
+        return text.replace(self._declared(), "").replace(self._passed(), self._direct())
 
     def _bridged(self, block):
         return self._declared() + block.replace(self._direct(), self._passed())

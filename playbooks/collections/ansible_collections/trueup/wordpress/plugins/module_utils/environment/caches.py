@@ -71,20 +71,29 @@ class Redis:
         except OSError as error:
             raise RedisError(f"Redis stopped answering: {error}") from error
 
+    def size(self):
+        """How many keys there are."""
+        found = self.call("DBSIZE")
+        if not isinstance(found, int):
+            raise RedisError("Redis does not say how many keys it has.")
+        return found
+
     def _answer(self, depth):
-        line = self._within_bounds(MOST_LINE, self.answers.readline).rstrip(b"\r\n")
-        kind, rest = line[:1], line[1:]
+        line = self._within_bounds(MOST_LINE, self.answers.readline)
+        if not line.endswith(b"\r\n"):
+            raise RedisError("Redis closed the connection, or says more than it should.")
+        kind, rest = line[:1], line[1:-2]
         if kind == b"-":
             raise RedisError(rest.decode("utf-8", "replace"))
         if kind == b"+":
             return rest
         if kind == b":":
-            return _number(rest, 1 << 62)
+            return _number(rest, 1 << 53)
         if kind == b"$":
             return None if rest == b"-1" else self._within_bounds(_number(rest, self.left) + 2, self.answers.read)[:-2]
         if kind == b"*" and depth < 2:
             return [self._answer(depth + 1) for _ in range(_number(rest, MOST_ITEMS))]
-        raise RedisError("Redis closed the connection.")
+        raise RedisError("Redis answered with something that is not in its protocol.")
 
     def _within_bounds(self, most, read):
         left = self.deadline - time.monotonic()
@@ -108,7 +117,7 @@ def forget(layout):
         return forget_shared(layout)
     # One that does not run keeps nothing.
     with contextlib.suppress(*_AWAY), Redis(layout.redis_socket, layout.user) as redis:
-        found = redis.call("DBSIZE")
+        found = redis.size()
         redis.call("FLUSHDB")
         return found
     return 0
@@ -119,7 +128,7 @@ def count_objects(layout):
     if not _has_its_own(layout):
         return count_shared(layout)
     with contextlib.suppress(*_AWAY), Redis(layout.redis_socket, layout.user) as redis:
-        return redis.call("DBSIZE")
+        return redis.size()
     return 0
 
 

@@ -58,7 +58,7 @@ _CLOSED = (
 )
 # Of a single run alone; those of the units follow from what the environment's variable says.
 _OF_A_RUN = (
-    ("MemoryMax", "1G"),
+    ("MemoryMax", "2G"),
     ("TasksMax", "128"),
     ("LimitNPROC", "1024"),
     ("LimitDATA", "2G"),

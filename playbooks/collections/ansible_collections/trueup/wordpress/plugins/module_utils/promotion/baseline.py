@@ -136,5 +136,3 @@ def _digest(text, normal):
         return text[1:21].lower()
     fields = [field if field == "-" else normal(bytes.fromhex(field)).hex().upper() for field in text.split(",")]
     return hashlib.sha1(",".join(fields).encode()).hexdigest()[:20]
-
-
