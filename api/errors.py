@@ -34,6 +34,12 @@ class RequestTooLarge(TrueupError):
     code: ClassVar[str] = "request_too_large"
 
 
+class RequestTimeout(TrueupError):
+    """The client took too long to send its request."""
+
+    code: ClassVar[str] = "request_timeout"
+
+
 class NotReady(TrueupError):
     """The control plane runs and cannot work: database or store can't be used."""
 
@@ -47,6 +53,7 @@ STATUSES: dict[type[TrueupError], int] = {
     errors.ReadOnlyToken: 403,
     errors.NotFound: 404,
     MethodNotAllowed: 405,
+    RequestTimeout: 408,
     errors.Conflict: 409,
     errors.PreconditionFailed: 412,
     RequestTooLarge: 413,

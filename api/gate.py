@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.clients import Networks, client_of, is_foreign
 from api.errors import CrossOrigin, RequestTooLarge, answer
 from api.observability import Watch
+from reconciler.core.errors import Invalid
 
 BODY_LIMIT = 64 * 1024
 STREAMED = ("/api/uploads", "/api/hooks/")
@@ -31,7 +32,12 @@ class Gate:
         client = client_of(peer, scope.get("scheme", "http"), headers, self._trusted)
         scope.setdefault("state", {})["client"] = client
         send = self._watch.timed(scope, _with_headers(send))
-        if scope["method"] in _READS:
+        if problem := _ambiguous(scope, headers):
+            refused = answer(Invalid(f"{problem} Send the request again, with one length."))
+            # What follows on this connection may be the rest of this request, or another one.
+            refused.headers["Connection"] = "close"
+            await refused(scope, receive, send)
+        elif scope["method"] in _READS:
             await self._app(scope, receive, send)
         elif not _has_token(headers) and is_foreign(
             headers.get("origin"), headers.get("sec-fetch-site"), headers.get("host", ""), client.secure
@@ -47,6 +53,17 @@ class Gate:
             await answer(refusal_)(scope, receive, send)
         else:
             await self._app(scope, _replay(body, receive), send)
+
+
+def _ambiguous(scope: Scope, headers: Headers) -> str | None:
+    """Why a proxy in front may take another part of this for the request's body than the server did."""
+    if "transfer-encoding" not in headers:
+        return None
+    if "content-length" in headers:
+        return "The request has both Content-Length and Transfer-Encoding."
+    if scope["http_version"] == "1.0":
+        return "The request is HTTP/1.0, which has no Transfer-Encoding."
+    return None
 
 
 def _has_token(headers: Headers) -> bool:

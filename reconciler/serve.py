@@ -14,6 +14,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from api.server import server_config
 from reconciler.core.errors import Conflict, RecordsError, StoreError
 from reconciler.core.jobs import JobType
 from reconciler.home import Home, clock
@@ -49,14 +50,7 @@ def serve(home: Home, app: FastAPI) -> None:
         ear = stack.enter_context(_bound(settings.listen_address, settings.listen_port))
         stack.enter_context(background(home))
         stack.callback(_ignore_signals)
-        config = uvicorn.Config(
-            app,
-            # The API reads proxy headers itself, and only those of trusted proxies.
-            proxy_headers=False,
-            server_header=False,
-            log_config=None,
-            timeout_graceful_shutdown=5,
-        )
+        config = server_config(app, timeout_graceful_shutdown=5)
         _Server(config, app).run(sockets=[ear])
 
 

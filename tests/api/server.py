@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
+from api.server import server_config
+
 
 def listen() -> socket.socket:
     """A socket on a free loopback port."""
@@ -24,7 +26,7 @@ def listen() -> socket.socket:
 @contextmanager
 def serving(app: FastAPI, listener: socket.socket) -> Iterator[str]:
     """The base URL of ``app``, served until the block ends."""
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", proxy_headers=False, lifespan="off"))
+    server = uvicorn.Server(server_config(app, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:
