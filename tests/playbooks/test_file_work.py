@@ -11,7 +11,7 @@ from reconciler.paths import share
 PLUGINS = share() / "playbooks" / "collections" / "ansible_collections" / "trueup" / "wordpress" / "plugins"
 FORBIDDEN = {
     "os": {"walk", "fwalk", "chown", "lchown", "chmod", "makedirs", "removedirs", "scandir", "link"},
-    "shutil": {"rmtree", "copytree", "copy", "copy2", "copyfile", "copyfileobj", "move", "chown"},
+    "shutil": {"rmtree", "copytree", "copy", "copy2", "copyfile", "move", "chown"},
     "glob": {"iglob"},
 }
 COMMANDS = {"cp", "chown", "chmod", "rm", "mv", "ln", "install", "rsync"}
@@ -33,8 +33,6 @@ WHERE_ONLY_ROOT_WRITES = {
     "module_utils/environment/units.py": "units of systemd",
     "module_utils/fence.py": "fences, which no site reaches",
     "module_utils/pending.py": "the directory of manifests",
-    "module_utils/site_import/archive.py": "what is unpacked, in a directory of root's",
-    "module_utils/site_import/unpack.py": "what is unpacked, in a directory of root's",
     "module_utils/tree/*": "the one place",
 }
 

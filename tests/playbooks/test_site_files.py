@@ -221,6 +221,27 @@ def test_the_store_that_was_changed_is_told_and_goes_into_no_site(sites: Hosting
     assert sites.title(A) == f"Title of {A}"
 
 
+def test_what_was_changed_in_core_is_discarded_and_spreads_to_no_new_site(sites: Hosting) -> None:
+    """Root's edits: of the release's own copy, and of the store itself."""
+    release = sites.environments[A]["release"]
+    changed = f"{STORE}/{VERSION}/{LINKED}/load.php {STORE}/{VERSION}/wp-login.php"
+    sites.node.ssh(f"unshare --mount sh -c 'umount {STORE}; for f in {changed}; do echo \"//\" >> $f; done'")
+    sites.node.ssh(f"echo '//' >> {sites.path(A, 'current')}/wp-admin/admin.php")
+    found = {(one.path, one.kind, one.area) for one in differences(sites, A)}
+    assert found == {
+        (path, "modified", "core") for path in (f"{LINKED}/load.php", "wp-login.php", "wp-admin/admin.php")
+    }
+    discard = {**anew(sites, A, "discarded"), "origin": "discard", "made_from": release["id"]}
+    sites.apply(A, release=discard).raise_if_failed()
+    sites.apply("acme/later").raise_if_failed()
+    try:
+        assert store_is_roots(sites)
+        assert [differences(sites, key) for key in (A, B, "acme/later")] == [set()] * 3
+    finally:
+        sites.run("remove", "acme/later", "-e", f"confirm={sites.id('acme/later')}").raise_if_failed()
+        del sites.environments["acme/later"]
+
+
 def test_a_release_that_was_linked_to_the_store_gets_its_own_files(sites: Hosting) -> None:
     """As an earlier Trueup made them: hard links to a store that was not read-only."""
     release = sites.path(A, "current")

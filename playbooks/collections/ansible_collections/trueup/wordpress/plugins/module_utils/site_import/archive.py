@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
 from ansible_collections.trueup.wordpress.plugins.module_utils.site_import.sql import Dump
+from ansible_collections.trueup.wordpress.plugins.module_utils.tree.tree import Tree
 
 BLOCK = 1 << 16
 LARGEST_HEADER = 1 << 20
@@ -85,20 +86,23 @@ def judged(path, limits=None):
 
 def unpack(path, target, limits=None):
     """``db.sql`` and ``files/`` into the empty directory ``target``, but for what belongs to the former host."""
-    for names, kind, _, content in _members(path, limits or Limits()):
-        if names != ("db.sql",) and (names[0] != "files" or (len(names) == 2 and names[1] in LEFT_OUT)):
-            continue
-        here = os.path.join(target, *names)
-        try:
-            if kind == "directory":
-                os.makedirs(here, exist_ok=True)
+    there = set()
+    with Tree(target) as tree:
+        for names, kind, _, content in _members(path, limits or Limits()):
+            if names != ("db.sql",) and (names[0] != "files" or (len(names) == 2 and names[1] in LEFT_OUT)):
                 continue
-            os.makedirs(os.path.dirname(here), exist_ok=True)
-            with os.fdopen(os.open(here, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644), "wb") as file:
-                for block in content:
-                    file.write(block)
-        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-            raise unsafe("/".join(names), "is there twice") from error
+            where = "/".join(names if kind == "directory" else names[:-1])
+            try:
+                if where and where not in there:
+                    tree.grow(where)
+                    there.add(where)
+                if kind == "directory":
+                    continue
+                with tree.create("/".join(names)) as file:
+                    for block in content:
+                        file.write(block)
+            except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+                raise unsafe("/".join(names), "is there twice") from error
 
 
 def invalid(why):

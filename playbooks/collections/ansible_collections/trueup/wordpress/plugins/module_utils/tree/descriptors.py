@@ -17,6 +17,8 @@ import struct
 BLOCK = 1 << 20
 LARGEST = 64 << 30
 """Bytes of a file that is digested or copied."""
+DEEPEST = 100
+"""Directories in directories; each is a descriptor while a walk is in it."""
 GONE = frozenset((errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EXDEV, errno.ENXIO, errno.EISDIR, errno.ESTALE))
 """Errors of a name that leads to something else than it did, or should: not of the disk."""
 ALWAYS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY

@@ -14,13 +14,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 
 from ansible_collections.trueup.wordpress.plugins.module_utils.tree import descriptors
 from ansible_collections.trueup.wordpress.plugins.module_utils.tree.copy import Copy
 from ansible_collections.trueup.wordpress.plugins.module_utils.tree.descriptors import (
     ALWAYS,
+    DEEPEST,
     DIRECTORY,
     GONE,
     LARGEST,
@@ -33,12 +33,11 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.tree.descriptors 
     opened,
     refuse_shared,
 )
+from ansible_collections.trueup.wordpress.plugins.module_utils.tree.remove import remove
 
 MOST_READ = 64 << 20
 """Bytes of a file that is read whole."""
 MOST_ENTRIES = 2_000_000
-DEEPEST = 100
-"""Directories in directories; each is a descriptor while a walk is in it."""
 MOST_TOLD = 50
 
 
@@ -215,6 +214,20 @@ class Tree:
             self._make(name, 0o700)
         self.set(name, mode, uid, gid)
 
+    def grow(self, name):
+        """Have a directory there, and those above it; OSError where a file or a link is in the place of one."""
+        parts = name.split("/")
+        for count in range(1, len(parts) + 1):
+            self._make("/".join(parts[:count]), 0o755)
+        os.close(self.open(name, os.O_PATH | os.O_DIRECTORY))
+
+    @contextlib.contextmanager
+    def create(self, name, flags=os.O_EXCL):
+        """A new file, open for writing; with ``O_TRUNC`` instead, one that is there is emptied."""
+        handle = self.open(name, os.O_WRONLY | os.O_CREAT | flags, 0o644)
+        with os.fdopen(handle, "wb") as file:
+            yield file
+
     def room(self, name):
         """Have the directories above a name, in the place of whatever else is there."""
         parts = name.split("/")[:-1]
@@ -344,7 +357,7 @@ class Tree:
         for _ in range(3):
             try:
                 with self.parent(name) as (parent, last):
-                    return self._remove_from(parent, last)
+                    return remove(parent, last)
             except OSError as error:
                 # Where another thing is in the place of a directory above it, it is not there.
                 if error.errno in GONE and not self.is_directory(name.rpartition("/")[0]):
@@ -353,46 +366,6 @@ class Tree:
                     raise
                 failed = error
         raise failed
-
-    def _remove_from(self, parent, name):
-        with contextlib.suppress(FileNotFoundError):
-            self._remove(parent, name)
-
-    def _remove(self, parent, name, top=None, depth=0):
-        """Whether some of it lay too deep, and was moved to the directory ``top``."""
-        moved = False
-        try:
-            handle = os.open(name, DIRECTORY | ALWAYS, dir_fd=parent)
-        except OSError as error:
-            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
-                raise
-            os.unlink(name, dir_fd=parent)
-            return moved
-        with opened(handle):
-            if top is None:
-                while self._empty(handle, handle, depth):
-                    continue
-            else:
-                moved = self._empty(handle, top, depth)
-        os.rmdir(name, dir_fd=parent)
-        return moved
-
-    def _empty(self, handle, top, depth):
-        moved = False
-        with os.scandir(handle) as entries:
-            found = [(entry.name, kind_of(entry) == stat.S_IFDIR) for entry in entries]
-        for name, is_directory in found:
-            with contextlib.suppress(FileNotFoundError):
-                if not is_directory:
-                    os.unlink(name, dir_fd=handle)
-                elif depth < DEEPEST:
-                    moved = self._remove(handle, name, top, depth + 1) or moved
-                else:
-                    # Nobody's nesting uses up our descriptors: what lies deeper is emptied from the top.
-                    up = f".trueup-deep-{secrets.token_hex(8)}"
-                    os.rename(name, up, src_dir_fd=handle, dst_dir_fd=top)
-                    moved = True
-        return moved
 
     def copy(self, name, other, target, *, leave_out=(), keep=None, shared=False):
         """Copy a directory, file or link to ``target`` of the Tree ``other``, where no site's user can write.
