@@ -49,8 +49,8 @@ END
 """
 VIEW = """
 RENAME TABLE wp_options TO wp_options_real;
-CREATE VIEW wp_options AS SELECT option_id, option_name, {own}.steal(option_value) AS option_value, autoload
-FROM wp_options_real;
+CREATE SQL SECURITY INVOKER VIEW wp_options AS
+SELECT option_id, option_name, {own}.steal(option_value) AS option_value, autoload FROM wp_options_real;
 """
 
 
@@ -137,7 +137,8 @@ def quoted(name: str) -> str:
 
 
 @pytest.mark.lab
-def test_a_name_is_only_a_name(hacked: Hacked) -> None:
+@pytest.mark.parametrize("names", [(SHELL,), NAMES], ids=["command", "all"])
+def test_a_name_is_only_a_name(hacked: Hacked, names: tuple[str, ...]) -> None:
     """Of tables and columns that say where the site is, so that each of them is rewritten, compared and moved."""
     url = hacked.hosting.environments[HACKED]["url"]
     hacked.steals()
@@ -145,13 +146,13 @@ def test_a_name_is_only_a_name(hacked: Hacked) -> None:
         f"CREATE TABLE {quoted(name)} ({quoted(name)} TEXT, {quoted('key' + name[:60])} VARCHAR(50) PRIMARY KEY, "
         f"made TEXT AS (CONCAT({quoted(name)}, 'x')) VIRTUAL);"
         f"INSERT INTO {quoted(name)} ({quoted(name)}, {quoted('key' + name[:60])}) VALUES ('{url}/a', 'k');"
-        for name in NAMES
+        for name in names
         if not name.endswith((" ", "\n"))
     ]
     made += [
         f"CREATE TABLE wp_col{n} (id INT PRIMARY KEY, {quoted(name + '.')} TEXT);"
         f"INSERT INTO wp_col{n} VALUES (1, '{url}/a');"
-        for n, name in enumerate(name for name in NAMES if len(name) < 64)
+        for n, name in enumerate(name for name in names if len(name) < 64)
     ]
     hacked.say("\n".join(made).replace(";CREATE", ";\nCREATE"))
     try:
@@ -162,16 +163,18 @@ def test_a_name_is_only_a_name(hacked: Hacked) -> None:
         assert copied == f"{there}/a"
         hacked.compare().raise_if_failed()
         hacked.untouched()
-        hacked.say("DROP TABLE trueup_content")
-        hacked.hosting.sql(COPY, "UPDATE wp_options SET option_value = 'Moved' WHERE option_name = 'blogdescription'")
+        hacked.say("DROP TABLE IF EXISTS trueup_content")
+        hacked.hosting.sql(
+            COPY, f"UPDATE wp_options SET option_value = 'Moved {len(names)}' WHERE option_name = 'blogdescription'"
+        )
         hacked.promote().raise_if_failed()
         hacked.untouched()
         query = "SELECT option_value FROM wp_options WHERE option_name = 'blogdescription'"
-        assert hacked.hosting.sql(HACKED, query) == "Moved"
+        assert hacked.hosting.sql(HACKED, query) == f"Moved {len(names)}"
     finally:
         hacked.say(
-            "".join(f"DROP TABLE IF EXISTS {quoted(name)};" for name in NAMES if not name.endswith((" ", "\n")))
-            + "".join(f"DROP TABLE IF EXISTS wp_col{n};" for n in range(len(NAMES)))
+            "".join(f"DROP TABLE IF EXISTS {quoted(name)};" for name in names if not name.endswith((" ", "\n")))
+            + "".join(f"DROP TABLE IF EXISTS wp_col{n};" for n in range(len(names)))
         )
 
 
@@ -194,7 +197,7 @@ SELECT COUNT(*) FROM information_schema.triggers WHERE trigger_schema = '{own}';
 def test_what_root_asks_of_names_and_sizes_runs_nothing(with_view: Hacked) -> None:
     """Root's own questions, as backups and reconciles ask them."""
     with_view.say(
-        f"CREATE VIEW wp_early AS SELECT (SELECT {with_view.own}.steal('x')) AS a, d.b FROM "
+        f"CREATE SQL SECURITY INVOKER VIEW wp_early AS SELECT (SELECT {with_view.own}.steal('x')) AS a, d.b FROM "
         f"(SELECT {with_view.own}.steal('y') AS b UNION SELECT 'z' LIMIT 5) d"
     )
     try:
@@ -235,8 +238,8 @@ ACTORS = """
 CREATE TRIGGER seen BEFORE UPDATE ON wp_options FOR EACH ROW SET NEW.option_value = {own}.steal(NEW.option_value)//
 CREATE TRIGGER made BEFORE INSERT ON wp_options FOR EACH ROW SET NEW.option_value = {own}.steal(NEW.option_value)//
 CREATE EVENT tick ON SCHEDULE EVERY 1 SECOND DO SELECT {own}.steal('x')//
-CREATE VIEW wp_other AS SELECT {own}.steal(user_pass) AS x FROM wp_users//
-CREATE VIEW trueup_content AS SELECT {own}.steal('x') AS id FROM wp_users//
+CREATE SQL SECURITY INVOKER VIEW wp_other AS SELECT {own}.steal(user_pass) AS x FROM wp_users//
+CREATE SQL SECURITY INVOKER VIEW trueup_content AS SELECT {own}.steal('x') AS id FROM wp_users//
 """
 
 
@@ -314,16 +317,16 @@ UNMOVABLE = {"trigger", "view"}
 LOADED = """
 import json, sys
 sys.path.insert(0, "/root/exploded")
-from ansible_collections.trueup.wordpress.plugins.module_utils import sql
+from ansible_collections.trueup.wordpress.plugins.module_utils import dump, sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, Run
 asked, said = json.load(sys.stdin), {}
 run, database = Run(False, "/run/trueup/proof.pending", None), asked["database"]
-for name, dump in asked["dumps"].items():
+for name, text in asked["dumps"].items():
     sql.make_anew(database)
     with open("/root/dump.sql", "w") as file:
-        file.write(dump)
+        file.write(text)
     try:
-        sql.load(run, run.start(["cat", "/root/dump.sql"]), database, hint="The database was not loaded")
+        dump.load(run, run.start(["cat", "/root/dump.sql"]), database, hint="The database was not loaded")
         said[name] = None
     except Failure as error:
         said[name] = [str(error), error.facts.get("trueup_code")]

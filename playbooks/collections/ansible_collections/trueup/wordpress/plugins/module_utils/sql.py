@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import json
 import os
 import re
 import secrets
 import sys
 import time
+from itertools import islice
 
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
 
@@ -27,21 +27,15 @@ ANSWER_S = 7200
 DRIVER_S = 45
 """How long to wait for the driver: after an upgrade the node's own job may be about to install it."""
 AT_ONCE = 1 << 20
+MOST_ROWS, MOST_BYTES = 1000, 8 << 20
+"""What is read of an answer that a site makes."""
 LONGEST_NAME = 64
 LONGEST_MESSAGE = 2000
 OF_AN_ENVIRONMENT = re.compile(r"wp_([0-9a-f]{12})(?:_[a-z]+)?")
 UNUSABLE = "DATABASE_UNUSABLE"
 AS_OURS = "CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci"
 
-READ = "SELECT, SHOW VIEW, TRIGGER"
 FILL = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, LOCK TABLES"
-
-# Of the client's own commands none is run, whatever a stream says; the server cannot ask for files of this host.
-CLIENT = ("mariadb", "--no-defaults", "--batch", "--binary-mode", "--sandbox", "--local-infile=0")
-CLIENT += ("--default-character-set=utf8mb4", "--max-allowed-packet=1G")
-DUMP = ("mariadb-dump", "--no-defaults", "--single-transaction", "--quick", "--hex-blob", "--skip-comments")
-DUMP += ("--default-character-set=utf8mb4", "--no-tablespaces", "--skip-dump-date", "--max-allowed-packet=1G")
-"""Reads one moment of a database and locks nothing. No comments: a name with a line break would end one."""
 
 
 class SqlError(Failure):
@@ -98,6 +92,7 @@ class Session:
         driver = _driver()
         self._login = (user, password, database)
         self._driver = driver
+        # Only ``together`` sends more than one statement at once.
         with self._refusals():
             self._connection = driver.connect(
                 unix_socket=SOCKET,
@@ -108,7 +103,6 @@ class Session:
                 use_unicode=False,
                 conv={},
                 autocommit=True,
-                # Only ``together`` sends more than one statement at once.
                 client_flag=driver.constants.CLIENT.MULTI_STATEMENTS,
                 connect_timeout=min(CONNECT_S, answer_s),
                 read_timeout=answer_s,
@@ -154,6 +148,16 @@ class Session:
         with self._refusals(), self._connection.cursor() as cursor:
             cursor.execute(_sent(query))
             return list(cursor.fetchall())
+
+    def few(self, query, most=MOST_ROWS, most_bytes=MOST_BYTES):
+        """The first rows of an answer that may have no end, as tuples of texts; what would be too much is a Failure."""
+        found, size = [], 0
+        for row in islice(self.stream(query), most):
+            found.append(tuple(map(_text, row)))
+            size += sum(len(value) for value in row if value is not None)
+            if size > most_bytes:
+                raise Failure("The database's answer has no end that anybody would wait for.", trueup_code=UNUSABLE)
+        return found
 
     def value(self, query):
         """The first value of the first row; None where there is no row."""
@@ -249,31 +253,22 @@ def root():
 
 def within(database):
     """This run's session in all databases of the environment that ``database`` belongs to."""
-    return _account(database).session()
+    return account(database).session()
 
 
 def opened(database):
     """The same as a session of its own, whose transaction ends with it."""
-    account = _account(database)
-    return Session(account.name, account.password)
-
-
-def reader(database):
-    """What a dump is started with: arguments and environment of a user who may read this database alone."""
-    return _account(database, database, "r", {database: READ}).credentials
-
-
-def filler(database):
-    """What a client is started with that loads a dump: a user who may fill this database alone."""
-    return _account(database, database, "f", {database: FILL}).credentials
+    one = account(database)
+    return Session(one.name, one.password)
 
 
 def between(source, target):
     """A session that may read one database and fill another, and nothing else."""
-    return _account(target, f"{source} {target}", "b", {source: "SELECT", target: FILL}).session()
+    return account(target, f"{source} {target}", "b", {source: "SELECT", target: FILL}).session()
 
 
-def _account(database, key=None, kind="a", rights=None):
+def account(database, key=None, kind="a", rights=None):
+    """A user of this run's own, by ``kind`` and ``key``. ``rights``: by database; left out: all of a site's."""
     short = short_of(database)
     found = _accounts.get((kind, key or short))
     if found is None:
@@ -298,7 +293,7 @@ class Account:
         self.name = f"trueup_{short}_{os.getpid()}_{kind}"
         self.password = secrets.token_hex(24)
         self._session = None
-        if not any(account.name.startswith(f"trueup_{short}_") for account in _accounts.values()):
+        if not any(one.name.startswith(f"trueup_{short}_") for one in _accounts.values()):
             forget_killed(short)
         who = f"{identifier(self.name)}@localhost"
         root().say(
@@ -319,7 +314,7 @@ class Account:
 
     def _drop(self):
         with contextlib.suppress(Failure):
-            root().say(f"DROP USER IF EXISTS {identifier(self.name)}@localhost")
+            root().say(_dropped(self.name))
 
 
 def of_runs(short):
@@ -329,7 +324,7 @@ def of_runs(short):
 
 def forget_killed(short):
     """Drop the users that runs left which were killed; those of runs that are at work stay."""
-    mine = {account.name for account in _accounts.values()}
+    mine = {one.name for one in _accounts.values()}
     forget_accounts(short, lambda name, pid: name not in mine and not (pid and os.path.exists(f"/proc/{pid}")))
 
 
@@ -338,7 +333,11 @@ def forget_accounts(short, is_over=lambda _name, _pid: True):
     for (name,) in root().rows(f"SELECT User FROM mysql.global_priv WHERE {of_runs(short)}"):
         pid = name.split("_")[2]
         if is_over(name, int(pid) if pid.isdecimal() and int(pid) != os.getpid() else None):
-            root().say(f"DROP USER IF EXISTS {identifier(name)}@localhost")
+            root().say(_dropped(name))
+
+
+def _dropped(user):
+    return f"DROP USER IF EXISTS {identifier(user)}@localhost"
 
 
 def quoted(password):
@@ -395,38 +394,5 @@ def base_table(session, database, table):
 
 
 def needed_table(session, database, table):
-    """A Failure unless there is such a table."""
     if not base_table(session, database, table):
         raise Failure(f"Database {database} has no table {table}. Restore a backup.", trueup_code=UNUSABLE)
-
-
-# Streams
-
-
-def dump(run, database, *options):
-    """A process that prints a database."""
-    arguments, environment = reader(database)
-    return run.start([*DUMP, *arguments, *options, database], environment=environment)
-
-
-def load(run, process, database, *, hint):
-    """What ``process`` prints goes into a database; a Failure when either of the two fails."""
-    arguments, environment = filler(database)
-    writer = run.start([*CLIENT, *arguments, database], environment=environment, feed=process.stdout)
-    if process.stdin:
-        process.stdin.close()
-    process.stdout.close()
-    said = writer.stdout.read() + writer.stderr.read() + process.stderr.read()
-    for stream in (writer.stdout, writer.stderr, process.stderr):
-        stream.close()
-    status = [process.wait(), writer.wait()]
-    if any(status):
-        text = said.decode("utf-8", "replace").strip()[-LONGEST_MESSAGE:]
-        # A definer that is not there, or is somebody else: what only views, triggers and routines have.
-        code = {"trueup_code": "CONTENT_UNMOVABLE"} if re.search(r"ERROR (?:1227|1449|1142) ", text) else {}
-        raise Failure(f"{hint} (exit status {status}): {text}", **code)
-
-
-def shown(names):
-    """A few names for a message."""
-    return json.dumps([name[:80] for name in names[:5]], ensure_ascii=True)[1:-1]

@@ -42,7 +42,7 @@ content_id: {description: "The content that is served, where none is being excha
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.trueup.wordpress.plugins.module_utils import sql
+from ansible_collections.trueup.wordpress.plugins.module_utils import dump as dumps
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import MARK_TABLE, waiting
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.transfer import Sender
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import core
@@ -68,9 +68,9 @@ class Sending(Beside):
 
 def dump(run, layout):
     """All of the database but our own mark, views and triggers included."""
-    arguments, run.credentials = sql.reader(layout.database)
+    arguments, run.credentials = dumps.reader(layout.database)
     ignored = f"--ignore-table={layout.database}.{MARK_TABLE}"
-    return [[*sql.DUMP, *arguments, ignored, layout.database], COMPRESS]
+    return [[*dumps.DUMP, *arguments, ignored, layout.database], COMPRESS]
 
 
 def files(layout):

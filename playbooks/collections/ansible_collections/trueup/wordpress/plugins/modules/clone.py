@@ -43,7 +43,7 @@ rewritten: {description: How many cells were rewritten, by table., type: dict, r
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-from ansible_collections.trueup.wordpress.plugins.module_utils import sql
+from ansible_collections.trueup.wordpress.plugins.module_utils import dump
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.domains import address_of
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import (
     OURS,
@@ -126,8 +126,8 @@ class Copy:
         else:
             ignored = [name for name in tables(self.source.database) if name.startswith(OURS)]
             ignored = [f"--ignore-table={self.source.database}.{name}" for name in ignored]
-            reader = sql.dump(self.run, self.source.database, *ignored)
-        sql.load(self.run, reader, self.staging.database, hint="The database was not copied")
+            reader = dump.started(self.run, self.source.database, *ignored)
+        dump.load(self.run, reader, self.staging.database, hint="The database was not copied")
 
     def baseline(self):
         """What the databases of both have in common as of now: the drift of their contents is measured from it."""

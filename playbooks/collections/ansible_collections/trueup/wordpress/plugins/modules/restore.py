@@ -41,7 +41,7 @@ rewritten: {description: How many cells were rewritten, by table., type: dict, r
 
 import os
 
-from ansible_collections.trueup.wordpress.plugins.module_utils import sql
+from ansible_collections.trueup.wordpress.plugins.module_utils import dump
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.domains import address_of
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import Staging, site_addresses
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.transfer import download
@@ -101,7 +101,7 @@ class Restore:
 
     def database(self):
         reader = self.run.start(["zstd", "-dcq", f"{self.place}/{DATABASE}"])
-        sql.load(self.run, reader, self.staging.database, hint="The database was not loaded")
+        dump.load(self.run, reader, self.staging.database, hint="The database was not loaded")
         now = address_of(self.variables)
         said = [one.rstrip("/") for one in site_addresses(self.staging.database) if "://" in one]
         former = {self.manifest["url"], *said} - {now}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 
-from ansible_collections.trueup.wordpress.plugins.module_utils import sql
+from ansible_collections.trueup.wordpress.plugins.module_utils import dump, sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import tables
 from ansible_collections.trueup.wordpress.plugins.module_utils.sql import literal, qualified
 
@@ -25,7 +25,7 @@ def copy_database(run, source, target):
     """All tables of ``source`` as of one moment in a new database ``target``. What cannot be moved is a Failure."""
     tables(source)
     sql.make_anew(target)
-    sql.load(run, sql.dump(run, source), target, hint="The database was not copied")
+    dump.load(run, dump.started(run, source), target, hint="The database was not copied")
 
 
 class Snapshot:

@@ -74,11 +74,12 @@ class Database:
                 sql.root().say(f"ALTER USER {self.who} IDENTIFIED BY {sql.quoted(password)}")
 
     def ask(self, password, query):
-        """Rows of a query as the environment's own user asks it, as texts."""
+        """Rows of a query as the environment's own user asks it, as texts: the first, where there is no end."""
         try:
             if password not in self._own:
                 self._own[password] = sql.Session(self.name, password, self.name)
-            return self._own[password].rows(query)
+            own = self._own[password]
+            return own.few(query) if query.startswith("SELECT") else own.rows(query)
         except Failure as error:
             self._own.pop(password, None)
             raise Failure(f"Database {self.name} does not answer its user: {error}") from error

@@ -130,7 +130,7 @@ class Options:
             sql.needed_table(session, database.name, TABLE)
         rows = session.raw(
             f"SELECT option_name, LEFT(option_value, {LONGEST}) FROM {sql.qualified(database.name, TABLE)} "
-            f"WHERE option_name IN ({sql.literals(sorted(self.declared))})"
+            f"WHERE option_name IN ({sql.literals(sorted(self.declared))}) LIMIT {4 * len(self.declared)}"
         )
         found = {_text(name).lower(): _text(value) for name, value in rows}
         # WordPress, too, finds an option whatever the case of its name.

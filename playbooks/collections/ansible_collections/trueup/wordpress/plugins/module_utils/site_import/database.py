@@ -8,6 +8,7 @@ import contextlib
 import signal
 import threading
 
+from ansible_collections.trueup.wordpress.plugins.module_utils import dump as dumps
 from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import OURS, site_addresses, tables
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
@@ -22,8 +23,8 @@ _KEYS = ("capabilities", "user_level", "user-settings", "user-settings-time", "d
 
 def load(run, database, path, prefix):
     """The dump's tables in ``database``, their prefix made ``wp_``; names of the tables that had another one."""
-    arguments, environment = sql.filler(database)
-    _fill(run, [*sql.CLIENT, *arguments, database], environment, path)
+    arguments, environment = dumps.filler(database)
+    _fill(run, [*dumps.CLIENT, *arguments, database], environment, path)
     return _named_as_here(database, prefix)
 
 
@@ -33,10 +34,10 @@ def _fill(run, argv, environment, path):
     timer = threading.Timer(LONGEST_S, process.send_signal, [signal.SIGKILL])
     timer.daemon = True
     timer.start()
-    drained = threading.Thread(target=_drain, args=(process.stdout,), daemon=True)
+    drained = threading.Thread(target=dumps.drained, args=(process.stdout,), daemon=True)
     drained.start()
     said = []
-    listener = threading.Thread(target=lambda: said.append(_drain(process.stderr)), daemon=True)
+    listener = threading.Thread(target=lambda: said.append(dumps.drained(process.stderr)), daemon=True)
     listener.start()
     try:
         # If it ends early, its own words, below, say why.
@@ -49,8 +50,6 @@ def _fill(run, argv, environment, path):
         timer.cancel()
         drained.join()
         listener.join()
-        process.stdout.close()
-        process.stderr.close()
     if status == -signal.SIGKILL:
         raise refused(f"was not loaded within {LONGEST_S} s")
     if status:
@@ -65,14 +64,6 @@ def _write(process, path):
             process.stdin.write(dump.feed(block))
     process.stdin.write(dump.end())
     process.stdin.write(b"\nCOMMIT;\n")
-
-
-def _drain(stream):
-    """The end of what it says."""
-    kept = b""
-    while block := stream.read(4096):
-        kept = (kept + block)[-4096:]
-    return kept
 
 
 def _named_as_here(database, prefix):
