@@ -1,0 +1,94 @@
+"""The table of cases: which plants meet which operations, and which of them `make test` has, too.
+
+A case is one plant in one run of one operation. Plants of a kind share the run, but for those that cannot be there
+together (``ALONE``).
+"""
+
+from dataclasses import dataclass
+
+from tests.isolation.operations import OPERATIONS, Operation
+from tests.isolation.plants import PLANTS, Kind, Plant
+
+COPIES = ("clone", "clone-elsewhere", "backup", "restore", "deploy", "adopt", "discard", "promote")
+LOOKS = ("drift-check", "probe")
+FILES = (*COPIES, *LOOKS, "reconcile", "remove")
+TABLES = ("clone", "clone-elsewhere", "backup", "restore", "promote", "updates", "remove")
+
+PAIRS: dict[Kind, tuple[str, ...]] = {
+    Kind.LINKS: (*FILES, "updates", "import", "rollback", "by-hand", "remove-site"),
+    Kind.SWAPPED: (*FILES, "create-beside", "cache", "by-hand", "provision"),
+    Kind.SPECIALS: (*FILES, "updates", "import", "health-check"),
+    Kind.SIZES: ("clone", "backup", "drift-check", "deploy", "probe"),
+    Kind.NAMES: ("clone", "backup", "restore", "drift-check", "adopt", "discard", "remove"),
+    Kind.MODES: ("clone", "backup", "drift-check", "adopt", "remove"),
+    Kind.RACES: ("clone", "backup", "deploy", "adopt", "promote", "drift-check", "reconcile"),
+    Kind.SQL_NAMES: (*TABLES, "domains", "probe", "import"),
+    Kind.SQL_VIEWS: (
+        *TABLES,
+        "probe",
+        "reconcile",
+        "drift-check",
+        "health-check",
+        "login",
+        "domains",
+        "purge",
+        "reset",
+    ),
+    Kind.SQL_TRIGGERS: (*TABLES, "login", "reconcile", "domains", "import"),
+    Kind.SQL_ROWS: ("clone", "clone-elsewhere", "backup", "restore", "promote"),
+    Kind.OPTIONS: ("probe", "drift-check", "clone", "health-check", "login", "reconcile", "domains"),
+    Kind.PAGES: ("health-check", "deploy"),
+}
+"""What meets what. Left out is what has nothing to do with the other, such as a purge with a link."""
+
+ALONE = frozenset({Kind.PAGES})
+
+SHORT: dict[Kind, tuple[str, ...]] = {
+    Kind.LINKS: ("clone", "drift-check"),
+    Kind.SWAPPED: ("reconcile",),
+    Kind.SPECIALS: ("drift-check",),
+    Kind.NAMES: ("drift-check",),
+    Kind.RACES: ("clone",),
+    Kind.SQL_NAMES: ("clone",),
+    Kind.SQL_VIEWS: ("probe",),
+}
+"""What `make test` has of them: the gravest of each."""
+SHORT_ALONE = frozenset({("endless-body", "health-check")})
+
+
+@dataclass(frozen=True)
+class Case:
+    """One plant in one run of one operation."""
+
+    plant: Plant
+    operation: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.operation}-{self.plant.slug}"
+
+    @property
+    def alone(self) -> Plant | None:
+        return self.plant if self.plant.kind in ALONE else None
+
+    @property
+    def is_short(self) -> bool:
+        if self.alone:
+            return (self.plant.name, self.operation) in SHORT_ALONE
+        return self.operation in SHORT.get(self.plant.kind, ())
+
+
+def _cases() -> tuple[Case, ...]:
+    """One trial after the other."""
+    kinds = {kind: [plant for plant in PLANTS if plant.kind is kind] for kind in PAIRS}
+    return tuple(
+        Case(plant, operation) for kind, pairs in PAIRS.items() for operation in pairs for plant in kinds[kind]
+    )
+
+
+CASES = _cases()
+
+
+def met(operation: Operation) -> set[Kind]:
+    """The kinds of plants that an operation meets."""
+    return {case.plant.kind for case in CASES if OPERATIONS[case.operation] is operation}

@@ -1,0 +1,334 @@
+"""One run of an operation over all plants of one kind, and what came of each plant."""
+
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from tests.isolation.canaries import Canaries, Sight, differences, in_backups
+from tests.isolation.hacked import PAST_THE_CACHE, Hacked, hack
+from tests.isolation.operations import OPERATIONS, End, Ground
+from tests.isolation.plants import PLANTS, Kind, Plant
+from tests.lab import Node
+
+CLEAR = {"succeeded", "refused", "failed"}
+UNCLEAR = {
+    "ANSIBLE_UNEXPECTED_ERROR",
+    "ANSIBLE_UNKNOWN_EXIT",
+    "ANSIBLE_TIMEOUT",
+    "JOB_TIMEOUT",
+    "JOB_INTERNAL_ERROR",
+    "JOB_LEASE_LOST",
+    "internal_error",
+}
+UNEXPECTED = ("Traceback (most recent", "MODULE FAILURE", "unexpected", "Unexpected")
+MOST_GROWTH = 300 << 20
+"""Of all that runs on a node, in bytes of memory that is no file's: PHP's own limit and a module's lie far below."""
+ENDED_AT = 1500 << 20
+FILE_KINDS = {Kind.LINKS, Kind.SWAPPED, Kind.SPECIALS, Kind.SIZES, Kind.NAMES, Kind.MODES, Kind.RACES}
+TABLE_KINDS = {Kind.SQL_NAMES, Kind.SQL_VIEWS, Kind.SQL_TRIGGERS, Kind.SQL_ROWS, Kind.OPTIONS}
+PLANTER = r"""
+import json, os, sys, time
+own, near, plants, racing = json.loads(ASKED)
+content = f'{own}/current/wp-content'
+places = [f'{own}/shared/uploads/tu-plants', f'{content}/plugins/tu-plants']
+children, told = {}, {}
+for place in places:
+    os.makedirs(place, exist_ok=True)
+for name, slug, code in plants:
+    for d in places:
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                os.set_inheritable(write, False)
+                if racing:
+                    os.write(write, b'planted')
+                exec(code)
+                os.write(write, b'planted')
+            except BaseException as error:
+                os.write(write, repr(error).encode()[:500])
+            os._exit(0)
+        os.close(write)
+        said = os.read(read, 600).decode()
+        if told.get(name) != 'planted':
+            told[name] = said
+        os.close(read)
+        if not racing:
+            os.waitpid(child, 0)
+        if 'content' in code and 'd}' not in code:
+            break
+print(json.dumps(told), flush=True)
+if racing:
+    os.close(1)
+    time.sleep(60)
+    os.killpg(0, 9)
+"""
+RACER = """
+import subprocess, sys
+null = subprocess.DEVNULL
+argv = [sys.executable, '-I', '-S', 'TMP/tu-race.py']
+child = subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=null, stderr=null, start_new_session=True)
+with open('TMP/tu-race.pid', 'w') as file:
+    file.write(str(child.pid))
+print(child.stdout.readline().decode())
+"""
+
+
+@dataclass
+class Outcome:
+    """What came of a trial. ``wrong`` concerns it as a whole; ``got_out`` is by plant."""
+
+    kind: Kind
+    operation: str
+    planted: dict[str, str]
+    ends: list[End] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    got_out: dict[str, list[str]] = field(default_factory=dict)
+    slowest: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def hung(self) -> list[str]:
+        return [f"{end.what} did not end by itself: {end.message[:300]}" for end in self.ends if end.status == "hung"]
+
+    def of(self, plant: Plant) -> list[str]:
+        """What is wrong with this plant's case."""
+        return [*self.got_out.get(plant.slug, []), *self.hung]
+
+    def __str__(self) -> str:
+        ends = ", ".join(f"{end.what}: {end.status} {end.code or ''}".strip() for end in self.ends)
+        return f"{self.kind} × {self.operation}: {ends}; planted {sum(v == 'planted' for v in self.planted.values())}"
+
+
+def _is_named(plant: Plant, about: str) -> bool:
+    return bool(re.search(rf"(?:{re.escape(plant.slug)}|tupwned-{re.escape(plant.name)})(?![a-z0-9-])", about))
+
+
+class Visitor:
+    """Somebody who looks at a neighbour's page again and again; the slowest answers, quiet and while something runs."""
+
+    def __init__(self, site: Hacked) -> None:
+        self.site = site
+        self.slowest = {"before": 0.0, "during": 0.0}
+        self.failures: list[str] = []
+        self.phase = "before"
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        named = {"Host": self.site.environment["preview_url"].partition("://")[2], **PAST_THE_CACHE}
+        base = f"http://{self.site.node.address}"
+        client = httpx.Client(base_url=base, headers=named, timeout=30, trust_env=False)
+        while not self._stop.wait(0.15):
+            phase, began = self.phase, time.monotonic()
+            try:
+                status: object = client.get("/").status_code
+            except httpx.HTTPError as error:
+                status = error
+            if status != 200:
+                self.failures.append(f"{self.site.slug} answered {status!r}")
+            self.slowest[phase] = max(self.slowest[phase], time.monotonic() - began)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        self.failures.clear()
+        self.slowest["during"] = 0.0
+        self.phase = "during"
+        try:
+            yield
+        finally:
+            self.phase = "before"
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+class Memory:
+    """What a node's processes use beyond what they did; the greediest ends before it hurts the machine."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.growth = 0
+        self.ended: list[str] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, args=(sum(self._used().values()),), daemon=True)
+        self._thread.start()
+
+    def _used(self) -> dict[int, int]:
+        found = {}
+        for pid in self.node.container.pids():
+            try:
+                lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+                found[pid] = next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:"))
+            except (OSError, StopIteration):
+                continue
+        return found
+
+    def _watch(self, before: int) -> None:
+        while not self._stop.wait(0.15):
+            used = self._used()
+            self.growth = max(self.growth, sum(used.values()) - before)
+            if self.growth > ENDED_AT and used:
+                greediest = max(used, key=lambda pid: used[pid])
+                if used[greediest] > ENDED_AT // 2 and greediest in self.node.container.pids():
+                    self.ended.append(Path(f"/proc/{greediest}/cmdline").read_text().replace("\0", " ")[:100])
+                    os.kill(greediest, 9)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+class Trials:
+    """Runs each pair of a kind and an operation once, however many cases ask for it."""
+
+    def __init__(self, ground: Ground, canaries: Canaries, visitor: Visitor) -> None:
+        self.ground = ground
+        self.canaries = canaries
+        self.visitor = visitor
+        self._done: dict[tuple[str, str], Outcome] = {}
+        self._sites: dict[Kind, Hacked] = {}
+        self._number = 0
+        self._before: tuple[Sight, list[str]] | None = None
+        """What was outside after the trial before, if that changed nothing."""
+
+    def of(self, kind: Kind, operation: str, plant: Plant | None = None) -> Outcome:
+        """Of all plants of the kind, or of this one alone."""
+        key = f"{kind}/{plant.name if plant else ''}", operation
+        if key not in self._done:
+            self._done[key] = self._run(kind, operation, [plant] if plant else [p for p in PLANTS if p.kind is kind])
+            print(self._done[key], self._done[key].wrong)
+        return self._done[key]
+
+    def _site(self, kind: Kind) -> Hacked:
+        """A hacked site that operations may be run on: the kind's own, or a new one where it is no more."""
+        if kind in self._sites and self._sites[kind].settle():
+            return self._sites[kind]
+        self._number += 1
+        self._sites[kind] = hacked = hack(self.ground.place, f"hacked-{kind}-{self._number}")
+        if kind in {Kind.SQL_VIEWS, Kind.OPTIONS}:
+            hacked.declare_options()
+        return hacked
+
+    def _run(self, kind: Kind, name: str, plants: list[Plant]) -> Outcome:
+        operation, hacked = OPERATIONS[name], self._site(kind)
+        if operation.prepares:
+            operation.prepares(self.ground, hacked)
+        self.ground.spoken = ""
+        before, marks = self._before or self.canaries.look(hacked)[::2]
+        if kind in TABLE_KINDS:
+            hacked.keep_tables()
+        outcome = Outcome(kind, name, self._plant(hacked, kind, plants))
+        if operation.prepares:
+            for copy in hacked.derived[-1:]:
+                self._plant(Hacked(hacked.place, copy, hacked.slug), kind, plants)
+        memory = Memory(hacked.node)
+        try:
+            with self.visitor.watching():
+                outcome.ends = operation.runs(self.ground, hacked)
+        finally:
+            memory.stop()
+            self._end_races(hacked)
+        self._judge(outcome, hacked, memory)
+        after, found, new_marks = self.canaries.look(hacked)
+        if name in {"backup", "remove", "remove-site", "promote", "discard"}:
+            found += in_backups(self.ground.storage, hacked)
+        self._attribute(outcome, found, differences(before, after), sorted(set(new_marks) - set(marks)), plants)
+        if operation.ends_the_site or outcome.hung:
+            self._sites.pop(kind, None)
+        self._clear(hacked)
+        self._before = after, new_marks
+        if outcome.got_out or outcome.wrong:
+            self.canaries.put()
+            self._before = None
+        if kind in TABLE_KINDS and not operation.ends_the_site:
+            for copy in hacked.everything():
+                Hacked(hacked.place, copy, hacked.slug).disarm()
+        return outcome
+
+    def _plant(self, hacked: Hacked, kind: Kind, plants: list[Plant]) -> dict[str, str]:
+        near = self.canaries.neighbours[0]
+        if kind in FILE_KINDS:
+            asked = [hacked.site, near.site, [(p.name, p.slug, p.does) for p in plants], kind is Kind.RACES]
+            code = PLANTER.replace("ASKED", repr(json.dumps(asked)))
+            if kind is Kind.RACES:
+                hacked.put("tmp/tu-race.py", code)
+                code = RACER.replace("TMP", f"{hacked.site}/tmp")
+            found: dict[str, str] = json.loads(hacked.native(code))
+            return found
+        hacked.break_in()
+        if kind is Kind.PAGES:
+            (plant,) = plants
+            guard = "if (PHP_SAPI === 'cli' || $_SERVER['REQUEST_URI'] !== '/') { return; }"
+            ended = f"$ended = '{hacked.site}/shared/uploads/tu-ended';"
+            hacked.put("current/wp-content/mu-plugins/tu-page.php", f"<?php {guard} {ended} {plant.does}")
+            return {plant.name: "planted"}
+        told = {}
+        for plant in plants:
+            text = plant.does.replace("{near}", near.database).replace("{slug}", plant.slug)
+            errors = [error for error in hacked.sql(*text.split(";;")) if error]
+            told[plant.name] = errors[0] if errors else "planted"
+        return told
+
+    def _judge(self, outcome: Outcome, hacked: Hacked, memory: Memory) -> None:
+        for end in outcome.ends:
+            unclear = end.status not in CLEAR or end.code in UNCLEAR or any(word in end.message for word in UNEXPECTED)
+            if unclear:
+                outcome.wrong.append(f"{end.what} ended {end.status} ({end.code}): {end.message[:400]}")
+        if memory.growth > MOST_GROWTH:
+            outcome.wrong.append(f"what runs on the node grew by {memory.growth >> 20} MB; ended: {memory.ended}")
+        if "\x1b" in self.ground.spoken or "\x07" in self.ground.spoken or "\u202e" in self.ground.spoken:
+            outcome.wrong.append("a command wrote what the site or a file is called to the terminal as it is")
+        if self.visitor.failures:
+            outcome.wrong.append(f"a neighbour's visitor: {self.visitor.failures[:3]}")
+        outcome.slowest = self.visitor.slowest["before"], self.visitor.slowest["during"]
+        if outcome.slowest[1] > 2 * outcome.slowest[0]:
+            outcome.wrong.append(
+                f"a neighbour's slowest answer took {outcome.slowest[1] / outcome.slowest[0]:.1f} × its own"
+            )
+        ended = f"{hacked.site}/shared/uploads/tu-ended"
+        if hacked.node.ssh(["test", "-e", ended], check=False).returncode == 0:
+            outcome.wrong.append("somebody waited for a page until it ended by itself")
+
+    def _attribute(
+        self, outcome: Outcome, found: list[tuple[str, str]], changed: list[str], marks: list[str], plants: list[Plant]
+    ) -> None:
+        """To the plant whose name a canary, a change or a mark has; to the trial as a whole where none has."""
+        told = [(word, f"the site got {word} in {where}") for word, where in sorted(set(found))]
+        told += [(path, f"outside of the site {path}") for path in changed]
+        told += [(mark, f"a command ran and left {mark}") for mark in marks]
+        for about, what in told:
+            owner = next((plant for plant in plants if _is_named(plant, about)), None)
+            if owner:
+                outcome.got_out.setdefault(owner.slug, []).append(what[:400])
+            else:
+                outcome.wrong.append(what[:400])
+
+    def _end_races(self, hacked: Hacked) -> None:
+        path = f"{hacked.site}/tmp/tu-race.pid"
+        hacked.node.ssh(f"test -f {path} && kill -KILL -- -$(cat {path}); rm -f {path}", check=False)
+
+    def _clear(self, hacked: Hacked) -> None:
+        """Take the plants away as root, that the loop's own looks at the node meet none of them later."""
+        tops = " ".join(f"/var/www/sites/{one['id']}" for one in hacked.everything())
+        swapped = (
+            "for away in $(find TOPS -maxdepth 4 -path '*/wp-content/*.away'); do rm -rf ${away%.away}; "
+            "mv $away ${away%.away}; done; "
+        )
+        script = (
+            "find TOPS -xdev -depth -type p -exec timeout 1 sh -c ': <> $0' {} \\; 2>/dev/null; "
+            "find TOPS -xdev -maxdepth 7 -name 'tu-plants' -prune -exec rm -rf {} +; "
+            f"{swapped}rm -f /root/tupwned* /run/tupwned* /tupwned*; "
+            "find TOPS -name 'tu-page.php' -o -name 'tu-ended' | xargs -r rm -f"
+        )
+        for node in hacked.place.nodes.values():
+            node.ssh(script.replace("TOPS", tops), check=False, timeout=120)
