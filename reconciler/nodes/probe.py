@@ -358,7 +358,8 @@ def _state(path: str, attributes: str | None) -> str | None:
         found = os.lstat(path)
     except OSError:
         return None
-    now = f"{stat.S_IMODE(found.st_mode):04o} {found.st_uid} {found.st_gid}"
+    mode = "*" if attributes.startswith("*") else f"{stat.S_IMODE(found.st_mode):04o}"
+    now = f"{mode} {found.st_uid} {found.st_gid}"
     return digest if now == attributes else hashlib.sha256(f"{digest} {now}".encode()).hexdigest()
 
 

@@ -201,6 +201,8 @@ def test_owner_and_mode_count_like_content(tmp_path: Path) -> None:
     assert probe._state(str(file), "0640 0 33") not in (digest, None)
     file.chmod(0o666)
     assert probe._state(str(file), "0640 0 0") not in (digest, None)
+    assert probe._state(str(file), "* 0 0") == digest
+    assert probe._state(str(file), "* 33 0") not in (digest, None)
     assert probe._state(str(tmp_path / "gone"), "0640 0 0") is None
     directory = probe._state(str(tmp_path), f"{tmp_path.stat().st_mode & 0o7777:04o} 0 0")
     assert directory == sha256(b"directory").hexdigest()

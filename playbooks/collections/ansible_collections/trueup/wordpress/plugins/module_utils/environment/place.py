@@ -168,9 +168,13 @@ def section_mark(environment_id):
 
 
 def all_attributes(names):
-    """Mode, uid and gid of managed files and directories as a text, by path; sections have none."""
+    """Mode, uid and gid of managed files and directories as a text, by path; sections have none.
+
+    The mode is ``*`` where it is a user's own to change.
+    """
     found = {path: _status(path) for path in names if "#" not in path}
-    return {path: f"{stat.S_IMODE(one.st_mode):04o} {one.st_uid} {one.st_gid}" for path, one in found.items() if one}
+    modes = {path: "*" if one.st_uid else f"{stat.S_IMODE(one.st_mode):04o}" for path, one in found.items() if one}
+    return {path: f"{mode} {found[path].st_uid} {found[path].st_gid}" for path, mode in modes.items()}
 
 
 def digest_of(path):
