@@ -331,6 +331,12 @@ for name, text in asked["dumps"].items():
     except Failure as error:
         said[name] = [str(error), error.facts.get("trueup_code")]
 sql.drop(database)
+for session in (sql.root(), sql.within(database)):
+    try:
+        session.say("SELECT 1; SELECT 2")
+        said["two statements"] = None
+    except Failure as error:
+        said["two statements"] = [str(error), None]
 print(json.dumps(said))
 """
 

@@ -86,13 +86,15 @@ def pattern(name):
 
 
 class Session:
-    """One connection. Answers are texts, or bytes where somebody reads a stream; every value that is null is None."""
+    """One connection. Answers are texts, or bytes where somebody reads a stream; every value that is null is None.
 
-    def __init__(self, user, password="", database=None, answer_s=ANSWER_S):
+    ``many``: it may send more than one statement at once, as ``together`` does.
+    """
+
+    def __init__(self, user, password="", database=None, answer_s=ANSWER_S, *, many=False):
         driver = _driver()
         self._login = (user, password, database)
         self._driver = driver
-        # Only ``together`` sends more than one statement at once.
         with self._refusals():
             self._connection = driver.connect(
                 unix_socket=SOCKET,
@@ -103,7 +105,7 @@ class Session:
                 use_unicode=False,
                 conv={},
                 autocommit=True,
-                client_flag=driver.constants.CLIENT.MULTI_STATEMENTS,
+                client_flag=driver.constants.CLIENT.MULTI_STATEMENTS if many else 0,
                 connect_timeout=min(CONNECT_S, answer_s),
                 read_timeout=answer_s,
                 write_timeout=answer_s,
@@ -230,9 +232,7 @@ def _driver():
             for name in [name for name in sys.modules if name.partition(".")[0] == "pymysql"]:
                 del sys.modules[name]
         if time.monotonic() - started > DRIVER_S:
-            raise Failure(
-                "This node lacks the package python3-pymysql. Apply the node's baseline first: playbooks/node.yml."
-            )
+            raise Failure("This node lacks python3-pymysql. Apply the node's baseline first: playbooks/node.yml.")
         time.sleep(0.5)
 
 
@@ -259,7 +259,7 @@ def within(database):
 def opened(database):
     """The same as a session of its own, whose transaction ends with it."""
     one = account(database)
-    return Session(one.name, one.password)
+    return Session(one.name, one.password, many=True)
 
 
 def between(source, target):
@@ -287,7 +287,7 @@ def short_of(database):
 
 
 class Account:
-    """A user of one run's. ``rights``: by database. It goes with the run, or with the next one after a kill."""
+    """A user of one run's, which goes with the run, or with the next one after a kill."""
 
     def __init__(self, short, kind, rights):
         self.name = f"trueup_{short}_{os.getpid()}_{kind}"
