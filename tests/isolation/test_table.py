@@ -4,11 +4,15 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 from reconciler.core.jobs import JobType
 from tests.isolation.cases import CASES, PAIRS, SHORT, met
 from tests.isolation.operations import OPERATIONS
 from tests.isolation.plants import PLANTS, Kind
 
+CONTRACT = Path(__file__).parents[2] / "contracts" / "openapi.yaml"
+WRITES = {"post", "put", "patch", "delete"}
 PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
 SEEN: Mapping[int, str] = {
     1: "clone-sql-names-column",
@@ -22,6 +26,35 @@ SEEN: Mapping[int, str] = {
 """What was seen of hacked sites before there was this suite, to the case that has it. Of the others 4, 10 and 13 are in
 `test_services.py`, 6, 7 and 10 in `test_processes.py`; 11 and 12 are no site's doing.
 """
+ROUTES: Mapping[str, str] = {
+    "create_site": "create-beside",
+    "remove_site": "remove-site",
+    "create_environment": "clone",
+    "import_site": "import",
+    "reset_site": "reset",
+    "remove_environment": "remove",
+    "reset_environment": "reset",
+    "check_drift": "drift-check",
+    "adopt_drift": "adopt",
+    "propose_adoption": "adopt",
+    "discard_drift": "discard",
+    "deploy": "deploy",
+    "roll_back": "rollback",
+    "update": "updates",
+    "restore": "restore",
+    "promote": "promote",
+    "set_cache": "cache",
+    "purge_cache": "purge",
+    "check_health": "health-check",
+    "magic_login": "login",
+    "create_backup": "backup",
+    "add_domain": "domains",
+    "remove_domain": "domains",
+    "make_drift_report": "drift-check",
+}
+"""What the API can be asked to do, to the operation that does it here."""
+NO_SITE = {"login", "logout", "cancel_job", "upload", "hook"}
+"""What concerns no site's code, files or rows."""
 ELSEWHERE: dict[str, str] = {}
 """Operations that meet no plant of the table, and where they meet a hacked site instead."""
 
@@ -34,6 +67,15 @@ def test_every_job_type_is_an_operation_here() -> None:
 def test_every_playbook_is_run_by_an_operation_here() -> None:
     named = {name for operation in OPERATIONS.values() for name in operation.playbooks}
     assert {path.name for path in PLAYBOOKS.glob("*.yml")} - named == set(), "add it to an operation in operations.py"
+
+
+def test_every_route_that_changes_something_is_an_operation_here() -> None:
+    document = YAML(typ="safe").load(CONTRACT.read_text())
+    asked = {
+        one["operationId"] for path in document["paths"].values() for method, one in path.items() if method in WRITES
+    }
+    assert asked - NO_SITE == set(ROUTES), "add an operation to operations.py, pairs with it to cases.py, and its route"
+    assert set(ROUTES.values()) <= set(OPERATIONS)
 
 
 def test_every_operation_meets_a_plant() -> None:
