@@ -14,18 +14,15 @@ import contextlib
 import os
 import re
 import secrets
-import sys
-import time
 from itertools import islice
 
+from ansible_collections.trueup.wordpress.plugins.module_utils import driver
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
 
 SOCKET = "/run/mysqld/mysqld.sock"
 CONNECT_S = 30
 ANSWER_S = 7200
 """The longest that one statement may take; jobs have their own, shorter ends."""
-DRIVER_S = 45
-"""How long to wait for the driver: after an upgrade the node's own job may be about to install it."""
 AT_ONCE = 1 << 20
 MOST_ROWS, MOST_BYTES = 1000, 8 << 20
 """What is read of an answer that a site makes."""
@@ -92,11 +89,11 @@ class Session:
     """
 
     def __init__(self, user, password="", database=None, answer_s=ANSWER_S, *, many=False):
-        driver = _driver()
+        pymysql = driver.loaded()
         self._login = (user, password, database)
-        self._driver = driver
+        self._driver = pymysql
         with self._refusals():
-            self._connection = driver.connect(
+            self._connection = pymysql.connect(
                 unix_socket=SOCKET,
                 user=user,
                 password=password,
@@ -105,7 +102,7 @@ class Session:
                 use_unicode=False,
                 conv={},
                 autocommit=True,
-                client_flag=driver.constants.CLIENT.MULTI_STATEMENTS if many else 0,
+                client_flag=pymysql.constants.CLIENT.MULTI_STATEMENTS if many else 0,
                 connect_timeout=min(CONNECT_S, answer_s),
                 read_timeout=answer_s,
                 write_timeout=answer_s,
@@ -218,22 +215,6 @@ def _refused(error):
     if isinstance(said, bytes):
         said = said.decode("utf-8", "replace")
     return SqlError(f"MariaDB refused (error {code}): {str(said)[:LONGEST_MESSAGE]}", code)
-
-
-def _driver():
-    """The package pymysql, which the node's baseline installs; it may be under way."""
-    started = time.monotonic()
-    while True:
-        try:
-            import pymysql  # noqa: PLC0415
-
-            return pymysql
-        except ImportError:
-            for name in [name for name in sys.modules if name.partition(".")[0] == "pymysql"]:
-                del sys.modules[name]
-        if time.monotonic() - started > DRIVER_S:
-            raise Failure("This node lacks python3-pymysql. Apply the node's baseline first: playbooks/node.yml.")
-        time.sleep(0.5)
 
 
 # Who works in a database
