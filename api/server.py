@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from api.errors import RequestTimeout
+from reconciler.core.errors import Invalid, TrueupError
 
 HEAD_S = 15.0
 """For a request line and its headers, from the connection's begin or the first byte on."""
@@ -26,9 +27,8 @@ LOOK_S = 5.0
 LISTEN_S = 60.0
 """A client that takes nothing of an answer for so long is gone."""
 MOST_HEAD_BYTES = 64 << 10
-_LATE = json.dumps(
-    {"code": RequestTimeout.code, "message": "The request did not arrive in time. Send it again."}
-).encode()
+_NO_HTTP = "The request is no HTTP. Correct it and send it again."
+_LATE = "The request did not arrive in time. Send it again."
 
 
 def server_config(app: FastAPI, **more: Any) -> uvicorn.Config:
@@ -72,6 +72,12 @@ class TimedProtocol(H11Protocol):
             _cancel(timer)
         super().connection_lost(exc)
 
+    def send_400_response(self, msg: str) -> None:
+        """For what h11 cannot read; uvicorn's own answer is text."""
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            self.transport.write(_answer(Invalid(_NO_HTTP), "400 Bad Request"))
+        self.transport.close()
+
     def pause_writing(self) -> None:
         super().pause_writing()
         _cancel(self._listening)
@@ -111,8 +117,7 @@ class TimedProtocol(H11Protocol):
         if self.transport.is_closing():
             return
         if self._may_tell():
-            head = f"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nContent-Length: {len(_LATE)}\r\n"
-            self.transport.write(f"{head}Connection: close\r\n\r\n".encode() + _LATE)
+            self.transport.write(_answer(RequestTimeout(_LATE), "408 Request Timeout"))
         self.transport.close()
 
     def _may_tell(self) -> bool:
@@ -123,6 +128,13 @@ class TimedProtocol(H11Protocol):
 
     def _later(self, seconds: float, what: Callable[[], None]) -> asyncio.TimerHandle:
         return self.loop.call_later(seconds, what)
+
+
+def _answer(error: TrueupError, status: str) -> bytes:
+    """A whole answer, for where there is no request that could be answered; the connection ends with it."""
+    body = json.dumps({"code": error.code, "message": error.message}).encode()
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}Connection: close\r\n\r\n".encode() + body
 
 
 def _cancel(timer: asyncio.TimerHandle | None) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from reconciler.artifacts import pins
 from reconciler.core.errors import NotFound, TrueupError
+from reconciler.core.visible import visible
 from reconciler.inventory import inventory_of
 from reconciler.reading import read_fleet
 
@@ -28,13 +29,13 @@ def main(arguments: Sequence[str]) -> int:
         fleet = read_fleet(Path(os.environ.get("TRUEUP_STORE") or home / "store.git"))
         archives = pins.host_variables(home / "artifacts")
     except NotFound as error:
-        sys.stderr.write(f"{error.message} Set TRUEUP_STORE or TRUEUP_HOME, or run `trueup init`.\n")
+        sys.stderr.write(f"{visible(error.message)} Set TRUEUP_STORE or TRUEUP_HOME, or run `trueup init`.\n")
         return 1
     except TrueupError as error:
-        sys.stderr.write(f"{error.message}\n")
+        sys.stderr.write(f"{visible(error.message)}\n")
         return 1
     for stalled in fleet.stalled:
-        sys.stderr.write(f"Left out: {stalled}\n")
+        sys.stderr.write(f"Left out: {visible(str(stalled))}\n")
     inventory = inventory_of(fleet, key_file=key if key.exists() else None, artifacts=archives)
     sys.stdout.write(json.dumps(inventory.as_script()) + "\n")
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from reconciler.cli.output import fail, log_to_stderr
+from reconciler.cli.output import fail, log_to_stderr, show_tracebacks
 from reconciler.core.errors import TrueupError
 
 
@@ -20,6 +20,7 @@ def __getattr__(name: str) -> Any:
 
 def main() -> None:
     """Entry point: errors that Trueup raises on purpose become one line and exit code 1."""
+    show_tracebacks()
     try:
         _app()()
     except TrueupError as error:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from reconciler.cli.context import actor, opened
-from reconciler.cli.output import Format, Output, show
+from reconciler.cli.output import Format, Output, say, show
 from reconciler.core.errors import Invalid
 from reconciler.home import clock
 
@@ -33,7 +33,7 @@ def set_password(email: Annotated[str, typer.Option(help="The e-mail address to 
         password = sys.stdin.readline().rstrip("\n")
     with opened() as home:
         home.records.admins.set_password(email, password, clock())
-    typer.echo(f"{email} can log in.")
+    say(f"{email} can log in.")
 
 
 @tokens.command("create")
@@ -47,8 +47,8 @@ def create_token(
     until = _moment(expires, now) if expires else None
     with opened() as home:
         token = home.records.tokens.create(name, actor().email, now, expires_at=until, read_only=read_only)
-    typer.echo(token)
-    typer.echo("It is not shown again. Send it as Authorization: Bearer.", err=True)
+    say(token)
+    say("It is not shown again. Send it as Authorization: Bearer.", err=True)
 
 
 @tokens.command("list")
@@ -65,7 +65,7 @@ def revoke_token(name: Name) -> None:
     """End a token, at once and for good."""
     with opened() as home:
         home.records.tokens.revoke(name, clock())
-    typer.echo(f"Token {name} is revoked.")
+    say(f"Token {name} is revoked.")
 
 
 def _moment(text: str, now: datetime) -> datetime:

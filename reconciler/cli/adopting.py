@@ -9,7 +9,7 @@ import typer
 
 from reconciler.cli.context import actor, environment_named, opened
 from reconciler.cli.jobs import finish
-from reconciler.cli.output import fail
+from reconciler.cli.output import ask, fail, say
 from reconciler.core.changes import changed_code
 from reconciler.core.options import changed_options, shown
 from reconciler.home import Home, clock
@@ -42,7 +42,7 @@ def adopt(
             _propose(home, target.id)
             return
         if not commit and not found:
-            typer.echo(f"{environment}: nothing that could be adopted was changed.")
+            say(f"{environment}: nothing that could be adopted was changed.")
             return
         if not commit:
             fail("Nothing was adopted. With --commit this is; with --branch it is proposed.")
@@ -59,16 +59,16 @@ def discard(
         target = environment_named(home.state.fleet(), environment)
         _check(home, environment, core=True)
         if not yes:
-            typer.confirm(f"Discard this in {environment}?", abort=True)
+            ask(f"Discard this in {environment}?")
         finish(home, home.operations.discard(target.id, actor()), wait=wait)
 
 
 def _propose(home: Home, environment_id: UUID) -> None:
     proposal = propose_adoption(environment_id, home.state, home.settings, actor(), clock())
-    typer.echo(f"branch {proposal.branch} at {proposal.commit[:12]}, to be merged into {proposal.base}")
+    say(f"branch {proposal.branch} at {proposal.commit[:12]}, to be merged into {proposal.base}")
     if proposal.url:
-        typer.echo(proposal.url)
-    typer.echo(proposal.note)
+        say(proposal.url)
+    say(proposal.note)
 
 
 def _check(home: Home, environment: str, *, core: bool) -> list[str]:
@@ -80,5 +80,5 @@ def _check(home: Home, environment: str, *, core: bool) -> list[str]:
     options = (f"option {name}: {shown(value)}" for name, value in changed_options(differences).items())
     found = [*changed_code(differences, core=core), *options]
     for one in found:
-        typer.echo(f"{environment}  {one}")
+        say(f"{environment}  {one}")
     return found

@@ -25,6 +25,7 @@ from reconciler.cli import (
     upstream,
 )
 from reconciler.cli.commands import Commands
+from reconciler.cli.output import say
 
 app = typer.Typer(
     name="trueup",
@@ -47,7 +48,7 @@ for module in (control, reviews, plans, reports, adopting, environments, release
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(__version__)
+        say(__version__)
         raise typer.Exit
 
 

@@ -13,7 +13,7 @@ import typer
 
 from reconciler.cli.context import actor, environment_named, opened, settings, tools_of
 from reconciler.cli.jobs import finish
-from reconciler.cli.output import Format, Output, show
+from reconciler.cli.output import Format, Output, say, show
 from reconciler.core.errors import Invalid
 from reconciler.core.manifests import BackupScope
 from reconciler.storage.secret_store import Secrets
@@ -74,7 +74,7 @@ def rebuild() -> None:
 
     with opened() as home, tools_of(home) as tools:
         for id_ in learn(tools):
-            typer.echo(str(id_))
+            say(str(id_))
 
 
 @secrets.command("set")
@@ -93,7 +93,7 @@ def set_secret(name: Annotated[str, typer.Argument(help="The secret's name, as a
 def list_secrets() -> None:
     """Names of the secrets; never their values."""
     for name in Secrets(settings().secrets).names():
-        typer.echo(name)
+        say(name)
 
 
 @secrets.command("export")
@@ -111,7 +111,7 @@ def export_secrets() -> None:
 @secrets.command("key")
 def show_key() -> None:
     """Show the key that opens all secrets. Keep it elsewhere than the secrets."""
-    typer.echo(Secrets(settings().secrets).key())
+    say(Secrets(settings().secrets).key())
 
 
 @secrets.command("remove")

@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 import typer
 
 from reconciler.cli.context import actor, opened, settings, tools_of
+from reconciler.cli.output import say
 from reconciler.core.errors import Invalid, LateFence, RecordsError
 from reconciler.home import Home, clock
 from reconciler.operations.by_hand import Asked, OperatorRuns, forget_abandoned
@@ -92,7 +93,7 @@ def _hold(home: Home, queue: Queue, claimed: Claimed) -> dict[str, Any] | None:
         try:
             queue.heartbeat(claimed.job.id, claimed.fence, clock())
         except RecordsError as error:
-            print(error.message, file=sys.stderr)  # noqa: T201 (the callback reads it)
+            say(error.message, err=True)  # the callback reads it
         except LateFence:
             break
     line = sys.stdin.readline()

@@ -11,8 +11,10 @@ import typer
 
 from reconciler.artifacts.pins import fetch_wordpress, fetch_wp_cli
 from reconciler.cli.context import actor, opened, settings
+from reconciler.cli.output import VisibleFormatter, for_a_terminal, say, say_lines
 from reconciler.core.errors import Invalid
 from reconciler.core.manifests import WordPressDefaults
+from reconciler.core.visible import visible_json
 from reconciler.home import clock, create
 from reconciler.operations.sharing import snapshot_of
 from reconciler.roles import current_roles
@@ -56,10 +58,10 @@ def init(
     if branch or path or secrets_key or secrets or ssh_key:
         raise Invalid("--branch, --path, --secrets-key, --secrets, --ssh-key go with --from. Name the repository, too.")
     create(where, author)
-    typer.echo(f"Home: {where.home}")
-    typer.echo(f"Store: {where.store} (clone it, push to it)")
-    typer.echo("Put this key into the authorized_keys of root on each node:")
-    typer.echo(where.ssh_key.with_suffix(".pub").read_text().strip())
+    say(f"Home: {where.home}")
+    say(f"Store: {where.store} (clone it, push to it)")
+    say("Put this key into the authorized_keys of root on each node:")
+    say(where.ssh_key.with_suffix(".pub").read_text().strip())
 
 
 def serve() -> None:
@@ -80,10 +82,10 @@ def fetch(
     """Fetch WordPress and WP-CLI into the home's cache, verified against their pins."""
     where = settings()
     for archive in (
-        fetch_wp_cli(where.artifacts, progress=typer.echo),
-        fetch_wordpress(version, where.artifacts, progress=typer.echo),
+        fetch_wp_cli(where.artifacts, progress=say),
+        fetch_wordpress(version, where.artifacts, progress=say),
     ):
-        typer.echo(f"{archive.path}: {archive.version}")
+        say(f"{archive.path}: {archive.version}")
 
 
 def snapshot(
@@ -96,7 +98,7 @@ def snapshot(
         found = snapshot_of(home.state, current_roles(), clock())
     text = found.model_dump_json(exclude_defaults=True)
     if output is None:
-        typer.echo(text)
+        say_lines(f"{visible_json(text)}\n")
         return
     try:
         output.write_text(f"{text}\n")
@@ -105,17 +107,17 @@ def snapshot(
 
 
 def _log(where: Settings) -> None:
-    shape = structlog.processors.JSONRenderer() if where.log_format == "json" else structlog.dev.ConsoleRenderer()
+    as_json = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info
-            if where.log_format == "json"
-            else structlog.processors.StackInfoRenderer(),
-            shape,
+            structlog.processors.StackInfoRenderer(),
+            *(as_json if where.log_format == "json" else for_a_terminal()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
     )
-    logging.basicConfig(level=logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(VisibleFormatter(logging.BASIC_FORMAT))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])

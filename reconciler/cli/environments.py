@@ -9,7 +9,7 @@ import typer
 
 from reconciler.cli.context import actor, environment_named, node_named, opened, refusing
 from reconciler.cli.jobs import finish
-from reconciler.cli.output import Format, Output, show
+from reconciler.cli.output import Format, Output, say, show
 from reconciler.core.errors import Invalid, NotFound
 from reconciler.core.manifests import EnvironmentType, PromotionPreset
 from reconciler.home import clock
@@ -79,7 +79,7 @@ def health(environment: Key) -> None:
         job_id = home.operations.check_health(target.id, actor())
         finish(home, job_id, wait=True)
         found = home.records.jobs.get(job_id).result or {}
-        typer.echo(f"{environment} is {found['health']}. {found['reason'] or ''}".strip())
+        say(f"{environment} is {found['health']}. {found['reason'] or ''}".strip())
         if found["health"] != "healthy":
             raise typer.Exit(1)
 
@@ -111,7 +111,7 @@ def login(environment: Key) -> None:
             made = MagicLogins(home.settings, home.state, connections).create(target.id, actor(), clock())
         finally:
             connections.close()
-        typer.echo(made.login_url)
+        say(made.login_url)
 
 
 def history(

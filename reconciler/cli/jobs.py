@@ -9,7 +9,7 @@ from uuid import UUID
 import typer
 
 from reconciler.cli.context import actor, opened, wait_for
-from reconciler.cli.output import Format, Output, data, fail, show
+from reconciler.cli.output import Format, Output, data, fail, say, show
 from reconciler.core.jobs import JobStatus
 from reconciler.home import Home
 from reconciler.records.jobs import Job, JobFilter
@@ -63,12 +63,12 @@ def cancel(
     with opened() as home:
         home.operations.cancel(job_id, actor())
         if not wait:
-            typer.echo(f"Job {job_id} is asked to stop.")
+            say(f"Job {job_id} is asked to stop.")
             return
         job = wait_for(home, job_id)
         if job.status is not JobStatus.CANCELLED:
             fail(f"Job {job_id} had {job.status} before it could be stopped.")
-        typer.echo(f"Job {job_id} is cancelled.")
+        say(f"Job {job_id} is cancelled.")
 
 
 def row(home: Home, job: Job) -> dict[str, Any]:
@@ -91,10 +91,10 @@ def row(home: Home, job: Job) -> dict[str, Any]:
 def finish(home: Home, job_id: UUID, *, wait: bool) -> None:
     """Tell the job's id, or how it ended."""
     if not wait:
-        typer.echo(f"Job {job_id} is accepted. `trueup job follow {job_id}` waits for it.")
+        say(f"Job {job_id} is accepted. `trueup job follow {job_id}` waits for it.")
         return
-    job = wait_for(home, job_id, lambda job: typer.echo(f"Job {job_id} is {job.status}.", err=True))
+    job = wait_for(home, job_id, lambda job: say(f"Job {job_id} is {job.status}.", err=True))
     if job.status is not JobStatus.SUCCEEDED:
         fail(f"Job {job_id} {job.status}: {job.error_code}: {job.error_message}")
     took = (job.finished_at - job.created_at).total_seconds() if job.finished_at else 0.0
-    typer.echo(f"Job {job_id} succeeded in {took:.1f} s.")
+    say(f"Job {job_id} succeeded in {took:.1f} s.")

@@ -8,7 +8,7 @@ import typer
 
 from reconciler.cli.context import actor, node_named, opened
 from reconciler.cli.jobs import finish
-from reconciler.cli.output import Format, Output, show
+from reconciler.cli.output import Format, Output, ask, say, show
 from reconciler.core.errors import Invalid
 from reconciler.home import Home
 
@@ -39,6 +39,7 @@ def rows(home: Home) -> list[dict[str, Any]]:
                 "observed_at": observation.checked_at.isoformat(timespec="seconds") if observation else None,
                 "unreachable": observation.unreachable.reason if observation and observation.unreachable else None,
                 "hold": seen.hold if seen else None,
+                "unusable": dict(seen.unusable) if seen else {},
             }
         )
     return found
@@ -64,9 +65,9 @@ def add(
     with opened() as home:
         host_key = scan_host_key(address, port)
         if fingerprint is None:
-            typer.echo(f"The host at {address} shows the key {host_key.fingerprint}")
-            typer.echo("Compare it with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on the host's own console.")
-            typer.confirm("Is it the same?", abort=True)
+            say(f"The host at {address} shows the key {host_key.fingerprint}")
+            say("Compare it with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on the host's own console.")
+            ask("Is it the same?")
         elif fingerprint != host_key.fingerprint:
             raise Invalid(
                 f"The host at {address} shows {host_key.fingerprint}, not {fingerprint}. Another machine may be "

@@ -11,7 +11,7 @@ import typer
 from reconciler.cli import domains, nodes, preview, reports, sites, upstream
 from reconciler.cli.context import actor, environment_named, node_named, opened, tools_of
 from reconciler.cli.jobs import finish
-from reconciler.cli.output import Format, Output, data, show
+from reconciler.cli.output import Format, Output, ask, data, say, say_lines, show
 from reconciler.cli.reviews import PlanFormat, Targets
 from reconciler.core import views
 from reconciler.core.actions import ReturnContent
@@ -42,11 +42,11 @@ def show_plan(targets: list[str] | None, output: PlanFormat, *, observe: bool, d
         case PlanFormat.JSON:
             data({**plan_data(found), "unhealthy": unhealthy}, Format.JSON)
         case PlanFormat.MARKDOWN:
-            typer.echo(views.markdown(found), nl=False)
+            say_lines(views.markdown(found))
         case PlanFormat.TEXT:
-            typer.echo(views.text(found), nl=False)
+            say_lines(views.text(found))
     for one in unhealthy if output is not PlanFormat.JSON else ():
-        typer.echo(f"{'- ' * (output is PlanFormat.MARKDOWN)}unhealthy {one['environment']}: {one['reason']}")
+        say(f"{'- ' * (output is PlanFormat.MARKDOWN)}unhealthy {one['environment']}: {one['reason']}")
     if detailed_exitcode and (found.silent or found.stalled):
         raise typer.Exit(1)
     if detailed_exitcode and not found.is_empty:
@@ -96,7 +96,7 @@ def apply(
         raise Invalid("--confirm holds for what is named alone. Name the environments that may go back.")
     with opened() as home:
         found = _plan(home, targets, observe=True, confirm=confirm)
-        typer.echo(views.text(found), nl=False)
+        say_lines(views.text(found))
         if require is not None and found.digest() != require:
             raise Invalid(f"The plan's digest is {found.digest()}, not the one that was reviewed. Review it again.")
         todo = [step for step in found.steps if step.verdict in ON_REQUEST]
@@ -105,7 +105,7 @@ def apply(
         if not keys:
             return
         if not yes:
-            typer.confirm(f"Apply to {', '.join(sorted(keys))}?", abort=True)
+            ask(f"Apply to {', '.join(sorted(keys))}?")
         fleet = home.state.fleet()
         for key in sorted(keys, key=lambda key: ("/" in key, key)):
             if "/" in key:
@@ -151,12 +151,12 @@ def drift(
     for row in rows if output is Format.TABLE and targets else ():
         for change in row["differences"]:
             if "compared_with" in change:
-                typer.echo(f"{row['environment']}  content {change['cause']}: {change['counts'] or 'nothing'}")
+                say(f"{row['environment']}  content {change['cause']}: {change['counts'] or 'nothing'}")
                 continue
             if "content" in change:
-                typer.echo(f"{row['environment']}  {change['field']}: {change['cause']}, {change['content']}")
+                say(f"{row['environment']}  {change['field']}: {change['cause']}, {change['content']}")
                 continue
-            typer.echo(
+            say(
                 f"{row['environment']}  {change['field']}: desired {change['desired']}, "
                 f"observed {change['observed']} [{change['cause']}{_held(change)}]"
             )
@@ -242,23 +242,27 @@ def status(output: Output = Format.TABLE) -> None:
     if output is not Format.TABLE:
         data(report, output)
         return
-    typer.echo(f"Store at {current.fleet.revision[:12]}. Jobs: {counts_text(report['jobs'])}.\n")
+    say(f"Store at {current.fleet.revision[:12]}. Jobs: {counts_text(report['jobs'])}.")
+    say()
     show(report["nodes"], ("name", "address", "status", "environments", "observed_at", "hold"), output)
-    typer.echo()
+    say()
     show(environments, ("environment", "status", "drift", "health", "mode", "node", "url"), output)
+    for node in report["nodes"]:
+        for about, reason in node["unusable"].items():
+            say(f"silent {node['name']}: Of {about}: {reason}")
     for hold in report["holds"]:
-        typer.echo(f"{hold.pop('target')} {hold['field']} is {Held(**hold)}")
+        say(f"{hold.pop('target')} {hold['field']} is {Held(**hold)}")
     for row in certificates:
-        typer.echo(f"certificate of {row['hostname']} ({row['environment']}): {row['trouble']}")
+        say(f"certificate of {row['hostname']} ({row['environment']}): {row['trouble']}")
     for line in preview.lines(report["preview_certificate"]):
-        typer.echo(line)
+        say(line)
     for target in report["reports"]:
         if target["error"]:
-            typer.echo(f"report to {target['target']} {target['status']}: {target['error']}")
+            say(f"report to {target['target']} {target['status']}: {target['error']}")
     for stalled in current.fleet.stalled:
-        typer.echo(f"stalled {stalled}")
+        say(f"stalled {stalled}")
     for line in told:
-        typer.echo(line)
+        say(line)
 
 
 def counts_text(counts: dict[str, int]) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shlex
 
-import typer
-
 from reconciler.cli.context import tools_of
+from reconciler.cli.output import say
 from reconciler.core.errors import TrueupError
 from reconciler.core.fleet import Fleet
 from reconciler.home import Home
@@ -22,14 +21,14 @@ def bring_back(settings: Settings, survivors: Survivors, author: Author) -> None
     """Make the home, learn the backups from the bucket, and tell."""
     remote = survivors.remote
     recover(settings, survivors, author)
-    typer.echo(f"Home: {settings.home}")
+    say(f"Home: {settings.home}")
     # The settings may not name the repository yet, or still another one.
     with Home.open(settings.model_copy(update={"upstream": None, "upstream_path": None})) as home:
         fleet = home.state.fleet()
-        typer.echo(f"Store: {settings.store}, from {remote} at {fleet.revision}")
-        typer.echo(f"Documents: {len(fleet.nodes)} nodes, {len(fleet.sites)} sites, {len(fleet.stalled)} stalled")
-        typer.echo(f"Secrets: {', '.join(Secrets(settings.secrets).names()) or 'none'}")
-        typer.echo(f"Backups: {_backups(home, fleet)}")
+        say(f"Store: {settings.store}, from {remote} at {fleet.revision}")
+        say(f"Documents: {len(fleet.nodes)} nodes, {len(fleet.sites)} sites, {len(fleet.stalled)} stalled")
+        say(f"Secrets: {', '.join(Secrets(settings.secrets).names()) or 'none'}")
+        say(f"Backups: {_backups(home, fleet)}")
     _tell_what_is_left(settings, remote, fleet, has_old_key=survivors.ssh_key is not None)
 
 
@@ -44,17 +43,18 @@ def _backups(home: Home, fleet: Fleet) -> str:
 
 
 def _tell_what_is_left(settings: Settings, remote: Remote, fleet: Fleet, *, has_old_key: bool) -> None:
-    typer.echo("\nLeft to do, in this order:")
+    say()
+    say("Left to do, in this order:")
     set_already = (settings.upstream, settings.upstream_branch, settings.upstream_path or "")
     if set_already != (remote.url, remote.branch, remote.folder):
         path = f" TRUEUP_UPSTREAM_PATH={remote.folder}" if remote.folder else ""
-        typer.echo(f"TRUEUP_UPSTREAM={remote.url} TRUEUP_UPSTREAM_BRANCH={remote.branch}{path} in the settings")
+        say(f"TRUEUP_UPSTREAM={remote.url} TRUEUP_UPSTREAM_BRANCH={remote.branch}{path} in the settings")
     if not has_old_key:
         key = shlex.quote(settings.ssh_key.with_suffix(".pub").read_text().strip())
         for node in fleet.nodes.values():
             spec = node.manifest.spec
             where = f"-p {spec.ssh.port} {spec.ssh.user}@{spec.address}"
-            typer.echo(f"echo {key} | ssh {where} 'cat >> .ssh/authorized_keys'")
-    typer.echo("trueup admin set-password --email EMAIL")
-    typer.echo("trueup plan (what would be changed; nothing, if all that ran was pushed)")
-    typer.echo("trueup serve")
+            say(f"echo {key} | ssh {where} 'cat >> .ssh/authorized_keys'")
+    say("trueup admin set-password --email EMAIL")
+    say("trueup plan (what would be changed; nothing, if all that ran was pushed)")
+    say("trueup serve")

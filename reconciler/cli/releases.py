@@ -13,6 +13,7 @@ import typer
 
 from reconciler.cli.context import actor, environment_named, opened
 from reconciler.cli.jobs import finish
+from reconciler.cli.output import say
 from reconciler.core.errors import Invalid
 from reconciler.home import Home
 from reconciler.operations.releases import earlier_release
@@ -67,7 +68,7 @@ def update(
         finish(home, job_id, wait=wait)
         updated = (home.records.jobs.get(job_id).result or {}).get("updated") if wait else None
     for line in _told(updated) if updated else ():
-        typer.echo(line)
+        say(line)
 
 
 def _told(updated: Mapping[str, Any]) -> Iterator[str]:

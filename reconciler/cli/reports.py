@@ -12,8 +12,9 @@ from uuid import UUID, uuid4
 import typer
 
 from reconciler.cli.context import actor, opened, tools_of, wait_for
-from reconciler.cli.output import fail
+from reconciler.cli.output import fail, say, say_lines
 from reconciler.core.jobs import JobStatus
+from reconciler.core.visible import visible_json
 from reconciler.home import Home, clock
 from reconciler.records.deliveries import Delivery
 from reconciler.reports.composing import Occasion, compose
@@ -34,7 +35,7 @@ class ReportFormat(StrEnum):
 _RENDER: dict[ReportFormat, Callable[[Report], str]] = {
     ReportFormat.TEXT: text,
     ReportFormat.MARKDOWN: markdown,
-    ReportFormat.JSON: lambda report: f"{report.model_dump_json(indent=2)}\n",
+    ReportFormat.JSON: lambda report: f"{visible_json(report.model_dump_json(indent=2))}\n",
     ReportFormat.HTML: html,
 }
 _PATIENCE_S = 120.0
@@ -53,7 +54,7 @@ def report(
     """All that differs in the whole fleet: since when, why, and what a reconcile would do. No node is asked."""
     with opened() as home:
         found = _sent(home) if send else _composed(home)
-    typer.echo(_RENDER[shape](found), nl=False)
+    say_lines(_RENDER[shape](found))
 
 
 def targets(home: Home) -> list[dict[str, Any]]:
@@ -96,9 +97,9 @@ def _sent(home: Home) -> Report:
             deliver(tools, Event())
     deliveries = _tried(home, job.id)
     for delivery in deliveries:
-        typer.echo(f"{delivery.name}: {delivery.status}{f': {delivery.error}' if delivery.error else ''}", err=True)
+        say(f"{delivery.name}: {delivery.status}{f': {delivery.error}' if delivery.error else ''}", err=True)
     if not deliveries:
-        typer.echo("Nobody is sent it: nothing changed since the last, or no target is declared.", err=True)
+        say("Nobody is sent it: nothing changed since the last, or no target is declared.", err=True)
     return Report.model_validate(home.records.reports.get(job.id).report)
 
 

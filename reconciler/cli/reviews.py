@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from reconciler.cli.output import Format, data, fail, log_to_stderr
+from reconciler.cli.output import Format, data, fail, log_to_stderr, say, say_lines
 from reconciler.core.entries import Stalled
 from reconciler.core.errors import Invalid, NotFound
 from reconciler.core.fleet import Fleet
@@ -56,14 +56,14 @@ def validate(
         data([stalled.data() for stalled in fleet.stalled], Format(output.value))
     elif output is Problems.GITHUB:
         for stalled in fleet.stalled:
-            typer.echo(annotation(stalled, path))
+            say(annotation(stalled, path))
     else:
         for stalled in fleet.stalled:
-            typer.echo(str(stalled))
+            say(str(stalled))
     counted = f"{len(fleet.nodes)} nodes, {len(fleet.sites)} sites, {len(fleet.environments)} environments"
     if fleet.stalled:
         fail(f"{len(fleet.stalled)} of the documents in {path} cannot be used ({counted}).")
-    typer.echo(f"{path}: {counted}; all is well.", err=output is not Problems.TABLE)
+    say(f"{path}: {counted}; all is well.", err=output is not Problems.TABLE)
 
 
 def _fleet(path: Path, ref: str | None, *, staged: bool) -> Fleet:
@@ -135,9 +135,9 @@ def show_review(
         case PlanFormat.JSON:
             data(review_data(found), Format.JSON)
         case PlanFormat.MARKDOWN:
-            typer.echo(markdown(found), nl=False)
+            say_lines(markdown(found))
         case PlanFormat.TEXT:
-            typer.echo(text(found), nl=False)
+            say_lines(text(found))
     if found.plan.stalled:
         fail(
             f"{len(found.plan.stalled)} of the documents cannot be used; the plan names them. Correct them, plan again."

@@ -8,7 +8,7 @@ import typer
 
 from reconciler.cli import forge
 from reconciler.cli.context import opened, settings
-from reconciler.cli.output import Format, Output, data, fail
+from reconciler.cli.output import Format, Output, data, fail, say
 from reconciler.home import Home, clock
 from reconciler.operations import hooks
 from reconciler.store import standing
@@ -26,7 +26,7 @@ def status(output: Output = Format.TABLE) -> None:
         data(found, output)
         return
     for line in told or ["This store follows no repository. Set TRUEUP_UPSTREAM."]:
-        typer.echo(line)
+        say(line)
 
 
 @app.command()
@@ -53,7 +53,7 @@ def accept(commit: Annotated[str, typer.Argument(help="The full id of the commit
 @app.command()
 def hook() -> None:
     """Make the secret that a forge signs its hooks with, in place of an earlier one, and show it this once."""
-    typer.echo(hooks.make_key(settings()))
+    say(hooks.make_key(settings()))
 
 
 @app.command()
@@ -62,7 +62,7 @@ def forget(
 ) -> None:
     """Keep a commit that was left out no longer."""
     with opened() as home:
-        typer.echo(f"Forgotten: {home.state.repository.upstream.forget(commit)}")
+        say(f"Forgotten: {home.state.repository.upstream.forget(commit)}")
 
 
 def report(home: Home) -> dict[str, Any] | None:
@@ -108,6 +108,6 @@ def _left_out(home: Home) -> list[str]:
 
 def _tell(home: Home, found: Standing) -> None:
     for line in lines(home):
-        typer.echo(line)
+        say(line)
     if not found.is_well:
         fail(f"not in step with upstream: {found.state}.")

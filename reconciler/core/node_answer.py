@@ -60,7 +60,7 @@ def read_object(answer: bytes) -> dict[str, Any]:
     """
     _measure(answer)
     try:
-        data = json.loads(answer, parse_constant=_no_number)
+        data = json.loads(answer.decode(), parse_constant=_no_number)
     except RecursionError as error:
         raise AnswerRefused("it is nested too deep.") from error
     except ValueError as error:

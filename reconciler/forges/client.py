@@ -6,11 +6,13 @@ import asyncio
 import json
 import ssl
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
+from reconciler.addresses import first_connected, named_addresses
 from reconciler.forges.model import ForgeError, cut
 
 SILENCE_S = 10.0
@@ -76,9 +78,11 @@ class Client:
         async with asyncio.timeout(LONGEST_S):
             # Neither a proxy nor credentials of the environment: the token goes to the forge alone.
             async with httpx.AsyncClient(verify=self._trusted(), timeout=SILENCE_S, trust_env=False) as client:
-                url = f"{self._base}{path}"
-                asked = client.stream(method, url, headers=self._headers, json=body, params=query or None)
-                async with asked as response:
+                request = client.build_request(
+                    method, f"{self._base}{path}", headers=self._headers, json=body, params=query or None
+                )
+                await _pin(request)
+                async with aclosing(await client.send(request, stream=True)) as response:
                     return self._answer(method, path, response, await _whole(response, self._base))
 
     def _answer(self, method: str, path: str, response: httpx.Response, content: bytes) -> Answer:
@@ -107,6 +111,27 @@ class Client:
         """What a forge or a library says, without the token and without what a terminal would obey."""
         shown = "".join(one if one.isprintable() else " " for one in text)
         return cut(shown.replace(self._secret, "…"), _SAID)
+
+
+async def _pin(request: httpx.Request) -> None:
+    """Send it to the address that was checked; the name stays in its ``Host`` and in what TLS asks for.
+
+    Raises:
+        OSError, UnicodeError: there is none.
+    """
+    host, port = request.url.host, request.url.port or (443 if request.url.scheme == "https" else 80)
+    address = (await asyncio.to_thread(_connectable, host, port)).partition("%")[0]
+    request.extensions = {**request.extensions, "sni_hostname": host}
+    request.url = request.url.copy_with(host=address)
+
+
+def _connectable(host: str, port: int) -> str:
+    """The first address that takes a connection, where there are several."""
+    found = named_addresses(host, port)
+    if len(found) == 1:
+        return found[0]
+    with first_connected(found, port, SILENCE_S) as connection:
+        return str(connection.getpeername()[0])
 
 
 _ADVICE = {

@@ -290,7 +290,8 @@ def _uncertified(environment_id: UUID, answers: Mapping[str, Answer], names: lis
     failures = [one.failure for one in found.values() if one.failure]
     if not failures:
         return None
-    return Failed(failures[0].code, " ".join(failure.message for failure in failures))
+    code = failures[0].code if failures[0].code in frozenset(JobErrorCode) else JobErrorCode.CERTIFICATE_FAILED
+    return Failed(code, " ".join(failure.message for failure in failures))
 
 
 def _updated(updated: Updated, step: Step, environment_id: UUID, tools: Tools) -> Succeeded:

@@ -15,6 +15,7 @@ from email.policy import SMTP
 from typing import Any
 from urllib.parse import urlsplit
 
+from reconciler.addresses import connected
 from reconciler.core.receivers import Smtp
 
 SILENCE_S = 10.0
@@ -53,11 +54,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> Result:
         secure, host, port = parts.scheme == "https", parts.hostname or "", parts.port
     except ValueError as error:
         return NotArrived(f"Its address is none: {error}.")
-    connection: http.client.HTTPConnection
-    if secure:
-        connection = http.client.HTTPSConnection(host, port, timeout=SILENCE_S, context=ssl.create_default_context())
-    else:
-        connection = http.client.HTTPConnection(host, port, timeout=SILENCE_S)
+    connection = _Connection(host, port or (443 if secure else 80), secure=secure)
     path = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
     with _cut_off(connection):
         try:
@@ -76,6 +73,29 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> Result:
     if status in MAY_HAVE_ARRIVED:
         return Uncertain(f"A proxy in front of it answers {status}.")
     return NotArrived(f"It answers {status}.")
+
+
+class _Connection(http.client.HTTPConnection):
+    """To an address of the host that was checked."""
+
+    def __init__(self, host: str, port: int, *, secure: bool) -> None:
+        super().__init__(host, port, timeout=SILENCE_S)
+        self._secure = secure
+
+    def connect(self) -> None:
+        plain = connected(self.host, self.port, SILENCE_S)
+        context = ssl.create_default_context() if self._secure else None
+        self.sock = context.wrap_socket(plain, server_hostname=self.host) if context else plain
+
+
+class _Smtp(smtplib.SMTP):
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        return connected(host, port, timeout)
+
+
+class _SmtpTls(smtplib.SMTP_SSL):
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        return self.context.wrap_socket(connected(host, port, timeout), server_hostname=host)
 
 
 def send_mail(mail: EmailMessage, recipient: str, smtp: Smtp, credentials: Mapping[str, str] | None) -> Result:
@@ -115,8 +135,8 @@ def _greeted(smtp: Smtp) -> smtplib.SMTP:
     """A session, encrypted as declared or not at all."""
     context = ssl.create_default_context(cadata=smtp.ca_bundle) if smtp.ca_bundle else ssl.create_default_context()
     if smtp.security == "tls":
-        return smtplib.SMTP_SSL(smtp.host, smtp.port, timeout=SILENCE_S, context=context)
-    client = smtplib.SMTP(smtp.host, smtp.port, timeout=SILENCE_S)
+        return _SmtpTls(smtp.host, smtp.port, timeout=SILENCE_S, context=context)
+    client = _Smtp(smtp.host, smtp.port, timeout=SILENCE_S)
     try:
         client.ehlo_or_helo_if_needed()
         if smtp.security == "starttls":

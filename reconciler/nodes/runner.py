@@ -30,6 +30,7 @@ from reconciler.nodes.connection import Connections
 from reconciler.nodes.outcome import HostStats, Outcome, Progress, Record, RunResult, Status, TaskResult
 from reconciler.nodes.redaction import redact, tail
 from reconciler.nodes.target import Target
+from reconciler.nodes.warm import client
 from reconciler.nodes.warm.process import WarmAnsible
 from reconciler.paths import share
 
@@ -101,8 +102,7 @@ class Runner:
         with tempfile.TemporaryDirectory(prefix=f"{_checked(job)}-", dir=self._run_directory) as name:
             directory = Path(name)
             config = self._configure(directory, path, inventory, job, extra_vars or {}, check=check)
-            if self._warm:
-                config.command = self._warm.command(config.command, directory / NOTE)
+            config.command = self._limited(config.command, directory / NOTE)
             watch = _Watch(directory, cancel, started + timeout_s)
             record = Record(on_result, on_progress)
             try:
@@ -180,6 +180,13 @@ class Runner:
         # ansible_runner starts from a copy of os.environ: whatever is set there stays there.
         config.env = {name: config.env[name] for name in (*environment, *_FROM_ANSIBLE_RUNNER) if name in config.env}
         return config
+
+    def _limited(self, command: Sequence[str], note: Path) -> list[str]:
+        """What to start, so that no answer of a node takes this host's memory."""
+        warm = self._warm.command(command, note) if self._warm else list(command)
+        if warm != list(command):
+            return warm
+        return ["prlimit", f"--data={client.MOST_MEMORY}", *command]
 
     def _of_a_parent(self, directory: Path) -> dict[str, str]:
         """The environment of a run in ``directory`` without what would make it a run."""

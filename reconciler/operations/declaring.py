@@ -26,9 +26,10 @@ from reconciler.dispatch import Dispatcher
 from reconciler.identity import identity, is_dead
 from reconciler.operations.aftermath import REMOVALS, removed_by, wind_up
 from reconciler.operations.preconditions import Precondition, refuse_moved
+from reconciler.operations.taking_back import SETTINGS, is_untouched_since, take_back
 from reconciler.records.audit import Entry as AuditEntry
 from reconciler.records.idempotency import Key
-from reconciler.records.jobs import Job, NewJob
+from reconciler.records.jobs import Job, JobFilter, NewJob
 from reconciler.records.locks import Lock, node_lock, site_lock
 from reconciler.state import State
 from reconciler.store.repository import Author, Snapshot
@@ -38,6 +39,10 @@ SETTLED = timedelta(seconds=60)
 
 FRESH = timedelta(seconds=5)
 """How long a worker may take between a job's end and what that makes of its environment."""
+
+A_DAY = timedelta(days=1)
+MOST_CANCELLED = 50
+"""So many of the latest cancelled changes of settings are looked at again."""
 
 _INTENT: TypeAdapter[Intent] = TypeAdapter(Intent)
 
@@ -232,6 +237,12 @@ class Declarations:
                 job = self._records.jobs.get(row.job_id)
                 if job.finished_at and job.finished_at < before:
                     wind_up(job, self._state, self._clock())
+        # An environment's status tells nothing of these.
+        cancelled = JobFilter(statuses=frozenset({JobStatus.CANCELLED}), job_types=SETTINGS)
+        for job in self._records.jobs.page(cancelled, limit=MOST_CANCELLED).jobs:
+            is_recent = job.finished_at is not None and before - A_DAY < job.finished_at < before
+            if is_recent and is_untouched_since(job, self._state):
+                take_back(job, self._state)
 
     def _recover(self, job: Job, committed: Mapping[str, str]) -> bool:
         revision = committed.get(str(job.id))

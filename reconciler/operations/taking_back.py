@@ -52,6 +52,19 @@ def take_back(job: Job, state: State) -> str | None:
     return _put_back(job, job.environment_id, state, why)
 
 
+def is_untouched_since(job: Job, state: State) -> bool:
+    """Whether nobody has committed anything to the environment's document since the job ended.
+
+    Then what a process that died then, or a store that was full, left declared may be taken back much later.
+    """
+    environment = state.fleet().environments.get(job.environment_id) if job.environment_id else None
+    if environment is None or job.finished_at is None:
+        return False
+    newest = next((change for change, _ in state.repository.changes(environment.path, 1)), None)
+    # Git keeps whole seconds: what was committed in the last of the job's may have come after it.
+    return newest is not None and (newest.id == job.revision or newest.at < job.finished_at.replace(microsecond=0))
+
+
 def withdraw(job: Job, state: State, subject: str) -> str | None:
     """Put back what ``job`` had declared although it goes well: it turned out that nothing has to change."""
     if not job.revision or not job.environment_id:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from reconciler.core.jobs import RETRIED, RETRY_DELAYS
+from reconciler.core.visible import visible_lines
 
 MESSAGE_LIMIT = 10 * 1024
 """Longest error message, in characters; of a longer one the beginning and the end are kept."""
@@ -49,7 +50,11 @@ def next_attempt(
 
 
 def shortened(message: str) -> str:
-    """``message`` within the limit: its first line says what happened, its end what was printed last."""
+    """``message`` within the limit: its first line says what happened, its end what was printed last.
+
+    Nodes have said much of it. No terminal obeys it, and PostgreSQL takes it, which takes no NUL.
+    """
+    message = visible_lines(message)
     if len(message) <= MESSAGE_LIMIT:
         return message
     gap = "\n…\n"

@@ -6,22 +6,12 @@ changes nothing.
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from collections.abc import Collection
 from contextlib import suppress
 
+from reconciler.addresses import MOST_ADDRESSES, OWN, first_connected, kind_of, resolved
 from reconciler.core.errors import SourceRefused, SourceUnavailable
-
-MOST_ADDRESSES = 4
-"""Of one name, so many are tried."""
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-_CLOUD = frozenset(map(ipaddress.ip_address, ("168.63.129.16", "100.100.100.200", "192.0.0.192")))
-"""Where clouds answer questions about the machine itself, at addresses that look like anybody's."""
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_GLOBAL6 = ipaddress.ip_network("2000::/3")
-_OWN = frozenset({"loopback", "link-local", "multicast", "unspecified", "cloud metadata"})
-"""What no name leads to, be it an allowed one: such an address must be allowed itself."""
 
 
 def addresses_of(host: str, port: int, allowed: Collection[str]) -> list[str]:
@@ -32,13 +22,13 @@ def addresses_of(host: str, port: int, allowed: Collection[str]) -> list[str]:
         SourceUnavailable: the name does not resolve.
     """
     try:
-        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        addresses = resolved(host, port)
     except (OSError, UnicodeError) as error:
         raise SourceUnavailable(f"The host {host} does not resolve. Check the name.") from error
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    is_allowed = host.strip("[]").lower() in allowed
     for address in addresses:
         kind = kind_of(address)
-        if kind and address not in allowed and (host.strip("[]").lower() not in allowed or kind in _OWN):
+        if kind and address not in allowed and (not is_allowed or kind in OWN):
             raise SourceRefused(
                 f"The host {host} is {address}, an internal address ({kind}). An operator can allow it in "
                 "platform.yaml, spec.imports.allowed_hosts."
@@ -53,13 +43,7 @@ def connected(host: str, port: int, allowed: Collection[str], timeout_s: float) 
         SourceRefused, SourceUnavailable: as in ``addresses_of``.
         OSError: none of them does.
     """
-    problem: OSError | None = None
-    for address in addresses_of(host, port, allowed)[:MOST_ADDRESSES]:
-        try:
-            return socket.create_connection((address, port), timeout_s)
-        except OSError as error:
-            problem = error
-    raise problem or OSError("it has no address")
+    return first_connected(addresses_of(host, port, allowed), port, timeout_s)
 
 
 def reachable_address(host: str, port: int, allowed: Collection[str], timeout_s: float) -> str:
@@ -75,39 +59,3 @@ def reachable_address(host: str, port: int, allowed: Collection[str], timeout_s:
         with suppress(OSError), socket.create_connection((address, port), timeout_s):
             return address
     return addresses[0]
-
-
-def kind_of(text: str) -> str | None:
-    """Why an address is not a public one; None: it is. As ``module_utils/site_import/url.py`` on a node has it."""
-    return _kind(ipaddress.ip_address(text))
-
-
-def _kind(address: _Address) -> str | None:
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.scope_id:
-            return "link-local"
-        inner = _inner(address)
-        if inner is not None:
-            return _kind(inner)
-    for kind, holds in (
-        ("cloud metadata", address in _CLOUD),
-        ("loopback", address.is_loopback),
-        ("link-local", address.is_link_local),
-        ("multicast", address.is_multicast),
-        ("unspecified", address.is_unspecified or (address.version == 4 and address.packed[0] == 0)),
-        ("private", address.is_private),
-        ("reserved", not address.is_global or (address.version == 6 and address not in _GLOBAL6)),
-    ):
-        if holds:
-            return kind
-    return None
-
-
-def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 address only wraps."""
-    if address.ipv4_mapped is not None or address.sixtofour is not None:
-        return address.ipv4_mapped or address.sixtofour
-    if address.teredo is not None:
-        return address.teredo[1]
-    old = int(address) >> 32 == 0 and int(address) > 1
-    return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if old or address in _NAT64 else None

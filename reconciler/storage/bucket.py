@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import boto3
+from botocore.awsrequest import (
+    AWSHTTPConnection,
+    AWSHTTPConnectionPool,
+    AWSHTTPSConnection,
+    AWSHTTPSConnectionPool,
+)
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
+from reconciler.addresses import connected
 from reconciler.core.errors import StorageError
 from reconciler.core.manifests import ObjectStore
 from reconciler.core.manifests import Storage as Declared
@@ -36,7 +45,7 @@ def client_of(declared: ObjectStore, secrets: Secrets) -> Any:
         NotFound: there is no such secret.
     """
     credentials = secrets.get(declared.credentials)
-    return boto3.client(
+    client = boto3.client(
         "s3",
         endpoint_url=declared.endpoint,
         region_name=declared.region,
@@ -53,6 +62,38 @@ def client_of(declared: ObjectStore, secrets: Secrets) -> Any:
             retries={"max_attempts": 3},
         ),
     )
+    # botocore has no word for this: where its connections come from.
+    session = client._endpoint.http_session
+    session._manager.pool_classes_by_scheme = session._pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+    return client
+
+
+class _Checked:
+    """A connection to an address of the service that was checked."""
+
+    def _new_conn(self: Any) -> socket.socket:
+        try:
+            return connected(self._dns_host, self.port, self.timeout)
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, f"no connection within {self.timeout} s") from error
+        except (OSError, UnicodeError) as error:
+            raise NewConnectionError(self, str(error)) from error
+
+
+class _Connection(_Checked, AWSHTTPConnection):  # type: ignore[misc]
+    pass
+
+
+class _TlsConnection(_Checked, AWSHTTPSConnection):  # type: ignore[misc]
+    pass
+
+
+class _Pool(AWSHTTPConnectionPool):  # type: ignore[misc]
+    ConnectionCls = _Connection
+
+
+class _TlsPool(AWSHTTPSConnectionPool):  # type: ignore[misc]
+    ConnectionCls = _TlsConnection
 
 
 class Storage:

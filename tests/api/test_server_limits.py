@@ -119,6 +119,11 @@ def test_a_request_that_was_answered_before_it_was_whole_is_not_answered_twice(a
     assert (early[:12], early.count(b"HTTP/1.1")) == (b"HTTP/1.1 413", 1)
 
 
+def test_what_is_no_http_behind_an_answered_request_is_not_answered(address: tuple[str, int]) -> None:
+    early = ended(address, HEAD + b"Transfer-Encoding: chunked\r\n\r\n20000\r\n" + b"x" * 0x20000 + b"\r\nno chunk\r\n")
+    assert (early[:12], early.count(b"HTTP/1.1")) == (b"HTTP/1.1 413", 1)
+
+
 def test_an_upload_that_comes_slowly_comes(address: tuple[str, int], cookie: bytes) -> None:
     """Slower than all the times here, and not slower than a client may be."""
     body = b"\x1f\x8b\x08\x00" + b"x" * 40_000
@@ -174,6 +179,7 @@ def test_a_request_of_two_lengths_is_refused(
     smuggled = b"DELETE /api/sites/%s HTTP/1.1\r\nHost: localhost\r\n\r\n" % str(uuid4()).encode()
     said = ended(address, HEAD + cookie + TWO_LENGTHS[what] + CHUNK + smuggled)
     assert said.startswith(b"HTTP/1.1 400"), said
+    assert json.loads(said.partition(b"\r\n\r\n")[2])["code"] == "invalid_request"
     assert said.count(b"HTTP/1.1") == 1
     assert b"connection: close" in said.lower()
     assert control.state.fleet().sites == {}

@@ -107,6 +107,7 @@ NO_ANSWERS = {
     "a list": b"[]",
     "no JSON": b"hello",
     "no UTF-8": b"\xff\xfe",
+    "another encoding": said().decode().encode("utf-16"),
     "more after it": said() + b"{}",
 }
 

@@ -19,16 +19,25 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from email.message import EmailMessage
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import dns.message
 import dns.rdatatype
 import dns.rrset
 
-from reconciler.core.errors import SourceRefused, SourceUnavailable
+from reconciler.core.errors import SourceRefused, SourceUnavailable, StorageError
+from reconciler.core.manifests import Storage as Declared
+from reconciler.core.receivers import Smtp
+from reconciler.forges.client import Client
+from reconciler.forges.model import ForgeError
+from reconciler.loop.sending import post, send_mail
 from reconciler.sources.downloads import download
 from reconciler.sources.git import Git, GitSource
+from reconciler.storage.bucket import Storage
+from reconciler.storage.secret_store import Secrets
 
 PUBLIC = "93.184.216.34"
 """An address of somebody's; here it is this network's own."""
@@ -130,9 +139,9 @@ def web_server(work: Path) -> Callable[[socket.socket], None]:
         where = f"http://{NAME}:8080/second"
         answer = f"HTTP/1.1 302 Found\r\nLocation: {where}\r\nContent-Length: 0\r\n\r\n"
         if " /first " not in request:
-            answer = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody"
-        taken.sendall(answer.encode())
+            answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
         (work / "request").write_text(request)
+        taken.sendall(answer.encode())
 
     return serve
 
@@ -168,7 +177,35 @@ def main(work: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def ask_named(what: str, port: int) -> str:
+    """Of a host that an operator named: a web or a mail server that is sent something, a forge, a storage."""
+    if what in {"a webhook", "a webhook with TLS"}:
+        scheme = "https" if "TLS" in what else "http"
+        return str(post(f"{scheme}://{NAME}:{port}/hook", b"{}", {}))
+    if what.startswith("a mail server"):
+        smtp = Smtp(host=NAME, port=port, sender="a@example.com", security="tls" if "TLS" in what else "none")
+        return str(send_mail(EmailMessage(), "b@example.com", smtp, None))
+    if what.startswith("a forge"):
+        try:
+            return str(
+                Client(f"{'https' if 'TLS' in what else 'http'}://{NAME}:{port}", ("X-Token", "t")).ask("GET", "/x")
+            )
+        except ForgeError as error:
+            return str(error)
+    with TemporaryDirectory() as keys:
+        secrets = Secrets(Path(keys))
+        secrets.put("backups", {"access_key": "k" * 10, "secret_key": "s" * 10})
+        endpoint = f"{'https' if 'TLS' in what else 'http'}://{NAME}:{port}"
+        storage = Storage(Declared(endpoint=endpoint, bucket="backups"), secrets)
+        try:
+            return storage.get("x").decode()
+        except StorageError as error:
+            return error.message
+
+
 def ask(work: Path, wanted: dict[str, Any]) -> str:
+    if what := wanted.get("named"):
+        return ask_named(what, wanted["port"])
     if url := wanted.get("url"):
         download(url, work / "answer", allowed=wanted["allowed"], most_bytes=100, timeout_s=10)
         return (work / "answer").read_text()

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from reconciler import addresses
 from reconciler.core.errors import SourceRefused
 from reconciler.sources import hosts
 from tests.playbooks.node_modules import load
@@ -83,6 +84,48 @@ def test_a_server_of_many_hosts_hears_for_which_of_them_it_is_asked(port: int, t
     assert (found["said"], found["result"], found["loopback"]) == (None, "index.php", 0), found
 
 
+NAMED = {
+    what: case(named=what, port=port, serves="web" if "TLS" not in what and "mail" not in what else "none")
+    for what, port in {
+        "a webhook": 80,
+        "a webhook with TLS": 443,
+        "a mail server": 25,
+        "a mail server with TLS": 465,
+        "a forge": 3000,
+        "a forge with TLS": 443,
+        "a storage": 9000,
+        "a storage with TLS": 443,
+    }.items()
+}
+
+
+@on_a_network
+@pytest.mark.parametrize("what", NAMED)
+def test_a_host_that_an_operator_named_leads_nowhere_else_either(what: str, tmp_path: Path) -> None:
+    found = asked(tmp_path, NAMED[what] | {"answers": FIRST_PUBLIC})
+    assert found["loopback"] == 0, found
+    assert found["public"] >= 1, found
+    if NAMED[what]["serves"] == "web":
+        assert f"Host: {NAME}" in (tmp_path / "request").read_text().replace("host:", "Host:"), (
+            "and it is asked for by name"
+        )
+
+
+@on_a_network
+@pytest.mark.parametrize("inside", ["127.0.0.1", "169.254.169.254", "100.100.100.200"])
+@pytest.mark.parametrize("what", [one for one in NAMED if "TLS" not in one])
+def test_neither_does_its_name_lead_to_what_is_this_hosts_alone(what: str, inside: str, tmp_path: Path) -> None:
+    found = asked(tmp_path, NAMED[what] | {"answers": [[inside]]})
+    assert (found["public"], found["loopback"]) == (0, 0), found
+    found = asked(tmp_path, NAMED[what] | {"answers": [[PUBLIC, inside]]})
+    assert (found["public"], found["loopback"]) == (0, 0), found
+
+
+def test_this_host_may_be_named_by_its_address_or_its_own_name() -> None:
+    for name in ("127.0.0.1", "localhost", "[::1]", "10.0.0.1"):
+        assert addresses.named_addresses(name, 80)
+
+
 PUBLIC_ONES = ("93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946", "::ffff:93.184.216.34", "64:ff9b::5db8:d822")
 INTERNAL = {
     "loopback": ("127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::"),
@@ -102,7 +145,7 @@ def test_public_addresses_may_be_gone_to(address: str) -> None:
 
 @pytest.mark.parametrize(("kind", "address"), [(kind, one) for kind, ones in INTERNAL.items() for one in ones])
 def test_internal_addresses_need_an_operators_word(kind: str, address: str) -> None:
-    assert hosts.kind_of(address) == kind
+    assert addresses.kind_of(address) == kind
     with pytest.raises(SourceRefused, match="internal"):
         hosts.addresses_of(address, 443, ("93.184.216.34",))
     assert hosts.addresses_of(address, 443, (address,)) == [address]
@@ -112,7 +155,7 @@ def test_internal_addresses_need_an_operators_word(kind: str, address: str) -> N
 def test_a_node_judges_addresses_likewise(address: str) -> None:
     import ipaddress
 
-    assert load("site_import.url").kind_of(ipaddress.ip_address(address)) == hosts.kind_of(address)
+    assert load("site_import.url").kind_of(ipaddress.ip_address(address)) == addresses.kind_of(address)
 
 
 @pytest.mark.parametrize("host", ["0x7f000001", "2130706433", "0177.0.0.1", "127.1", "[::1]", "[::ffff:7f00:1]"])

@@ -40,7 +40,7 @@ from ansible.utils.collection_loader import _collection_finder
 from ansible.utils.path import cleanup_tmp_file
 
 from reconciler.nodes.warm import module_cache
-from reconciler.nodes.warm.client import GO
+from reconciler.nodes.warm.client import GO, limit
 
 MODULES = (
     "ansible.executor.process.worker",
@@ -149,6 +149,7 @@ def _descriptors(client: socket.socket) -> list[int]:
 def _detach(request: Request, client: socket.socket) -> None:
     """Have nothing of the parent's, and what makes a process of the client's."""
     os.setsid()
+    limit()
     for entry in list(Path("/proc/self/fd").iterdir()):
         if int(entry.name) > 2 and int(entry.name) != client.fileno():
             _close(int(entry.name))

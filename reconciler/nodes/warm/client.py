@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -26,6 +27,8 @@ SILENT = "silent"
 """How a note begins that tells of a parent without an answer."""
 RELAYED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 MESSAGE_BYTES = 4096
+MOST_MEMORY = 1 << 30
+"""Of each of a run's processes: Ansible keeps in memory what a node answers, however much that is."""
 GO = b"go"
 
 
@@ -35,6 +38,7 @@ class Refused(Exception):
 
 def main(parent: str, note: str, command: list[str]) -> int:
     """The run's exit status, once it has ended."""
+    limit()  # for the plain program, if it comes to that
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
@@ -51,6 +55,13 @@ def main(parent: str, note: str, command: list[str]) -> int:
     if "signal" in end:
         die_by(end["signal"])
     return end["exit"]
+
+
+def limit() -> None:
+    """Have no more than ``MOST_MEMORY``; nor may what is started."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = MOST_MEMORY if hard == resource.RLIM_INFINITY else min(MOST_MEMORY, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def handed_over(parent: str, command: list[str]) -> tuple[socket.socket, int]:
