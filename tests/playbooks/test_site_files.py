@@ -157,9 +157,12 @@ def test_a_new_release_takes_nothing_of_a_neighbour_along(sites: Hosting) -> Non
 @pytest.mark.usefixtures("planted")
 def test_a_copy_of_the_site_ends_and_has_nothing_of_a_neighbour(sites: Hosting) -> None:
     key = "acme/copy"
-    content = {"id": str(uuid5(NAMESPACE_URL, "copied")), "origin": "clone"}
     declared = sites.declare(key, type="clone")
-    sites.environments[key]["content"] = {**declared["content"], **content}
+    content = {**declared["content"], "id": str(uuid5(NAMESPACE_URL, "copied")), "origin": "clone"}
+    made_from = sites.environments[A]["release"]["id"]
+    sites.declare(
+        key, type="clone", content=content, release={**declared["release"], "origin": "clone", "made_from": made_from}
+    )
     source = {"id": sites.id(A), "urls": [sites.environments[A]["url"]]}
     try:
         run = sites.run("clone", key, "-e", json.dumps({"trueup_source": source}))
