@@ -159,10 +159,9 @@ def test_a_copy_of_the_site_ends_and_has_nothing_of_a_neighbour(sites: Hosting) 
     key = "acme/copy"
     declared = sites.declare(key, type="clone")
     content = {**declared["content"], "id": str(uuid5(NAMESPACE_URL, "copied")), "origin": "clone"}
-    made_from = sites.environments[A]["release"]["id"]
-    sites.declare(
-        key, type="clone", content=content, release={**declared["release"], "origin": "clone", "made_from": made_from}
-    )
+    content["source_environment"] = sites.id(A)
+    release = {**declared["release"], "origin": "clone", "made_from": sites.id(A)}
+    sites.declare(key, type="clone", content=content, release=release)
     source = {"id": sites.id(A), "urls": [sites.environments[A]["url"]]}
     try:
         run = sites.run("clone", key, "-e", json.dumps({"trueup_source": source}))
