@@ -105,8 +105,9 @@ truncate -s 4G plugins/hole.php &&
 ln -s {STORE}/{VERSION}/{LINKED}/load.php plugins/load.php && mkdir -p plugins/deep && cd plugins/deep &&
 for i in $(seq 300); do mkdir -p d && cd d; done
 """
-REMOVED = "rm -rf plugins/x.php uploads/*.php uploads/y.jpg plugins/zero.php plugins/shadow.php plugins/huge.php plugins/hole.php "
-REMOVED += "plugins/load.php plugins/deep"
+REMOVED = (
+    "cd plugins && rm -rf x.php zero.php shadow.php huge.php hole.php load.php deep ../uploads/*.php ../uploads/y.jpg"
+)
 
 
 @pytest.fixture
