@@ -540,6 +540,8 @@ class Look:
         self.until = time.monotonic() + seconds
         self.entries = MOST_ENTRIES
         self.bytes = MOST_BYTES
+        self.too_deep: list[str] = []
+        """Directories that the last walk did not go into."""
 
     def walk(
         self, top: int, enter: Callable[[str], bool] = lambda _: True, prefix: str = "", depth: int = 0
@@ -556,7 +558,8 @@ class Look:
             if not (is_directory and enter(path)):
                 continue
             if depth >= DEEPEST:
-                raise Spent
+                self.too_deep.append(path)
+                continue
             handle = _opened(name, top, os.O_DIRECTORY)
             if handle is not None:
                 try:
@@ -758,8 +761,9 @@ def _hollow(look: Look, name: str, directory: int) -> bool:
     handle = _opened(name, directory, os.O_DIRECTORY)
     if handle is None:
         return True
+    look.too_deep = []
     try:
-        return all(is_directory for _, _, _, is_directory in look.walk(handle))
+        return all(is_directory for _, _, _, is_directory in look.walk(handle)) and not look.too_deep
     finally:
         os.close(handle)
 
@@ -774,12 +778,14 @@ def _scripts(shared: str, look: Look) -> Iterator[str]:
     if top is None:
         return
     here = ""
+    look.too_deep = []
     try:
         for here, name, directory, is_directory in look.walk(top):
             if not is_directory and SCRIPT.search(name):
                 head = look.head(name, directory, 500)
                 if head is None or not SILENCE.fullmatch(head):
                     yield f"uploads/{here}"
+        yield from (f"uploads/{path}/" for path in look.too_deep)
     except Spent:
         yield f"uploads/{os.path.dirname(here)}".rstrip("/") + "/"
     finally:

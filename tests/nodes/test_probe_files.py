@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -165,8 +166,14 @@ def test_endless_directories_end(release: Path) -> None:
         os.close(here)
         here = inner
     os.close(here)
-    ((path, kind, area),) = found(release)
-    assert (path.rstrip("d/"), kind, area) == ("uploads", "unknown", "uploads")
+    shutil.copytree(uploads(release), release / "wp-content" / "plugins" / "deep")
+    (release / "wp-content" / "plugins" / "z.php").touch()
+    told = sorted(found(release))
+    assert [(path.rstrip("d/"), area) for path, _, area in told] == [
+        ("uploads", "uploads"),
+        ("wp-content/plugins/deep", "release"),
+        ("wp-content/plugins/z.php", "release"),
+    ]
 
 
 def test_no_name_makes_an_answer_that_nobody_reads(release: Path) -> None:

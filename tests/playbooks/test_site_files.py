@@ -101,11 +101,13 @@ PLANTED = f"""
 mkfifo plugins/x.php uploads/x.php uploads/y.jpg &&
 ln -s /dev/zero plugins/zero.php && ln -s /dev/zero uploads/zero.php &&
 ln -s /etc/shadow plugins/shadow.php && truncate -s 4T plugins/huge.php uploads/huge.php &&
+truncate -s 4G plugins/hole.php &&
 ln -s {STORE}/{VERSION}/{LINKED}/load.php plugins/load.php && mkdir -p plugins/deep && cd plugins/deep &&
 for i in $(seq 300); do mkdir -p d && cd d; done
 """
-REMOVED = "rm -rf plugins/x.php uploads/*.php uploads/y.jpg plugins/zero.php plugins/shadow.php plugins/huge.php "
-REMOVED += "plugins/load.php plugins/deep"
+REMOVED = (
+    "cd plugins && rm -rf x.php zero.php shadow.php huge.php hole.php load.php deep ../uploads/*.php ../uploads/y.jpg"
+)
 
 
 @pytest.fixture
@@ -131,7 +133,7 @@ def leaked(sites: Hosting, key: str) -> str:
 @pytest.mark.usefixtures("planted")
 def test_a_look_ends_and_tells_what_is_there(sites: Hosting) -> None:
     found = {(one.path, one.kind) for one in differences(sites, A)}
-    for name in ("x.php", "zero.php", "shadow.php", "huge.php", "load.php", "hard.php"):
+    for name in ("x.php", "zero.php", "shadow.php", "huge.php", "hole.php", "load.php", "hard.php"):
         assert (f"wp-content/plugins/{name}", "unknown") in found
     for name in ("x.php", "zero.php", "huge.php"):
         assert (f"uploads/{name}", "unknown") in found
@@ -144,9 +146,9 @@ def test_a_new_release_takes_nothing_of_a_neighbour_along(sites: Hosting) -> Non
     run.raise_if_failed()
     current = f"{sites.path(A, 'current')}/wp-content/plugins"
     there = sites.node.ssh(f"cd {current}/ && ls").stdout.split()
-    assert {"x.php", "hard.php"}.isdisjoint(there)
-    assert {"zero.php", "shadow.php", "huge.php"} <= set(there)
-    assert int(sites.node.ssh(["du", "-sk", f"{current}/huge.php"]).stdout.split()[0]) < 1024
+    assert {"x.php", "hard.php", "huge.php"}.isdisjoint(there)
+    assert {"zero.php", "shadow.php", "hole.php"} <= set(there)
+    assert int(sites.node.ssh(["du", "-sk", f"{current}/hole.php"]).stdout.split()[0]) < 1024
     config = sites.path(B, "shared", "wp-config.php")
     assert sites.node.ssh(["stat", "-c", "%a %U", config]).stdout.split() == ["640", "root"]
     sites.node.ssh(f"find {sites.path(A, 'releases')} -name hard.php -delete")
@@ -157,9 +159,11 @@ def test_a_new_release_takes_nothing_of_a_neighbour_along(sites: Hosting) -> Non
 @pytest.mark.usefixtures("planted")
 def test_a_copy_of_the_site_ends_and_has_nothing_of_a_neighbour(sites: Hosting) -> None:
     key = "acme/copy"
-    content = {"id": str(uuid5(NAMESPACE_URL, "copied")), "origin": "clone"}
     declared = sites.declare(key, type="clone")
-    sites.environments[key]["content"] = {**declared["content"], **content}
+    content = {**declared["content"], "id": str(uuid5(NAMESPACE_URL, "copied")), "origin": "clone"}
+    content["source_environment"] = sites.id(A)
+    release = {**declared["release"], "origin": "clone", "made_from": sites.id(A)}
+    sites.declare(key, type="clone", content=content, release=release)
     source = {"id": sites.id(A), "urls": [sites.environments[A]["url"]]}
     try:
         run = sites.run("clone", key, "-e", json.dumps({"trueup_source": source}))
