@@ -80,7 +80,11 @@ def test_a_nodes_manifest_is_understood() -> None:
     applied = Applied.model_validate(_manifest("node.json"))
     variables = NodeVariables.model_validate(applied.variables)
     assert variables.digest() == digest_of(applied.variables) == applied.digest
-    there = ObservedNode(**_as_left(applied), observed_at=applied.applied_at, hostname="web-1")
+    environment = Applied.model_validate(_manifest("environment.json"))
+    assert environment.variables["redis_cache"]
+    environments = {environment.variables["id"]: ObservedEnvironment(**_as_left(environment))}
+    seen = {"observed_at": applied.applied_at, "hostname": "web-1", "environments": environments}
+    there = ObservedNode(**_as_left(applied), **seen)
     assert diff_node(variables, applied.role_digest, there) == ()
 
 
