@@ -275,6 +275,40 @@ def test_one_site_does_not_take_all_connections(hacked: Hacked) -> None:
     assert hacked.node.ssh(["mariadb", "-BN", "-e", query]).stdout.strip() == str(most)
 
 
+STREAMED = """
+import sys
+sys.path.insert(0, "/root/exploded")
+from ansible_collections.trueup.wordpress.plugins.module_utils import sql
+database = sys.argv[1]
+sizes = [None, 0, 1, 250, 251, 65535, 65536, (1 << 24) - 1, 1 << 24, 40_000_000]
+sql.make_anew(database)
+session, table = sql.within(database), sql.qualified(database, "wp_x")
+session.say(f"CREATE TABLE {table} (id INT PRIMARY KEY, v LONGBLOB, w LONGTEXT)")
+for n, size in enumerate(sizes):
+    value = None if size is None else b"\\xff\\x00" * (size // 2) + b"x" * (size % 2)
+    session.say(f"INSERT INTO {table} VALUES ({n}, {sql.literal(value)}, {sql.literal(n and 'end')})")
+    found = list(session.stream(f"SELECT * FROM {table} WHERE id = {n}"))
+    assert found == [(b"%d" % n, value, b"end" if n else b"0")], (n, size)
+assert len(list(session.stream(f"SELECT id FROM {table}"))) == len(sizes)
+assert list(session.stream(f"SELECT id FROM {table} WHERE id < 0")) == []
+one = session.stream(f"SELECT * FROM {table} ORDER BY id")
+next(one)
+one.close()
+try:
+    list(session.stream(f"SELECT (SELECT id FROM {table}) AS x FROM {table}"))
+    raise SystemExit("an answer that breaks off is no answer")
+except sql.SqlError as error:
+    assert error.code == 1242, error
+sql.drop(database)
+"""
+
+
+@pytest.mark.lab
+def test_a_stream_is_what_is_there(hacked: Hacked) -> None:
+    exploded(hacked.hosting, HACKED)
+    hacked.node.ssh(["python3", "-c", STREAMED, f"{hacked.own}_next"])
+
+
 @pytest.mark.lab
 def test_a_job_that_comes_before_the_baseline_installs_the_driver(hacked: Hacked) -> None:
     there = ["python3", "-c", "import pymysql"]
