@@ -65,10 +65,13 @@ class Hacked:
 
     def say(self, statements: str, delimiter: str = ";") -> None:
         """As the site's own database user, who is all that a web shell has."""
+        self.node.ssh(self.client(delimiter), input=statements)
+
+    def client(self, delimiter: str = ";") -> str:
         config = shlex.quote(self.hosting.path(HACKED, "shared/wp-config.php"))
         password = f"$(sed -n \"s/^define( 'DB_PASSWORD', '\\(.*\\)' );$/\\1/p\" {config})"
         client = f"mariadb --binary-mode --delimiter={shlex.quote(delimiter)} -u {self.own} {self.own}"
-        self.node.ssh(f"MYSQL_PWD={password} {client}", input=statements)
+        return f"MYSQL_PWD={password} {client}"
 
     def steals(self) -> None:
         self.say("DROP TABLE IF EXISTS stolen; DROP FUNCTION IF EXISTS steal;")
@@ -273,6 +276,29 @@ def test_one_site_does_not_take_all_connections(hacked: Hacked) -> None:
     hacked.node.ssh(["mariadb", "-e", f"ALTER USER {hacked.own}@localhost WITH MAX_USER_CONNECTIONS 0"])
     assert "connections of" in hacked.hosting.apply(HACKED, "--diff").raise_if_failed().output
     assert hacked.node.ssh(["mariadb", "-BN", "-e", query]).stdout.strip() == str(most)
+
+
+ENDED = """
+cd /etc/systemd/system
+sed 's/time > [0-9]*/time > 1/' trueup-statements.service >/run/systemd/system/statements-now.service
+systemctl daemon-reload
+(echo "SET SESSION max_statement_time = 0; SELECT SLEEP(50);" | CLIENT; echo "ended $?" >/root/ended) 2>/dev/null &
+sleep 3
+systemctl start statements-now.service
+wait
+cat /root/ended
+rm /run/systemd/system/statements-now.service
+"""
+
+
+@pytest.mark.lab
+def test_what_a_site_asks_for_has_an_end(hacked: Hacked) -> None:
+    """However it set its own limit; with less patience than nodes have."""
+    timer = ["systemctl", "is-active", "trueup-statements.timer"]
+    assert hacked.node.ssh(timer).stdout.strip() == "active"
+    said = hacked.node.ssh(ENDED.replace("CLIENT", hacked.client())).stdout
+    assert said.startswith("ended ")
+    assert said.strip() != "ended 0"
 
 
 STREAMED = """
