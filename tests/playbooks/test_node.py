@@ -30,6 +30,7 @@ SERVICES = ("nginx", "mariadb", "fail2ban", "nftables")
 @dataclass(frozen=True)
 class Provisioned:
     node: Node
+    lacking: Run
     before: str
     check: Run
     after_check: str
@@ -40,15 +41,20 @@ class Provisioned:
 
 @pytest.fixture(scope="module")
 def provisioned(lab: Lab, wp_cli: Archive, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provisioned]:
-    """A fresh node and what each run on it said, in this order: check, apply, apply, check."""
+    """A fresh node and what each run on it said, in this order: check, apply, apply, check.
+
+    Before these a check where a package is missing, which is then put there, as a check can say no more without it.
+    """
     node = lab.up(unique_name("fresh"))
     directory = tmp_path_factory.mktemp("runs")
+    lacking = provision(lab, node, directory, wp_cli, "--check")
+    node.ssh("apt-get -qq update && apt-get -qq install python3-pymysql")
     before = fingerprint(node)
     check = provision(lab, node, directory, wp_cli, "--check", "--diff")
     after_check = fingerprint(node)
     first, second = (provision(lab, node, directory, wp_cli) for _ in range(2))
     second_check = provision(lab, node, directory, wp_cli, "--check", "--diff")
-    yield Provisioned(node, before, check, after_check, first, second, second_check)
+    yield Provisioned(node, lacking, before, check, after_check, first, second, second_check)
     node.down()
 
 
@@ -60,6 +66,11 @@ def fingerprint(node: Node) -> str:
         " systemctl show --property=MainPID nginx mariadb redis-server; nft list ruleset"
     )
     return node.ssh(command, check=False).stdout
+
+
+@pytest.mark.lab
+def test_a_check_run_names_the_packages_that_are_missing(provisioned: Provisioned) -> None:
+    assert "Would install python3-pymysql." in provisioned.lacking.raise_if_failed().output
 
 
 @pytest.mark.lab

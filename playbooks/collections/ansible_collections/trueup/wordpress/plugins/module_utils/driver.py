@@ -32,6 +32,12 @@ _loading = threading.Lock()
 """Two threads that import it for the first time see each other's halves of it, and each takes it for missing."""
 
 
+# The protocol: what a packet, or a value in it, begins with.
+END, REFUSED, NULL = 0xFE, 0xFF, 0xFB
+SHORT, WHOLE = 9, 0xFFFFFF
+WIDTHS = {0xFC: 2, 0xFD: 3, 0xFE: 8}
+
+
 class Missing(Failure):
     """The node has no driver, and this run may install none."""
 
@@ -46,6 +52,45 @@ def loaded():
             "installing it is in `journalctl -u trueup-driver`."
         )
     return found
+
+
+def unbuffered(cursor):
+    """Rows of an answer that is under way, as tuples of bytes. A third of what the driver's own way takes for each."""
+    read = cursor.connection._rfile.read
+    while True:
+        data = _packet(read)
+        if data[0] == END and len(data) < SHORT:
+            return
+        if data[0] == REFUSED:
+            _found().err.raise_mysql_exception(data)
+        row, at, end = [], 0, len(data)
+        while at < end:
+            size = data[at]
+            at += 1
+            if size == NULL:
+                row.append(None)
+                continue
+            if size > NULL:
+                width = WIDTHS[size]
+                size = int.from_bytes(data[at : at + width], "little")
+                at += width
+            row.append(data[at : at + size])
+            at += size
+        yield tuple(row)
+
+
+def _packet(read):
+    data, length = b"", WHOLE
+    while length == WHOLE:
+        head = read(4)
+        if len(head) < 4:
+            raise _found().err.OperationalError(2013, "Lost connection to MariaDB during query")
+        length = head[0] | head[1] << 8 | head[2] << 16
+        part = read(length)
+        if len(part) < length:
+            raise _found().err.OperationalError(2013, "Lost connection to MariaDB during query")
+        data = data + part if data else part
+    return data
 
 
 def _installed():

@@ -175,7 +175,8 @@ class Session:
             cursor = SSCursor(reader._connection)
             try:
                 cursor.execute(_sent(query))
-                yield from cursor.fetchall_unbuffered()
+                if cursor._result.unbuffered_active:
+                    yield from driver.unbuffered(cursor)
             finally:
                 # Closing a cursor would read to the answer's end; the connection goes anyway.
                 if cursor._result is not None:

@@ -103,6 +103,7 @@ def main():
             run.inherited = (fence.handle,)
             content_id = Ledger(layout.manifest).served_content(waiting(layout))
             for name, urls in backup["uploads"].items():
+                run.credentials = {}
                 pipeline = dump(run, layout) if name.startswith("database") else files(layout)
                 sent[name] = Sender(run, urls, backup["part_bytes"]).send(pipeline)
     except (Failure, Refused) as error:

@@ -81,26 +81,6 @@ class Run:
             **identity,
         )
 
-    def pipe(self, reader, argv, *, hint=""):
-        """What ``reader`` prints goes into a command; a Failure when either of the two fails."""
-        writer = subprocess.Popen(
-            argv,
-            stdin=reader.stdout,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            cwd="/",
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
-            pass_fds=self.inherited,
-        )
-        reader.stdin.close()
-        reader.stdout.close()
-        said = writer.stderr.read() + reader.stderr.read()
-        writer.stderr.close()
-        reader.stderr.close()
-        status = [reader.wait(), writer.wait()]
-        if any(status):
-            raise Failure(f"{hint} (exit status {status}): {said.decode('utf-8', 'replace').strip()[-2000:]}")
-
     def wait(self, process, *, text="", hint=""):
         output, error = process.communicate(text.encode())
         if process.returncode != 0:
