@@ -226,24 +226,28 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(one, (*path, key))
 
 
-def test_whatever_stands_anywhere_a_plan_comes_of_it() -> None:
-    """Of each place in an answer, replaced by what nobody expects there."""
+def strange_answers(number: int) -> Iterator[ObservedNode | Unreachable]:
+    """What is made of answers in which something stands that nobody expects there."""
     whole_answer, chance = whole(), random.Random(11)
     everywhere = [path for path in places(whole_answer) if path]
-    refused = unusable = 0
-    for _ in range(MUTATIONS):
+    for _ in range(number):
         answer = copy.deepcopy(whole_answer)
         for path in chance.sample(everywhere, chance.choice((1, 1, 1, 3))):
             _put(answer, path, copy.deepcopy(chance.choice(STRANGE)))
         try:
-            seen: ObservedNode | Unreachable = read_answer(json.dumps(answer).encode())
+            yield read_answer(json.dumps(answer).encode())
         except AnswerRefused as error:
-            refused += 1
-            seen = Unreachable(since=NOW, reason=str(error))
+            yield Unreachable(since=NOW, reason=str(error))
+
+
+def test_whatever_stands_anywhere_a_plan_comes_of_it() -> None:
+    refused = unusable = 0
+    for seen in strange_answers(MUTATIONS):
         plan = decided(seen)
         told = views.text(plan) + views.markdown(plan) + json.dumps(plan_data(plan), default=str)
         assert plan.digest()
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", told), "nothing of it is obeyed by a terminal"
+        refused += isinstance(seen, Unreachable)
         if isinstance(seen, ObservedNode):
             unusable += len(seen.unusable)
             assert ObservedNode.model_validate_json(seen.model_dump_json()) == seen
