@@ -104,7 +104,9 @@ def _is_settled(plane: ControlPlane, past: Past) -> bool:
 
 
 def _told(plane: ControlPlane) -> str:
-    return plane.cli("plan").output + plane.log()
+    failed = plane.http.get("/api/jobs?status=failed").json()
+    words = "".join(f"{job['job_type']}: {job['error_code']}: {job['error_message']}\n" for job in failed)
+    return plane.cli("plan").output + words + plane.log()
 
 
 def _jobs(plane: ControlPlane) -> list[str]:
