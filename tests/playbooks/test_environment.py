@@ -390,7 +390,8 @@ def test_what_somebody_changed_is_put_right(hosting: Hosting) -> None:
     assert applied
     for path in applied.files:
         name, _, section = path.partition("#")
-        hosting.node.ssh(f"sed -i '/# trueup {site}/d' {name}" if section else f"sed -i '1s/.*/# hand-edited/' {name}")
+        edit = f"sed -i '/# trueup {site}/d' {name}" if section else f"sed -i '1s/.*/# hand-edited/' {name}"
+        hosting.node.ssh(f"if [ -d {name} ]; then chown nobody {name}; else {edit}; fi")
     hosting.node.ssh(f"rm {hosting.path(PRODUCTION, 'current')}; chmod 777 {hosting.path(PRODUCTION)}")
     hosting.node.ssh(["systemctl", "disable", "--now", *applied.services])
     assert hosting.fetch(PRODUCTION).status_code != 200
