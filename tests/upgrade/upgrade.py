@@ -104,8 +104,9 @@ def _is_settled(plane: ControlPlane, past: Past) -> bool:
 
 
 def _told(plane: ControlPlane) -> str:
-    failed = plane.http.get("/api/jobs?status=failed").json()
-    words = "".join(f"{job['job_type']}: {job['error_code']}: {job['error_message']}\n" for job in failed)
+    jobs = plane.http.get("/api/jobs?limit=50").json()
+    wrong = [job for job in jobs if job["error_code"]]
+    words = "".join(f"{job['job_type']}: {job['error_code']}: {job['error_message']}\n" for job in wrong)
     return plane.cli("plan").output + words + plane.log()
 
 
