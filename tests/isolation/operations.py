@@ -287,9 +287,19 @@ def login(ground: Ground, hacked: Hacked) -> list[End]:
 
 
 def reconcile(ground: Ground, hacked: Hacked) -> list[End]:
-    """A file of ours was touched and is put right."""
+    """A file of ours was touched, and the loop puts it right."""
+
+    def jobs() -> list[str]:
+        listed = ground.place.plane.http.get("/api/jobs", params={"environment_id": hacked.id}).json()
+        return [one["id"] for one in listed if one["job_type"] == JobType.RECONCILE]
+
+    before = set(jobs())
     hacked.place.touch_block(hacked.environment)
-    return [ground.command("apply", "apply", "--yes", hacked.key)]
+    try:
+        until(lambda: bool(set(jobs()) - before), "the loop to see it", PATIENCE_S, pause_s=0.2)
+    except AssertionError:
+        return [End("look", "hung")]
+    return [ground.wait("reconcile", one) for one in set(jobs()) - before]
 
 
 def by_hand_environment(ground: Ground, hacked: Hacked) -> list[End]:

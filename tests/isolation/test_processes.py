@@ -144,8 +144,14 @@ def _of_php(seen: Seen) -> list[Process]:
 
 
 def unprivileged(seen: Seen) -> list[str]:
-    held = {"NoNewPrivs": "1", "CapBnd": "0" * 16, "CapEff": "0" * 16, "Seccomp": "2", "Groups": ""}
-    return _told(_of_php(seen), lambda one: {name: one[name] for name in held if one[name] not in {held[name]}})
+    held = {"NoNewPrivs": "1", "CapBnd": "0" * 16, "CapEff": "0" * 16, "Seccomp": "2"}
+
+    def wrong(one: Process) -> dict[str, str]:
+        found = {name: one[name] for name in held if one[name] != held[name]}
+        others = set(one["Groups"].split()) - set(one["Gid"].split())
+        return {**found, **({"Groups": " ".join(others)} if others else {})}
+
+    return _told(_of_php(seen), wrong)
 
 
 def in_its_own_slice(seen: Seen) -> list[str]:
@@ -211,7 +217,7 @@ def nothing_inherited(seen: Seen) -> list[str]:
         "anon_inode:",
         "/tmp/",
         "/var/tmp/",
-        "/run/trueup",
+        "/run/trueup-",
     )
     return _told(_of_php(seen), lambda one: [fd for fd in one["descriptors"] if fd and not fd.startswith(own)])
 

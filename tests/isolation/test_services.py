@@ -163,7 +163,7 @@ DOORS = {
     "server-blocks": "/etc/nginx",
     "root": "/root",
     "logs": "/var/log/nginx",
-    "database-files": "/var/lib/mysql",
+    "databases": "/var/lib/mysql/mysql",
     "neighbours": "/run/trueup-php",
     "backups-in-flight": "/var/tmp",
 }
@@ -182,9 +182,9 @@ try:
         door.connect(path)
         found = ['it is let in']
     else:
-        for name in os.listdir(path):
-            one = os.path.join(path, name)
-            found += [one] if os.access(one, os.R_OK) and not {hacked.id!r} in one else []
+        for top, _, names in os.walk(path):
+            for one in (os.path.join(top, name) for name in names):
+                found += [one] if os.access(one, os.R_OK) and not {hacked.id!r} in one else []
 except OSError:
     pass
 print(found)

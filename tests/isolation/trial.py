@@ -36,9 +36,9 @@ FILE_KINDS = {Kind.LINKS, Kind.SWAPPED, Kind.SPECIALS, Kind.SIZES, Kind.NAMES, K
 TABLE_KINDS = {Kind.SQL_NAMES, Kind.SQL_VIEWS, Kind.SQL_TRIGGERS, Kind.SQL_ROWS, Kind.OPTIONS}
 PLANTER = r"""
 import json, os, sys, time
-own, near, plants, racing = json.loads(ASKED)
+own, near, plants, racing, among = json.loads(ASKED)
 content = f'{own}/current/wp-content'
-places = [f'{own}/shared/uploads/tu-plants', f'{content}/plugins/tu-plants']
+places = [f'{own}/shared/uploads/tu-plants', f'{content}/plugins' if among else f'{content}/plugins/tu-plants']
 children, told = {}, {}
 for place in places:
     os.makedirs(place, exist_ok=True)
@@ -258,7 +258,9 @@ class Trials:
     def _plant(self, hacked: Hacked, kind: Kind, plants: list[Plant]) -> dict[str, str]:
         near = self.canaries.neighbours[0]
         if kind in FILE_KINDS:
-            asked = [hacked.site, near.site, [(p.name, p.slug, p.does) for p in plants], kind is Kind.RACES]
+            does = [(plant.name, plant.slug, plant.does) for plant in plants]
+            # A name that is to be shown is that of a plugin: of what lies deeper, only the plugin is.
+            asked = [hacked.site, near.site, does, kind is Kind.RACES, kind is Kind.NAMES]
             code = PLANTER.replace("ASKED", repr(json.dumps(asked)))
             if kind is Kind.RACES:
                 hacked.put("tmp/tu-race.py", code)
@@ -327,6 +329,7 @@ class Trials:
         script = (
             "find TOPS -xdev -depth -type p -exec timeout 1 sh -c ': <> $0' {} \\; 2>/dev/null; "
             "find TOPS -xdev -maxdepth 7 -name 'tu-plants' -prune -exec rm -rf {} +; "
+            "grep -rlZ --include=x.php '// named' TOPS | xargs -0r -n1 dirname -z | xargs -0r rm -rf; "
             f"{swapped}rm -f /root/tupwned* /run/tupwned* /tupwned*; "
             "find TOPS -name 'tu-page.php' -o -name 'tu-ended' | xargs -r rm -f"
         )

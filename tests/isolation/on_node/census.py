@@ -49,7 +49,7 @@ def described(pid, words):
     group = read(pid, "cgroup").strip().rpartition("::")[2]
     found = {"pid": int(pid), "words": words[:200], "group": group}
     found.update(
-        {name: status.get(name, "").strip() for name in ("NoNewPrivs", "CapBnd", "CapEff", "Seccomp", "Groups")}
+        {name: status.get(name, "").strip() for name in ("NoNewPrivs", "CapBnd", "CapEff", "Seccomp", "Groups", "Gid")}
     )
     found["limits"] = {line[:26].strip(): line[26:47].strip() for line in read(pid, "limits").splitlines()[1:]}
     found["descriptors"] = sorted({target(pid, fd) for fd in os.listdir(f"/proc/{pid}/fd")})

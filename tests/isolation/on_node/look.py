@@ -101,6 +101,8 @@ def search(asked):
     found = []
     for id_ in asked["environments"]:
         top = "/var/www/sites/" + id_
+        if not os.path.isdir(top):
+            continue
         for directory, below, names, handle in os.fwalk(top):
             if directory.count("/") > DEEPEST:
                 below.clear()
