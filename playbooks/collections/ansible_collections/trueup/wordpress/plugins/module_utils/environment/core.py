@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import re
 import stat
@@ -132,11 +133,27 @@ def _draft_of(version):
 
 def _put_in_store(draft, version):
     if os.path.isdir(pristine(version)):
-        exchange(draft, pristine(version))
+        try:
+            exchange(draft, pristine(version))
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # On a layered file system a directory of a lower layer keeps its name; its files can be replaced.
+            _fill(draft, version)
         paths.remove(draft)
     else:
         os.rename(draft, pristine(version))
     store.seal(STORE, version)
+
+
+def _fill(draft, version):
+    """Have the store's tree hold what the draft does, file by file, and nothing else."""
+    with Tree(draft) as source, Tree(STORE) as tree:
+        wanted = {path: kind for path, _, _, kind in source.walk()}
+        for path in (path for path, kind in wanted.items() if kind == stat.S_IFREG):
+            _replace(source, path, tree, f"{version}/{path}")
+        for path in [path for path, _, _, _ in tree.walk(version) if path not in wanted]:
+            tree.remove(f"{version}/{path}")
 
 
 def _refuse_unless_as_pinned(archive):
