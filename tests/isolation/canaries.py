@@ -26,7 +26,7 @@ CHANGING = [
     r"^/etc/trueup/environments/[^/]*\.(?:lock|fence|pending)$",
     r"^/etc/trueup/(?:node\.json|certificates|php)$",
     r"^/root/(?:\.ansible|\.cache)",
-    r"^/var/lib/trueup/(?:undo|seeds?|letsencrypt|acme|spares)",
+    r"^/var/lib/trueup/(?:undo|code|seeds?|letsencrypt|acme|spares)",
     r"/(?:logs|tmp)(?:/|$)|/shared/uploads(?:/\d.*)?$",
     r"/__pycache__(?:/|$)|^/root/tupwned",
 ]

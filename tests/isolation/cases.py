@@ -9,33 +9,24 @@ from dataclasses import dataclass
 from tests.isolation.operations import OPERATIONS, Operation
 from tests.isolation.plants import PLANTS, Kind, Plant
 
-COPIES = ("clone", "clone-elsewhere", "backup", "restore", "deploy", "adopt", "discard", "promote")
-LOOKS = ("drift-check", "probe")
-FILES = (*COPIES, *LOOKS, "reconcile", "remove")
-TABLES = ("clone", "clone-elsewhere", "backup", "restore", "promote", "updates", "remove")
+COPIES = ("clone", "backup", "restore", "deploy", "adopt", "discard", "promote", "updates")
+TABLES = ("clone", "clone-elsewhere", "backup", "promote", "updates")
 
 PAIRS: dict[Kind, tuple[str, ...]] = {
-    Kind.LINKS: (*FILES, "updates", "import", "rollback", "by-hand", "remove-site"),
-    Kind.SWAPPED: (*FILES, "create-beside", "cache", "by-hand", "provision"),
-    Kind.SPECIALS: (*FILES, "updates", "import", "health-check"),
+    Kind.LINKS: (*COPIES, "clone-elsewhere", "drift-check", "probe", "reconcile", "remove", "import", "remove-site"),
+    Kind.SWAPPED: (
+        *("reconcile", "clone", "deploy", "rollback", "discard", "promote", "updates", "drift-check"),
+        *("create-beside", "cache", "by-hand", "provision"),
+    ),
+    Kind.SPECIALS: (*COPIES, "drift-check", "probe", "remove"),
     Kind.SIZES: ("clone", "backup", "drift-check", "deploy", "probe"),
-    Kind.NAMES: ("clone", "backup", "restore", "drift-check", "adopt", "discard", "remove"),
+    Kind.NAMES: ("clone", "backup", "drift-check", "adopt", "discard"),
     Kind.MODES: ("clone", "backup", "drift-check", "adopt", "remove"),
     Kind.RACES: ("clone", "backup", "deploy", "adopt", "promote", "drift-check", "reconcile"),
-    Kind.SQL_NAMES: (*TABLES, "domains", "probe", "import"),
-    Kind.SQL_VIEWS: (
-        *TABLES,
-        "probe",
-        "reconcile",
-        "drift-check",
-        "health-check",
-        "login",
-        "domains",
-        "purge",
-        "reset",
-    ),
-    Kind.SQL_TRIGGERS: (*TABLES, "login", "reconcile", "domains", "import"),
-    Kind.SQL_ROWS: ("clone", "clone-elsewhere", "backup", "restore", "promote"),
+    Kind.SQL_NAMES: (*TABLES, "restore", "domains", "probe", "remove"),
+    Kind.SQL_VIEWS: (*TABLES, "probe", "reconcile", "health-check", "login", "domains", "purge", "reset", "remove"),
+    Kind.SQL_TRIGGERS: (*TABLES, "restore", "login", "reconcile", "domains"),
+    Kind.SQL_ROWS: ("clone", "clone-elsewhere", "restore", "promote"),
     Kind.OPTIONS: ("probe", "drift-check", "clone", "health-check", "login", "reconcile", "domains"),
     Kind.PAGES: ("health-check", "deploy"),
 }

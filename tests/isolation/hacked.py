@@ -118,7 +118,9 @@ class Hacked:
 
     def break_in(self) -> None:
         """The web shell, as an upload through a plugin's hole leaves it."""
-        self.put(f"current/wp-content/{SHELL}", SHELL_CODE)
+        path = f"{self.site}/current/wp-content/{SHELL}"
+        # In a copy it is there already, and may be nobody's to change.
+        self.native(f"import os; os.path.exists({path!r}) or open({path!r}, 'w').write({SHELL_CODE!r})")
 
     def php(self, code: str, timeout: float = 60, **fields: str) -> str:
         """What PHP code prints that the web shell is sent, with fields that it finds in $_POST."""

@@ -36,6 +36,6 @@ def test_a_plant(trials: Trials, case: Case) -> None:
 )
 def test_a_run_as_a_whole(trials: Trials, kind: Kind, operation: str, plant: Plant | None) -> None:
     outcome = trials.of(kind, operation, plant)
-    assert outcome.wrong == [], str(outcome)
+    assert [*outcome.wrong, *outcome.broken] == [], str(outcome)
     assert "planted" in outcome.planted.values(), f"nothing could be planted: {outcome.planted}"
     assert (plant is not None) == (kind in ALONE)

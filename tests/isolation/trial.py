@@ -14,7 +14,7 @@ import httpx
 
 from tests.isolation.canaries import Canaries, Sight, differences, in_backups
 from tests.isolation.hacked import PAST_THE_CACHE, Hacked, hack
-from tests.isolation.operations import OPERATIONS, End, Ground
+from tests.isolation.operations import OPERATIONS, End, Ground, Operation
 from tests.isolation.plants import PLANTS, Kind, Plant
 from tests.lab import Node
 
@@ -29,6 +29,7 @@ UNCLEAR = {
     "internal_error",
 }
 UNEXPECTED = ("Traceback (most recent", "MODULE FAILURE", "unexpected", "Unexpected")
+TOLD = Path(__file__).parents[2] / "build" / "isolation.log"
 MOST_GROWTH = 300 << 20
 """Of all that runs on a node, in bytes of memory that is no file's: PHP's own limit and a module's lie far below."""
 ENDED_AT = 1500 << 20
@@ -93,6 +94,8 @@ class Outcome:
     wrong: list[str] = field(default_factory=list)
     got_out: dict[str, list[str]] = field(default_factory=dict)
     slowest: tuple[float, float] = (0.0, 0.0)
+    broken: list[str] = field(default_factory=list)
+    """Why nothing can be said of it."""
 
     @property
     def hung(self) -> list[str]:
@@ -100,11 +103,18 @@ class Outcome:
 
     def of(self, plant: Plant) -> list[str]:
         """What is wrong with this plant's case."""
-        return [*self.got_out.get(plant.slug, []), *self.hung]
+        return [*self.got_out.get(plant.slug, []), *self.hung, *self.broken]
 
     def __str__(self) -> str:
         ends = ", ".join(f"{end.what}: {end.status} {end.code or ''}".strip() for end in self.ends)
         return f"{self.kind} × {self.operation}: {ends}; planted {sum(v == 'planted' for v in self.planted.values())}"
+
+
+def _tell(outcome: Outcome) -> None:
+    """What came of each trial, one after the other, for whoever waits for the last."""
+    TOLD.parent.mkdir(exist_ok=True)
+    with TOLD.open("a") as file:
+        file.write(f"{outcome}; {[*outcome.wrong, *outcome.broken]} {outcome.got_out}\n")
 
 
 def _is_named(plant: Plant, about: str) -> bool:
@@ -205,8 +215,14 @@ class Trials:
         """Of all plants of the kind, or of this one alone."""
         key = f"{kind}/{plant.name if plant else ''}", operation
         if key not in self._done:
-            self._done[key] = self._run(kind, operation, [plant] if plant else [p for p in PLANTS if p.kind is kind])
-            print(self._done[key], self._done[key].wrong)
+            plants = [plant] if plant else [one for one in PLANTS if one.kind is kind]
+            try:
+                self._done[key] = self._run(kind, operation, plants)
+            except Exception as error:  # noqa: BLE001 - each of its cases says so, none runs it again
+                self._done[key] = Outcome(kind, operation, {}, broken=[f"the trial itself failed: {error!r:.2000}"])
+                self._sites.pop(kind, None)
+                self._before = None
+            _tell(self._done[key])
         return self._done[key]
 
     def _site(self, kind: Kind) -> Hacked:
@@ -227,10 +243,26 @@ class Trials:
         before, marks = self._before or self.canaries.look(hacked)[::2]
         if kind in TABLE_KINDS:
             hacked.keep_tables()
-        outcome = Outcome(kind, name, self._plant(hacked, kind, plants))
-        if operation.prepares:
-            for copy in hacked.derived[-1:]:
-                self._plant(Hacked(hacked.place, copy, hacked.slug), kind, plants)
+        try:
+            outcome = Outcome(kind, name, self._plant(hacked, kind, plants))
+            if name == "promote":
+                self._plant(Hacked(hacked.place, hacked.derived[-1], hacked.slug), kind, plants)
+            self._operate(outcome, operation, hacked)
+            after, found, new_marks = self.canaries.look(hacked)
+        finally:
+            self._clear(hacked, tables=kind in TABLE_KINDS and not operation.ends_the_site)
+        if name in {"backup", "remove", "remove-site", "promote", "discard"}:
+            found += in_backups(self.ground.storage, hacked)
+        self._attribute(outcome, found, differences(before, after), sorted(set(new_marks) - set(marks)), plants)
+        if operation.ends_the_site or outcome.hung:
+            self._sites.pop(kind, None)
+        self._before = after, new_marks
+        if outcome.got_out or outcome.wrong:
+            self.canaries.put()
+            self._before = None
+        return outcome
+
+    def _operate(self, outcome: Outcome, operation: Operation, hacked: Hacked) -> None:
         memory = Memory(hacked.node)
         try:
             with self.visitor.watching():
@@ -239,21 +271,6 @@ class Trials:
             memory.stop()
             self._end_races(hacked)
         self._judge(outcome, hacked, memory)
-        after, found, new_marks = self.canaries.look(hacked)
-        if name in {"backup", "remove", "remove-site", "promote", "discard"}:
-            found += in_backups(self.ground.storage, hacked)
-        self._attribute(outcome, found, differences(before, after), sorted(set(new_marks) - set(marks)), plants)
-        if operation.ends_the_site or outcome.hung:
-            self._sites.pop(kind, None)
-        self._clear(hacked)
-        self._before = after, new_marks
-        if outcome.got_out or outcome.wrong:
-            self.canaries.put()
-            self._before = None
-        if kind in TABLE_KINDS and not operation.ends_the_site:
-            for copy in hacked.everything():
-                Hacked(hacked.place, copy, hacked.slug).disarm()
-        return outcome
 
     def _plant(self, hacked: Hacked, kind: Kind, plants: list[Plant]) -> dict[str, str]:
         near = self.canaries.neighbours[0]
@@ -319,7 +336,7 @@ class Trials:
         path = f"{hacked.site}/tmp/tu-race.pid"
         hacked.node.ssh(f"test -f {path} && kill -KILL -- -$(cat {path}); rm -f {path}", check=False)
 
-    def _clear(self, hacked: Hacked) -> None:
+    def _clear(self, hacked: Hacked, *, tables: bool) -> None:
         """Take the plants away as root, that the loop's own looks at the node meet none of them later."""
         tops = " ".join(f"/var/www/sites/{one['id']}" for one in hacked.everything())
         swapped = (
@@ -335,3 +352,5 @@ class Trials:
         )
         for node in hacked.place.nodes.values():
             node.ssh(script.replace("TOPS", tops), check=False, timeout=120)
+        for copy in hacked.everything() if tables else ():
+            Hacked(hacked.place, copy, hacked.slug).disarm()
