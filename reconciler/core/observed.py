@@ -159,7 +159,7 @@ class ObservedEnvironment(_Observed):
     wordpress_version: Word | None = None
     differences: Annotated[tuple[FileDifference, ...], _Many] | None = None
     """None unless the observation was deep."""
-    disk_used_bytes: int | None = None
+    disk_used_bytes: Count | None = None
     """Of its files and its database; None unless the observation was deep, and where there is too much to count."""
     options: Annotated[dict[Word, Value | None], _Some] = {}
     """Declared options as they are stored now; None: there is none. One that isn't here could not be read."""
