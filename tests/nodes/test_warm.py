@@ -20,7 +20,7 @@ import pytest
 
 from reconciler.nodes import processes
 from reconciler.nodes.warm import module_cache
-from reconciler.nodes.warm.client import SILENT
+from reconciler.nodes.warm.client import MOST_MEMORY, SILENT
 from reconciler.nodes.warm.process import WarmAnsible
 from reconciler.paths import share
 from tests.controlplane import until
@@ -71,7 +71,7 @@ class Desk:
         """A run that has begun, in a directory of its own, with ``note`` in it where the plain program was started."""
         home = Path(tempfile.mkdtemp(dir=self.top))
         plain = ["ansible-playbook", "-i", str(self.top / "hosts.json"), *map(str, arguments)]
-        argv = self.warm.command(plain, home / "note") if warm else plain
+        argv = self.warm.command(plain, home / "note") if warm else [*LIMITED, *plain]
         marks = {processes.JOB_MARK: JOB, processes.RUN_MARK: str(home)}
         process = subprocess.Popen(
             argv,
@@ -148,6 +148,8 @@ def opened(top: Path, **more: Any) -> Iterator[Desk]:
 
 # --- A run is what the plain program would have been ---
 
+LIMITED = ("prlimit", f"--data={MOST_MEMORY}")
+"""How the runner starts the plain program."""
 LOOK = """
 env | sort | grep -v '^_='; pwd; umask; ulimit -a; locale; grep -E '^Sig(Blk|Ign)' /proc/self/status
 for pid in self $1; do echo "descriptors of $pid"; ls -l /proc/$pid/fd | sed -n 's/.* -> //p' | tr -d '0-9' | sort; done

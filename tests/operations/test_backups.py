@@ -1,11 +1,14 @@
 """Backups to a real S3 service, and back: what is damaged is seen before anything is touched."""
 
+import base64
 import hashlib
+import io
 import json
 import os
 import random
 import shlex
 import subprocess
+import tarfile
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -167,9 +170,11 @@ def test_mutations_are_all_caught_before_anything_is_touched(
     chance = random.Random(20261124)
     node = place.node_of(environment)
     utils = f"/root/check/{PACKAGE.replace('.', '/')}"
-    node.ssh(["mkdir", "-p", f"{utils}/content", f"{utils}/environment"])
-    for name in ("content/transfer.py", "environment/run.py"):
-        node.ssh(["tee", f"{utils}/{name}"], input=(collection() / "plugins" / "module_utils" / name).read_text())
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        tar.add(collection() / "plugins" / "module_utils", ".")
+    unpack = f"mkdir -p {utils} && base64 -d | tar -xzC {utils}"
+    node.ssh(unpack, input=base64.b64encode(packed.getvalue()).decode())
     node.ssh(["tee", "/root/check/check.py"], input=CHECK)
     caught = 0
     for _ in range(MUTATIONS):

@@ -43,8 +43,9 @@ def forget(hosting: Hosting) -> None:
     site, short = hosting.id(KEY), hosting.short(KEY)
     hosting.node.ssh(
         f"""
-        systemctl stop trueup-php@{site}.service trueup-cron@{site}.timer 2>/dev/null
+        systemctl stop trueup-php@{site}.service trueup-cron@{site}.timer trueup-redis@{site}.service 2>/dev/null
         rm -rf /etc/systemd/system/*/trueup-*@{site}.* /etc/systemd/system/trueup-*@{site}.* /var/www/sites/{site}
+        systemctl stop trueup-{short}.slice 2>/dev/null; rm -f /etc/systemd/system/trueup-{short}.slice
         rm -rf /etc/nginx/sites-enabled/trueup-{site}.conf /etc/trueup/environments/{site}.* /etc/trueup/php/{site}
         rm -f /var/lib/trueup/fences/{site} /run/trueup/locks/{site}
         mariadb -e "DROP DATABASE IF EXISTS wp_{short}; DROP DATABASE IF EXISTS wp_{short}_install;

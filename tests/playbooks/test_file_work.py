@@ -22,6 +22,7 @@ WHERE_ONLY_ROOT_WRITES = {
     "modules/node_manifest.py": "the node's manifest",
     "module_utils/certificates/*": "keys and certificates, which no site reaches",
     "module_utils/digest.py": "the collection itself",
+    "module_utils/environment/bridge.py": "a unit of systemd's, below /run",
     "module_utils/environment/caches.py": "pages that nginx keeps, which no site reaches",
     "module_utils/environment/core.py": "the directory of the store",
     "module_utils/environment/place.py": "the lock of /etc/hosts",

@@ -202,7 +202,7 @@ def test_text_that_no_database_stores_is_replaced(jobs: Jobs, queue: Queue) -> N
     claimed = queue.claim("host\udcff:1", NOON)
     assert claimed is not None
     failed = queue.finish(job.id, claimed.fence, Failed("X", "a\0b\udcffc", {"raw": "\0 \ud800"}), NOON)
-    assert failed.error_message == "a�b���c"
+    assert failed.error_message == r"a\x00b\udcffc"
     assert failed.result == {"raw": "\0 \ud800"}
 
 

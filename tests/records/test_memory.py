@@ -65,7 +65,7 @@ def test_an_unreachable_node_keeps_its_last_answer(engine: Engine) -> None:
     seen, node = Observations(engine), uuid4()
     assert seen.latest(node) is None
     environment = ObservedEnvironment(applied=None, files={"/etc/x": None}, wordpress_version="7.1.1")
-    answer = ObservedNode(observed_at=NOON, hostname="web-1 \0", environments={"e": environment})
+    answer = ObservedNode(observed_at=NOON, hostname="web-1 \0", environments={str(uuid4()): environment})
     seen.save(node, answer, NOON)
     for minute in (1, 2):
         seen.save(node, Unreachable(since=after(minutes=minute), reason="no route"), after(minutes=minute))
