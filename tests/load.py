@@ -20,8 +20,6 @@ class Visits:
 
     statuses: Counter[int] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
-    again: int = 0
-    """Requests that were sent a second time; see ``visitors``."""
 
     @property
     def total(self) -> int:
@@ -43,19 +41,12 @@ def visitors(
 
     Each looks at a page as long as it took to come, and ``look_s`` at least: what is done to the site gets its share of
     the machine. A request has failed that brings no answer, another status than 200, or a page without ``wanted``.
-
-    A server may close a kept connection at any moment, as nginx does when it reloads. Like a browser, a visitor then
-    sends a GET that got no byte of an answer once more, on a new connection (RFC 9112, 9.3.1); never twice.
     """
     visits, stop = Visits(), threading.Event()
 
     def look(client: httpx.Client) -> None:
         try:
-            try:
-                answer = client.get(path, extensions={"sni_hostname": host})
-            except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
-                visits.again += 1
-                answer = client.get(path, extensions={"sni_hostname": host})
+            answer = client.get(path, extensions={"sni_hostname": host})
         except httpx.HTTPError as error:
             visits.failures.append(repr(error))
             return
