@@ -93,8 +93,7 @@ class Outcome:
     ends: list[End] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     got_out: dict[str, list[str]] = field(default_factory=dict)
-    took: tuple[float, float] = (0.0, 0.0)
-    """Of a neighbour's answers; see ``Visitor.took``."""
+    slowest: tuple[float, float] = (0.0, 0.0)
     broken: list[str] = field(default_factory=list)
     """Why nothing can be said of it."""
 
@@ -123,15 +122,11 @@ def _is_named(plant: Plant, about: str) -> bool:
 
 
 class Visitor:
-    """Somebody who looks at a neighbour's page again and again, quiet and while something runs.
-
-    ``seconds`` has what each answer took. A machine that others use now and then makes one of them slow: what tells is
-    the middle one of a trial, against the slower ones of all quiet times.
-    """
+    """Somebody who looks at a neighbour's page again and again; the slowest answers, quiet and while something runs."""
 
     def __init__(self, site: Hacked) -> None:
         self.site = site
-        self.seconds: dict[str, list[float]] = {"before": [], "during": []}
+        self.slowest = {"before": 0.0, "during": 0.0}
         self.failures: list[str] = []
         self.phase = "before"
         self._stop = threading.Event()
@@ -150,22 +145,17 @@ class Visitor:
                 status = error
             if status != 200:
                 self.failures.append(f"{self.site.slug} answered {status!r}")
-            self.seconds[phase].append(time.monotonic() - began)
+            self.slowest[phase] = max(self.slowest[phase], time.monotonic() - began)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         self.failures.clear()
-        self.seconds["during"].clear()
+        self.slowest["during"] = 0.0
         self.phase = "during"
         try:
             yield
         finally:
             self.phase = "before"
-
-    def took(self) -> tuple[float, float]:
-        """Seconds of the slower answers of quiet times, nine in ten being quicker; of the middle one of this trial."""
-        before, during = (sorted(self.seconds[phase]) for phase in ("before", "during"))
-        return before[len(before) * 9 // 10] if before else 0.0, during[len(during) // 2] if during else 0.0
 
     def stop(self) -> None:
         self._stop.set()
@@ -319,9 +309,11 @@ class Trials:
             outcome.wrong.append("a command wrote what the site or a file is called to the terminal as it is")
         if self.visitor.failures:
             outcome.wrong.append(f"a neighbour's visitor: {self.visitor.failures[:3]}")
-        outcome.took = self.visitor.took()
-        if outcome.took[1] > 2 * outcome.took[0]:
-            outcome.wrong.append(f"a neighbour's answers took {outcome.took[1] / outcome.took[0]:.1f} × their own time")
+        outcome.slowest = self.visitor.slowest["before"], self.visitor.slowest["during"]
+        if outcome.slowest[1] > 2 * outcome.slowest[0]:
+            outcome.wrong.append(
+                f"a neighbour's slowest answer took {outcome.slowest[1] / outcome.slowest[0]:.1f} × its own"
+            )
         ended = f"{hacked.site}/shared/uploads/tu-ended"
         if hacked.node.ssh(["test", "-e", ended], check=False).returncode == 0:
             outcome.wrong.append("somebody waited for a page until it ended by itself")
