@@ -23,6 +23,9 @@ HEAD_S = 15.0
 GRACE_S = 30.0
 SLOWEST = 1 << 10
 """Bytes of a body per second, on average, once it had ``GRACE_S``."""
+KEPT_S = 75
+"""Between two requests on one connection. Longer than clients keep theirs (5 to 60 s): who sends a request at the
+moment of the end loses it."""
 LOOK_S = 5.0
 LISTEN_S = 60.0
 """A client that takes nothing of an answer for so long is gone."""
@@ -40,6 +43,7 @@ def server_config(app: FastAPI, **more: Any) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         log_config=None,
+        timeout_keep_alive=KEPT_S,
         h11_max_incomplete_event_size=MOST_HEAD_BYTES,
         **more,
     )

@@ -12,10 +12,19 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from reconciler.core.entries import Document, Entry, Parsed, Stalled, parse
+from reconciler.core.errors import NotFound
 from reconciler.core.fleet import Fleet, assemble
-from reconciler.core.jobs import JobStatus
+from reconciler.core.jobs import JobStatus, JobType
 from reconciler.core.plan import Answer
-from reconciler.core.status import DriftStatus, EnvironmentStatus, NodeStatus, node_status, site_status
+from reconciler.core.status import (
+    BUSY,
+    DriftStatus,
+    EnvironmentStatus,
+    NodeStatus,
+    node_status,
+    site_status,
+    summarize,
+)
 from reconciler.records.admins import Admins
 from reconciler.records.announcements import Announcements
 from reconciler.records.audit import Audit
@@ -63,6 +72,19 @@ class Records:
         self.deliveries = Deliveries(engine)
         self.announcements = Announcements(engine)
         self.node_logins = NodeLogins(engine)
+
+    def status_of(self, row: StatusRow) -> EnvironmentStatus:
+        """As the row says; where the job that made it busy has ended, as that leaves it: its worker notes it later."""
+        status = EnvironmentStatus(row.status)
+        if status not in BUSY or row.job_id is None:
+            return status
+        try:
+            job = self.jobs.get(row.job_id)
+        except NotFound:
+            return status
+        if job.finished_at is None or job.started_at is None:
+            return status
+        return summarize(JobType(job.job_type), job.status, status)
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -117,7 +139,7 @@ class CurrentState:
 
     def status_of(self, environment_id: UUID) -> EnvironmentStatus:
         row = self.status_row(environment_id)
-        return EnvironmentStatus(row.status) if row else EnvironmentStatus.ACTIVE
+        return self._records.status_of(row) if row else EnvironmentStatus.ACTIVE
 
     def site_status(self, site_slug: str) -> EnvironmentStatus:
         environments = self.fleet.environments_by_site.get(site_slug, ())

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import josepy.errors
 import requests
@@ -26,6 +27,21 @@ from reconciler.core.tls import Tls
 log = structlog.get_logger()
 
 PATIENCE = timedelta(seconds=180)
+TRIES = 6
+"""How often a request is sent that the server refuses for its nonce alone (RFC 8555, 6.5)."""
+
+
+class Network(client.ClientNetwork):
+    """The library's own sends such a request twice, and each of an order's requests can meet it."""
+
+    def post(self, *words: Any, **named: Any) -> requests.Response:
+        for _ in range(TRIES // 2 - 1):
+            try:
+                return super().post(*words, **named)
+            except messages.Error as error:
+                if error.code != "badNonce":
+                    raise
+        return super().post(*words, **named)
 
 
 def obtain(domain: str, tls: Tls, zone: Zone, wait: Callable[[], None], kept: Kept) -> Wildcard:
@@ -81,7 +97,7 @@ def _dns_challenge(authorization: messages.AuthorizationResource) -> messages.Ch
 
 
 def _client(tls: Tls, key: ec.EllipticCurvePrivateKey, directory: Path) -> client.ClientV2:
-    net = client.ClientNetwork(JWKEC(key=ComparableECKey(key)), alg=ES256, user_agent="trueup")
+    net = Network(JWKEC(key=ComparableECKey(key)), alg=ES256, user_agent="trueup")
     if tls.ca_bundle:
         bundle = directory / "ca.pem"
         bundle.write_text(tls.ca_bundle)

@@ -44,6 +44,8 @@ _WHILE_RUNNING = {
     JobType.SITE_IMPORT: EnvironmentStatus.RESTORING,
 }
 
+BUSY = frozenset(_WHILE_RUNNING.values())
+
 _SEVERITY = (
     EnvironmentStatus.FAILED,
     EnvironmentStatus.RESTORING,

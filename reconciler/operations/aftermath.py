@@ -17,7 +17,7 @@ import structlog
 from reconciler.core.errors import Conflict, NotFound
 from reconciler.core.intents import Edit, RemoveEnvironment, RemoveSite, evaluate
 from reconciler.core.jobs import JobErrorCode, JobStatus, JobType
-from reconciler.core.status import EnvironmentStatus, summarize
+from reconciler.core.status import BUSY, EnvironmentStatus, summarize
 from reconciler.operations.taking_back import MOVES, take_back
 from reconciler.records.database import Collision
 from reconciler.records.jobs import Job, NewJob
@@ -58,6 +58,8 @@ def mark(job: Job, state: State, now: datetime) -> None:
     job_type = JobType(job.job_type)
     reset = job_type is JobType.RECONCILE and is_deliberate(job)
     began = not _never_began(job)
+    if job.finished_at and row and row.job_id != job.id and before in BUSY:
+        return  # with a later one, which was accepted because this one had ended
     after = summarize(job_type, job.status, before, reset=reset, began=began)
     if after is not before:
         state.records.statuses.put(job.environment_id, after, now, job_id=job.id)

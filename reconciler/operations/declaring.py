@@ -166,13 +166,13 @@ class Declarations:
 
     def statuses(self) -> dict[UUID, EnvironmentStatus]:
         """Of every environment that has one."""
-        return {id_: EnvironmentStatus(row.status) for id_, row in self._records.statuses.all().items()}
+        return {id_: self._records.status_of(row) for id_, row in self._records.statuses.all().items()}
 
     def _busy(self, job_type: JobType, environment_id: UUID | None, job_id: UUID) -> None:
         if environment_id is None:
             return
         row = self._records.statuses.get(environment_id)
-        before = EnvironmentStatus(row.status) if row else EnvironmentStatus.ACTIVE
+        before = self._records.status_of(row) if row else EnvironmentStatus.ACTIVE
         after = summarize(job_type, JobStatus.QUEUED, before)
         if after is not before:
             self._records.statuses.put(environment_id, after, self._clock(), job_id=job_id)

@@ -49,10 +49,12 @@ class EnvironmentStatuses:
         stamp = select(func.count(), func.sum(table.version), func.max(table.changed_at))
         with reading(self._engine) as connection:
             seen = tuple(connection.execute(stamp).one())
-            if self._all is None or self._all[0] != seen:
+            known = self._all
+            if known is None or known[0] != seen:
                 rows = connection.execute(select(environment_status))
-                self._all = seen, {row.environment_id: _status(row) for row in rows}
-            return self._all[1]
+                # Another thread may put here what it read before: what this one read is what it gives.
+                self._all = known = seen, {row.environment_id: _status(row) for row in rows}
+            return known[1]
 
     def forget(self, environment_id: UUID) -> None:
         """The environment is gone from the fleet."""

@@ -76,7 +76,11 @@ def _opened(
     port = parts.port or (443 if secure else 80)
     connection = http.client.HTTPConnection(host, port, timeout=SILENCE_S)
     try:
-        raw = connected(host, port, allowed, SILENCE_S)
+        try:
+            raw = connected(host, port, allowed, SILENCE_S)
+        except OSError as error:
+            words = error.strerror or str(error) or type(error).__name__
+            raise SourceUnavailable(f"{_shown(url)} cannot be reached: {words}.") from error
         with _ended_in_time(raw, deadline, cancel):
             connection.sock = ssl.create_default_context().wrap_socket(raw, server_hostname=host) if secure else raw
             yield connection, f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.controlplane import run_git
+from tests.controlplane import run_git, until
 from tests.lab.git_server import GitServer, git_daemon
 from tests.lab.s3 import BUCKET, S3
 from tests.load import visitors
@@ -76,7 +76,7 @@ def test_a_branch_is_resolved_recorded_released_and_taken_back(
     assert (job["status"], job["error_code"], job["attempt_count"]) == ("failed", "RELEASE_UNHEALTHY", 1)
     assert caught.failures == []
     print(f"requests: {good.total} during a good deploy, {caught.total} during a caught one; 0 failed")
-    assert _declared(place) == before, "taken back"
+    until(lambda: _declared(place) == before, "the declaration to be taken back", told=place.plane.log)
 
     _ready(place, shop)
     answer = place.plane.http.post(f"/api/environments/{shop['id']}/rollback", json={"release_id": released})

@@ -292,16 +292,22 @@ def test_a_changed_unit_costs_no_visitor_a_request(hacked: Hosting) -> None:
     assert hacked.apply(HACKED).raise_if_failed().changed == 0
 
 
-def test_php_starts_anew_also_where_nginx_refuses_a_file(hacked: Hosting) -> None:
-    foreign = "/etc/nginx/sites-enabled/foreign.conf"
-    hacked.node.ssh(["tee", foreign], input="server { nonsense; }")
-    try:
-        php = {"memory_limit_mb": 320, "max_children": 4, "upload_max_mb": 64, "max_execution_s": 60}
-        run = hacked.apply(HACKED, "-v", php=php).raise_if_failed()
-        assert "Visitors were not led past the restart of PHP" in run.output
-    finally:
-        hacked.node.ssh(["rm", foreign])
-    hacked.apply(HACKED, php=php).raise_if_failed()
-    show = ["systemctl", "show", "-p", "MemoryMax", "--value", f"trueup-php@{hacked.id(HACKED)}.service"]
+def test_php_starts_anew_also_where_a_site_is_in_its_way(hacked: Hosting) -> None:
+    """A site that exchanges its sockets for something else is put right by the next run, and nobody else is asked."""
+    sockets = f"/run/trueup-php/{hacked.id(HACKED)}"
+    service = f"trueup-php@{hacked.id(HACKED)}.service"
+    php = {"memory_limit_mb": 320, "max_children": 4, "upload_max_mb": 64, "max_execution_s": 60}
+    does = f"rm {sockets}/*.sock && mkdir -p {sockets}/fpm.sock/deep"
+    in_the_way = ["runuser", "-u", user(hacked), "--", "sh", "-c", does]
+    hacked.node.ssh(in_the_way)
+    run = hacked.apply(HACKED, "-v", php=php).raise_if_failed()
+    assert "Visitors were not led past the restart of PHP" in run.output
+    show = ["systemctl", "show", "-p", "MemoryMax", "--value", service]
     assert hacked.node.ssh(show).stdout.strip() == str((320 * 4 + 256) << 20)
+    assert hacked.fetch(HACKED, headers=PAST_THE_CACHE).status_code == 200
+    hacked.node.ssh(in_the_way)
+    hacked.node.ssh(["systemctl", "restart", "--no-block", service])
+    state = ["systemctl", "show", "-p", "SubState", "--value", service]
+    until(lambda: hacked.node.ssh(state).stdout.strip() == "auto-restart", "PHP to fail")
+    assert hacked.apply(HACKED, php=php).raise_if_failed().changed > 0
     assert hacked.fetch(HACKED, headers=PAST_THE_CACHE).status_code == 200

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import socket
 import sys
-from types import SimpleNamespace
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,11 +72,39 @@ def test_bounds_follow_from_php_unless_they_are_declared() -> None:
     assert small["php_tasks"] == 64
 
 
-def test_a_bridge_is_taken_back_whole() -> None:
-    bridge = load("environment.bridge").Bridge(SimpleNamespace(), LAYOUT)
-    direct = f"fastcgi_pass unix:{LAYOUT.socket};"
-    block = f"server {{ {direct} }}\nserver {{ {direct} }}\n"
-    over = bridge._bridged(block)
-    assert direct not in over
-    assert f"server unix:{LAYOUT.socket} backup;" in over
-    assert bridge._without(over) == bridge._without(block) == block
+def test_a_second_php_is_the_first_one_elsewhere() -> None:
+    """Of today's unit, and of one that an earlier version made."""
+    bridge = load("environment.bridge")
+    earlier = (
+        "ExecStart=/usr/sbin/php-fpm8.2 --nodaemonize --fpm-config /a\nRuntimeDirectory=trueup-php/x\nMemoryMax=1\n"
+    )
+    own = "ExecStartPost=/bin/ln -sfT /php.sock /fpm.sock\nRuntimeDirectoryPreserve=yes\n"
+    elsewhere = (
+        "ExecStart=/usr/sbin/php-fpm8.2 --nodaemonize --fpm-config /b\nRuntimeDirectory=elsewhere\nMemoryMax=1\n"
+    )
+    for unit in (earlier, f"{earlier}{own}"):
+        assert bridge.moved_unit(f"{unit}[Install]\nWantedBy=x\n", "/b", "elsewhere") == elsewhere
+    assert bridge.moved_pool("listen = /a\nlisten.mode = 0600\n", "/b") == "listen = /b\nlisten.mode = 0600\n"
+    with pytest.raises(Failure, match="has 0 of"):
+        bridge.moved_unit("ExecStart=/bin/true\n", "/b", "elsewhere")
+
+
+@pytest.mark.parametrize("owner", ["its own", "somebody else's"])
+def test_php_is_spoken_to_where_it_is_the_users_own(tmp_path: Path, owner: str) -> None:
+    """A site can lead the path of its socket to another one: nothing is said there."""
+    fastcgi, heard = load("fastcgi"), list[bytes]()
+    path = f"{tmp_path}/fpm.sock"
+    with socket.create_server(path, family=socket.AF_UNIX) as listener:
+
+        def hear() -> None:
+            with listener.accept()[0] as connection:
+                connection.settimeout(20)
+                heard.append(connection.recv(1000))
+
+        thread = threading.Thread(target=hear)
+        thread.start()
+        own = pwd.getpwuid(os.getuid()).pw_name
+        with pytest.raises(ConnectionError):
+            fastcgi.request(path, own if owner == "its own" else "daemon", {"REQUEST_METHOD": "GET"}, 20)
+        thread.join()
+    assert (heard != [b""]) is (owner == "its own")

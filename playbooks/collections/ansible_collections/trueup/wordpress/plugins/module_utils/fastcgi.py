@@ -8,6 +8,8 @@ import socket
 import struct
 import time
 
+from ansible_collections.trueup.wordpress.plugins.module_utils import peer
+
 _BEGIN, _END, _PARAMS, _STDIN, _STDOUT, _STDERR = 1, 3, 4, 5, 6, 7
 _HEADER = struct.Struct(">BBHHBB")
 _RESPONDER = 1
@@ -25,12 +27,17 @@ class Answer:
         self.errors = errors.decode("utf-8", "replace")
 
 
-def request(path, parameters, timeout_s):
-    """The answer to a GET with these CGI parameters; OSError when there is none within ``timeout_s``."""
+def request(path, user, parameters, timeout_s):
+    """The answer to a GET with these CGI parameters; OSError when there is none within ``timeout_s``.
+
+    Whatever else listens there than a process of ``user``, by name, is told nothing: a site can lead its path away.
+    """
     deadline = time.monotonic() + timeout_s
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout_s)
         connection.connect(path)
+        if not peer.is_of(connection, user):
+            raise ConnectionRefusedError(f"What listens at {path} is not {user}'s")
         pairs = b"".join(_pair(name.encode(), value.encode()) for name, value in parameters.items())
         connection.sendall(
             _record(_BEGIN, struct.pack(">HB5x", _RESPONDER, 0))

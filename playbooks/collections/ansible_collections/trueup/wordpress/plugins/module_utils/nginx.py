@@ -37,16 +37,6 @@ def until_replaced(workers):
     return True
 
 
-def until_gone(workers):
-    """Return once all that these workers were doing is done, or after some seconds; whether it is."""
-    deadline = time.monotonic() + SECONDS
-    while any(os.path.exists(f"/proc/{pid}") for pid in workers):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def _is_accepting(pid, master):
     with contextlib.suppress(OSError, ValueError, IndexError):
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:

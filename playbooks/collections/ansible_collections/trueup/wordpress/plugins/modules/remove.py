@@ -77,7 +77,8 @@ class Removal:
         self.services()
         self.databases()
         self.objects()
-        ours = (self.layout.cache, os.path.dirname(self.layout.pool), self.layout.site)
+        sockets = os.path.dirname(self.layout.socket)
+        ours = (self.layout.cache, os.path.dirname(self.layout.pool), sockets, self.layout.site)
         for path in (*leftovers.workplaces(self.layout), *ours):
             self.tree(path)
         self.user()

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts an environment's PHP anew without a visitor's noticing: a second one answers meanwhile.
 
-The second is the same unit under another name, with a socket of its own. nginx is told of it, then told of it no more.
-A run that is killed on the way leaves visitors with either, and the next run does it all again.
+The second is the same unit under another name, with a socket of its own. nginx connects for each request to one path,
+a link: it is led to the second's socket by a rename, and back by the first one as soon as that listens. nginx reads
+nothing anew for it, as a worker that ends may cut off a request on a connection that it kept. A run that is killed on
+the way leaves visitors with either, and the next run does it all again.
 """
 
 from __future__ import annotations
@@ -11,12 +13,18 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 
-from ansible_collections.trueup.wordpress.plugins.module_utils import nginx
+from ansible_collections.trueup.wordpress.plugins.module_utils import fastcgi
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import units
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, read, write_durably
+from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
 
 UNITS = "/run/systemd/system"
+FORMER = "former.sock"
+NEXT = "next.sock"
+NOTHING = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "/", "SCRIPT_FILENAME": "/nonexistent.php", "REQUEST_URI": "/"}
+"""What PHP-FPM answers by itself, with 404: there is no such script."""
 
 
 class Bridge:
@@ -27,7 +35,6 @@ class Bridge:
         self.unit = f"{UNITS}/{self.name}.service"
         self.pool = f"{os.path.dirname(layout.pool)}/bridge.conf"
         self.socket = f"/run/{self.name}/fpm.sock"
-        self.upstream = re.sub(r"\W", "_", self.name)
 
     def is_left(self):
         """Whether a run was killed on the way."""
@@ -35,24 +42,20 @@ class Bridge:
 
     def restart(self):
         """Stop PHP gracefully and start it with the files that are there now; systemd has read them already."""
-        block = self._block()
-        if block is None:
-            self._systemctl("restart", self.layout.php_service)
-            return
-        self._open()
         try:
-            self._serve(self._bridged(block))
-        except Failure as error:
-            # Somebody's file is in the way, this block or another: PHP starts anew all the same.
+            self._open()
+            self._lead()
+        except (Failure, OSError, ValueError) as error:
+            # The site itself may have put something in the way: PHP starts anew all the same.
             self.run.notes.append(f"Visitors were not led past the restart of PHP. {error}")
-            self._systemctl("restart", self.layout.php_service)
-        else:
-            self._systemctl("restart", self.layout.php_service)
-            self._serve(block)
+            self._systemctl("stop", self.layout.php_service)
+            forget_sockets(self.layout)
+        self._systemctl("restart", self.layout.php_service)
         self.close()
 
     def close(self):
         """Whoever the second PHP is answering is answered; then nothing is left of it."""
+        _answer_all(self.socket, self.layout.user)
         self._systemctl("stop", f"{self.name}.service")
         for path in (self.unit, self.pool):
             with contextlib.suppress(FileNotFoundError):
@@ -62,53 +65,77 @@ class Bridge:
         self.run.command(["systemctl", verb, unit], hint=f"systemd did not {verb} {unit}")
 
     def _open(self):
+        """Have the second PHP listen. One that an earlier run left is answering visitors, maybe: it goes on."""
         pool = (read(self.layout.pool) or b"").decode("utf-8")
-        unit = (read(self.layout.unit_file(self.layout.php_service)) or b"").decode("utf-8").partition("[Install]")[0]
-        pool = _replaced(pool, r"^listen = .*$", f"listen = {self.socket}")
-        unit = _replaced(unit, r"^(ExecStart=.*) --fpm-config \S+$", rf"\1 --fpm-config {self.pool}")
-        unit = _replaced(unit, r"^RuntimeDirectory=.*$", f"RuntimeDirectory={self.name}")
-        unit = _replaced(unit, r"^(Description=.*)$", r"\1, while the other one starts")
-        write_durably(self.pool, pool.encode(), 0o644)
+        unit = (read(self.layout.unit_file(self.layout.php_service)) or b"").decode("utf-8")
+        write_durably(self.pool, moved_pool(pool, self.socket).encode(), 0o644)
+        unit = _replaced(
+            moved_unit(unit, self.pool, self.name), r"^(Description=.*)$", r"\1, while the other one starts"
+        )
         os.makedirs(UNITS, exist_ok=True)
         write_durably(self.unit, unit.encode(), 0o644)
-        self._systemctl("restart", f"{self.name}.service")
+        self._systemctl("start", f"{self.name}.service")
 
-    # The server block
+    def _lead(self):
+        """Lead nginx to the second PHP, and wait until the first has taken up whoever came before.
 
-    def _block(self):
-        """As it is without the bridge; None where nobody is sent to this PHP."""
-        text = (read(self.layout.server_block) or b"").decode("utf-8", "surrogateescape")
-        text = self._without(text)
-        return text if self._direct() in text else None
+        The directory is the site's own: it is root's until PHP starts again, so that nothing in it is exchanged for
+        something else, and a PHP that ends does not take the path away.
+        """
+        directory, door = os.path.split(self.layout.socket)
+        opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            os.fchown(opened, 0, 0)
+            for name in (FORMER, NEXT):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=opened)
+            listener = self._listener(opened, door)
+            if listener == door:
+                os.link(door, FORMER, src_dir_fd=opened, dst_dir_fd=opened, follow_symlinks=False)
+                listener = FORMER
+            os.symlink(self.socket, NEXT, dir_fd=opened)
+            os.rename(NEXT, door, src_dir_fd=opened, dst_dir_fd=opened)
+            if listener:
+                _answer_all(f"{directory}/{listener}", self.layout.user)
+        finally:
+            for name in (FORMER, NEXT):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=opened)
+            os.close(opened)
 
-    def _without(self, text):
-        return text.replace(self._declared(), "").replace(self._passed(), self._direct())
+    def _listener(self, directory, door):
+        """The name of the first PHP's socket: at the path itself in an environment that an earlier version made."""
+        for name in (os.path.basename(self.layout.listener), door):
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISSOCK(os.lstat(name, dir_fd=directory).st_mode):
+                    return name
+        return None
 
-    def _bridged(self, block):
-        return self._declared() + block.replace(self._direct(), self._passed())
 
-    def _direct(self):
-        return f"fastcgi_pass unix:{self.layout.socket};"
+def forget_sockets(layout):
+    """Whatever lies where PHP, which does not run, will make its sockets."""
+    directory = os.path.dirname(layout.socket)
+    if paths.is_directory(directory):
+        paths.remove(directory)
 
-    def _passed(self):
-        return f"fastcgi_pass {self.upstream};"
 
-    def _declared(self):
-        """After a reboot there is no second PHP: nginx turns to the first."""
-        return (
-            f"upstream {self.upstream} {{\n"
-            f"    server unix:{self.socket} max_fails=0;\n"
-            f"    server unix:{self.layout.socket} backup;\n"
-            "}\n"
-        )
+def moved_pool(pool, socket):
+    """The text of an environment's pool that listens elsewhere."""
+    return _replaced(pool, r"^listen = .*$", f"listen = {socket}")
 
-    def _serve(self, text):
-        """Have nginx read the block, and wait until nobody is served by a worker that had read another one."""
-        former = read(self.layout.server_block)
-        write_durably(self.layout.server_block, text.encode("utf-8", "surrogateescape"), 0o644)
-        units.have_read(self.run, self.layout, former)
-        nginx.until_replaced(self.run.former_workers)
-        nginx.until_gone(self.run.former_workers)
+
+def moved_unit(unit, pool, directory):
+    """The text of an environment's PHP unit with another pool and runtime directory, which nobody enables."""
+    unit = unit.partition("[Install]")[0]
+    unit = _replaced(unit, r"^(ExecStart=.*) --fpm-config \S+$", rf"\1 --fpm-config {pool}")
+    unit = _replaced(unit, r"^RuntimeDirectory=.*$", f"RuntimeDirectory={directory}")
+    return re.sub(r"^(ExecStartPost|RuntimeDirectoryPreserve)=.*\n", "", unit, flags=re.MULTILINE)
+
+
+def _answer_all(socket, user):
+    """Return once PHP has taken up all who connected before now, as it takes one after the other."""
+    with contextlib.suppress(OSError, ValueError):
+        fastcgi.request(socket, user, NOTHING, units.LONGEST_REQUEST_S)
 
 
 def _replaced(text, expression, by):

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import re
 import socket
-import struct
 import time
+
+from ansible_collections.trueup.wordpress.plugins.module_utils import peer
 
 SHARED = "/run/redis/redis-server.sock"
 SHARED_USER = "redis"
@@ -43,8 +43,7 @@ class Redis:
         self.connection.settimeout(PATIENCE_S)
         try:
             self.connection.connect(path)
-            uid = struct.unpack("3i", self.connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
-            if uid != pwd.getpwnam(user).pw_uid:
+            if not peer.is_of(self.connection, user):
                 raise RedisError(f"What answers on {path} is not {user}'s.")
         except BaseException:
             self.connection.close()

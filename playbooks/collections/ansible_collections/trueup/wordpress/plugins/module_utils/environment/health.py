@@ -114,7 +114,7 @@ def private(layout, release, url, former_url=None):
     ``former_url`` is WordPress telling its address: it is written down anew after the switch.
     """
     try:
-        answer = ask(layout.socket, release, url, "/", "/index.php", TIMEOUT)
+        answer = ask(layout.socket, layout.user, release, url, "/", "/index.php", TIMEOUT)
     except (OSError, ValueError) as error:
         raise _unhealthy(layout, f"gives no answer ({error})") from error
     moved = answer.status in (301, 302) and answer.headers.get("location", "")
@@ -136,15 +136,15 @@ class Visit:
 
     def _ask(self, layout, url):
         with contextlib.suppress(OSError, ValueError):
-            ask(layout.socket, layout.release, url, "/", "/index.php", TIMEOUT)
+            ask(layout.socket, layout.user, layout.release, url, "/", "/index.php", TIMEOUT)
 
     def wait(self):
         self.thread.join(TIMEOUT)
 
 
-def ask(socket, tree, url, uri, script, timeout_s):
-    """What PHP behind ``socket`` answers to a GET of ``uri``, which ``script`` of the tree handles; or an OSError."""
-    return fastcgi.request(socket, _parameters(tree, url, uri, script), timeout_s)
+def ask(socket, user, tree, url, uri, script, timeout_s):
+    """What the user's PHP at ``socket`` answers to a GET of ``uri``, which the tree's ``script`` handles; or OSError."""
+    return fastcgi.request(socket, user, _parameters(tree, url, uri, script), timeout_s)
 
 
 def flaw(answer):

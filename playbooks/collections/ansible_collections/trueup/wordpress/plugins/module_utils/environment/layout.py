@@ -49,6 +49,7 @@ class Layout:
         self.redis_socket = f"/run/trueup-redis/{environment_id}/redis.sock"
         self.redis_settings = f"/etc/trueup/php/{environment_id}/redis.conf"
         self.socket = f"/run/trueup-php/{environment_id}/fpm.sock"
+        self.listener = f"/run/trueup-php/{environment_id}/php.sock"
         self.pool = f"/etc/trueup/php/{environment_id}/php-fpm.conf"
         self.server_block = f"/etc/nginx/sites-enabled/trueup-{environment_id}.conf"
         self.php_service = f"trueup-php@{environment_id}.service"

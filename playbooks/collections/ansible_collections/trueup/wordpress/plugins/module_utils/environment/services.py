@@ -9,7 +9,7 @@ import os
 
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import caches, place, units
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import layout as names
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment.bridge import Bridge
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.bridge import Bridge, forget_sockets
 
 CRON_TABLES = "/var/spool/cron/crontabs"
 
@@ -70,6 +70,9 @@ class Services:
         for unit in self.units:
             units.enable(self.run, unit)
         inactive = [unit for unit in self.units if not self._is_active(unit)]
+        if self._is_down(self.php) and not self.run.check_mode:
+            self._systemctl(["stop"], [self.php])
+            forget_sockets(self.layout)
         self._do("start", inactive)
         running = [unit for unit in self.units if unit not in inactive]
         self._renew(running, {path for path in self.files if self.run.interrupted} | changed & known)
@@ -98,6 +101,11 @@ class Services:
 
     def _is_active(self, unit):
         return self.found[unit.name].get("ActiveState") == "active"
+
+    def _is_down(self, unit):
+        """Whether nobody is starting it for the first time either; systemd may be trying again and again."""
+        state = self.found[unit.name]
+        return state.get("ActiveState") in ("inactive", "failed") or state.get("SubState") == "auto-restart"
 
     def _is_outdated(self):
         return any(state.get("NeedDaemonReload") == "yes" for state in self.found.values())

@@ -17,6 +17,7 @@ from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.domains import address_of
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.snapshot import copy_database
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import health, wordpress
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.bridge import moved_pool, moved_unit
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.core import STORE
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, read, write_durably
 from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
@@ -114,7 +115,7 @@ class Rehearsal:
     def _pool(self):
         """The environment's own pool, elsewhere, with the time that an upgrade takes and without a way to send mail."""
         text = (read(self.layout.pool) or b"").decode("utf-8")
-        text = _replaced(text, r"^listen = .*$", f"listen = {self.socket}")
+        text = moved_pool(text, self.socket)
         text = _replaced(text, r"^request_terminate_timeout = .*$", "request_terminate_timeout = 0")
         text = _replaced(text, r"^(php_admin_value\[max_execution_time\]) = .*$", r"\1 = 0")
         text = _replaced(text, r"^(php_admin_value\[open_basedir\]) = .*$", rf"\1 = {self.layout.site}/:{STORE}/")
@@ -126,13 +127,12 @@ class Rehearsal:
         """The environment's own unit, whose sandbox holds the copy, and of the site what can only be read."""
         layout = self.layout
         text = (read(layout.unit_file(layout.php_service)) or b"").decode("utf-8")
-        text = _replaced(text, rf"--fpm-config {re.escape(layout.pool)}", f"--fpm-config {pool}")
-        text = _replaced(text, r"^RuntimeDirectory=.*$", f"RuntimeDirectory={self.sockets}")
+        text = moved_unit(text, pool, self.sockets)
         binds = f"BindPaths={self.directory}\nBindReadOnlyPaths={layout.shared}\nInaccessiblePaths=-/run/trueup-redis"
         text = _replaced(text, rf"^BindPaths={re.escape(layout.site)}$", binds)
         text = _replaced(text, r"^Restart=.*$", f"Restart=no\nRuntimeMaxSec={LONGEST_S}\nPrivateNetwork=yes")
         # Nobody waits for what is tried: it ends at once.
-        text = text.partition("[Install]")[0].replace("KillSignal=SIGQUIT\n", "")
+        text = text.replace("KillSignal=SIGQUIT\n", "")
         bound = f"\nBindsTo={scope}" if scope else ""
         return _replaced(text, r"^(Description=.*)$", rf"\1, rehearsing an update{bound}")
 
@@ -172,7 +172,9 @@ class Rehearsal:
     def _ask(self, uri, script, timeout_s=health.TIMEOUT):
         deadline = time.monotonic() + timeout_s
         try:
-            return health.ask(self.socket, self.tree, address_of(self.variables), uri, script, timeout_s)
+            return health.ask(
+                self.socket, self.layout.user, self.tree, address_of(self.variables), uri, script, timeout_s
+            )
         except (OSError, ValueError) as error:
             late = f" within {timeout_s} s" if time.monotonic() >= deadline else ""
             raise _unhealthy(f"{uri} gives no answer{late} ({error})") from error
