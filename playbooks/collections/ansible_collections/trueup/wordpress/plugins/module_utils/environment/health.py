@@ -143,7 +143,7 @@ class Visit:
 
 
 def ask(socket, user, tree, url, uri, script, timeout_s):
-    """What the user's PHP at ``socket`` answers to a GET of ``uri``, which the tree's ``script`` handles; or OSError."""
+    """What PHP of ``user`` at ``socket`` says to a GET of ``uri``, which ``script`` of the tree handles; or OSError."""
     return fastcgi.request(socket, user, _parameters(tree, url, uri, script), timeout_s)
 
 
