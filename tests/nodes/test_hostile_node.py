@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,9 +50,7 @@ def test_it_is_told_why_there_is_no_answer_and_the_others_answer(
 ) -> None:
     answer, why = SILENCED[how]
     with hostile_node(tmp_path, "hacked", answer) as hacked, hostile_node(tmp_path, "well", says(said())) as well:
-        began = time.monotonic()
         found = observe(connections, [hacked, well], now=NOW, timeout_s=PATIENCE_S)
-        took = time.monotonic() - began
     silent, heard = found["hacked"], found["well"]
     assert isinstance(silent, Unreachable)
     assert why in silent.reason
@@ -61,7 +58,6 @@ def test_it_is_told_why_there_is_no_answer_and_the_others_answer(
     assert silent.reason.isprintable()
     assert isinstance(heard, ObservedNode)
     assert set(heard.environments) == {A, B}
-    assert took < 30, "not a matter of seconds but of for ever"
 
 
 def test_an_id_that_is_none_breaks_no_plan(connections: Connections, tmp_path: Path) -> None:
