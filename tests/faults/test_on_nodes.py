@@ -69,6 +69,7 @@ def test_a_hostile_name_is_refused(place: Place, name: str) -> None:
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request"), answer.text
 
 
+@pytest.mark.long
 def test_killed_anywhere_on_the_way(place: Place) -> None:
     dice, plane = random.Random(3), place.plane
     began = time.monotonic()

@@ -11,6 +11,7 @@ from reconciler.records.tables import jobs
 from tests.churn import options
 from tests.controlplane import until
 from tests.place import Place
+from tests.proof import is_long
 
 # WordPress makes the directory of a month's uploads whenever it is first asked for it, by its own events, too.
 SEEN = r"""
@@ -26,8 +27,11 @@ test -d /var/www/sites/$1 || exit 0
 find /var/www/sites/$1 -path /var/www/sites/$1/logs -prune -o -path /var/www/sites/$1/tmp -prune -o \
   -type d -regex '.*/shared/uploads/[0-9/]+' -o -type l \
   -printf '%p %l\n' -o -printf '%p %u %g %m\n' | sort
-find /var/www/sites/$1/releases /var/www/sites/$1/shared -type f -exec sha256sum {} + | sort | sha256sum
-""".replace("OPTIONS", options("option_name, MD5(option_value)"))
+find /var/www/sites/$1/releases /var/www/sites/$1/shared -type f CONTENT | sort | sha256sum
+"""
+SEEN = SEEN.replace("OPTIONS", options("option_name, MD5(option_value)"))
+# Reading all files takes longer than many a job: what nobody wrote has the size and the time that it had.
+SEEN = SEEN.replace("CONTENT", "-exec sha256sum {} +" if is_long() else r"-printf '%p %s %T@\n'")
 
 
 def run_again(place: Place, job: dict[str, Any]) -> None:
@@ -53,7 +57,8 @@ def _is_busy(place: Place, job: dict[str, Any]) -> bool:
 
 def seen(place: Place, job: dict[str, Any]) -> dict[str, Any]:
     """The site of a job: what the store says, what was backed up, and what each node has of its environments."""
-    listed = place.plane.http.get(f"/api/sites/{job['site_id']}/environments").json()
+    answer = place.plane.http.get(f"/api/sites/{job['site_id']}/environments")
+    listed = answer.json() if answer.status_code != 404 else []  # it may be gone
     ids = sorted({job["environment_id"], *(one["id"] for one in listed)})
     with place.plane.opened() as home:
         kept = {id_: [(one.id, one.status) for one in home.records.backups.of(UUID(id_))] for id_ in ids}

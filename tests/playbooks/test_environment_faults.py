@@ -62,6 +62,7 @@ def outcome(process: "subprocess.CompletedProcess[str]") -> dict[str, object]:
     return found
 
 
+@pytest.mark.long
 def test_killed_anywhere_the_next_run_finishes_the_work(hosting: Hosting, payload: str) -> None:
     chance = random.Random(20240611)
     interrupted = 0

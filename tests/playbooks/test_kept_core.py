@@ -12,6 +12,7 @@ from tests.playbooks.nodes import host_variables, run_playbook
 VERSION = "7.1.1"
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_the_core_of_new_sites_is_sent_once(
     lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path
