@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -16,12 +17,13 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.controlplane import until
+from tests.faults.test_on_nodes import HOSTILE, MARK
 from tests.lab.acme import Acme, acme_server
 from tests.lab.git_server import GitServer, git_daemon
 from tests.lab.mirror import Mirror, plugin, update_mirror
 from tests.lab.s3 import BUCKET, S3
 from tests.lab.web_server import WebServer, web_server
-from tests.operations.again import run_again
+from tests.operations.again import requeue, run_again
 from tests.operations.test_by_hand import by_hand
 from tests.place import Place
 from tests.reports.receivers import Hook
@@ -81,6 +83,10 @@ class Journey:
         assert answer.status_code == 200, answer.text
         return answer.text
 
+    def is_titled(self) -> bool:
+        shown = html.unescape(self.page())
+        return f"touch {MARK}" in shown and "{{ lookup(" in shown
+
     def cached(self) -> str | None:
         return self.place.page(self.site).headers.get("x-fastcgi-cache")
 
@@ -134,7 +140,7 @@ def services(place: Place, storage: S3, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def journey(place: Place, storage: S3, services: Services) -> Journey:
-    body = {"name": "Travelling & more", "slug": "travelling"}
+    body = {"name": HOSTILE, "slug": "travelling"}
     made = place.run(place.plane.http.post("/api/sites", json=body))
     assert (made["status"], made["job_type"]) == ("succeeded", "site-create"), made
     found = Journey(place, storage, services, made, place.plane.environment_of("travelling"))
@@ -143,9 +149,36 @@ def journey(place: Place, storage: S3, services: Services) -> Journey:
     return found
 
 
+def test_its_nodes_were_provisioned_and_are_looked_at(journey: Journey) -> None:
+    """Run once more, the job of a node leaves alone what runs there and what was written."""
+    place, node = journey.place, journey.place.node_of(journey.site)
+    made = [one for one in journey.get("/jobs?limit=200") if one["job_type"] == "node-provision"]
+    assert {one["status"] for one in made} == {"succeeded"}
+    job = next(one for one in made if one["node_id"] == journey.site["node_id"])
+    script = (
+        "systemctl show -p MainPID nginx mariadb fail2ban; nft list ruleset; "
+        "find /etc -type f ! -path '/etc/trueup/*' -printf '%p %T@\\n' | sort"
+    )
+    before = node.ssh(script).stdout
+    requeue(place, job)
+    assert place.plane.wait_job(job["id"])["status"] == "succeeded"
+    assert node.ssh(script).stdout == before
+
+    def looked_at() -> str:
+        return next(str(one["observed_at"]) for one in journey.get("/nodes") if one["id"] == journey.site["node_id"])
+
+    for _ in range(2):
+        before = looked_at()
+        until(lambda then=before: looked_at() > then, "a look at the node", told=place.plane.log)  # type: ignore[misc]
+
+
 def test_made_and_put_right(journey: Journey) -> None:
+    """Its title is a program's text wherever something would run it: only text it is."""
     place, before = journey.place, journey.place.manifest(journey.site)
-    assert "Travelling & more" in html.unescape(journey.page())
+    assert journey.is_titled()
+    assert html.unescape(journey.option("blogname")) == HOSTILE
+    assert not Path(MARK).exists()
+    assert [node.ssh(["ls", MARK], check=False).returncode for node in place.nodes.values()] == [2, 2]
     run_again(place, journey.made)
     assert place.manifest(journey.site)["contents"] == before["contents"]
 
@@ -234,7 +267,7 @@ def test_its_content_is_backed_up_restored_and_imported(journey: Journey) -> Non
     url = journey.services.web.serve("/export.tar.gz", archive)
     journey.done(f"/sites/{journey.site['site_id']}/import", "site-import", archive_url=url)
     assert journey.orders() == before
-    assert "Travelling & more" in html.unescape(journey.page())
+    assert journey.is_titled()
 
 
 def test_its_copy_is_made_promoted_and_removed(journey: Journey) -> None:
@@ -272,7 +305,7 @@ def test_its_domain_comes_and_goes(journey: Journey) -> None:
     assert node.fetch("/", name, scheme="https", ca_file=trusted).status_code == 200
     journey.done(f"/domains/{one['id']}", "domain-remove", "DELETE")
     assert (journey.get(journey.on("/domains")), journey.option("home")) == ([], journey.site["preview_url"])
-    assert "Travelling" in journey.page()
+    assert journey.is_titled()
 
 
 def test_an_operator_finds_nothing_to_do(journey: Journey) -> None:

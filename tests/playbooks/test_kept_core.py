@@ -33,6 +33,7 @@ def test_the_core_of_new_sites_is_sent_once(
     assert run_playbook("node", hosts, run_directory, "--check").raise_if_failed().changed == 0
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_an_archive_that_is_not_its_pin_is_not_sent(
     lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path, tmp_path: Path

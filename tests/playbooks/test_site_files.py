@@ -143,6 +143,7 @@ def test_a_look_ends_and_tells_what_is_there(sites: Hosting) -> None:
     assert differences(sites, B) == set()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("planted")
 def test_a_new_release_takes_nothing_of_a_neighbour_along(sites: Hosting) -> None:
     run = sites.apply(A, release=anew(sites, A, "planted"))
@@ -209,6 +210,7 @@ def touched(seen: ObservedEnvironment) -> set[str]:
 # Core that was changed on the node
 
 
+@pytest.mark.long
 def test_core_that_was_changed_in_one_site_stays_there_and_is_mended(sites: Hosting) -> None:
     sites.node.ssh(f"echo '//' >> {sites.path(A, 'current')}/wp-admin/admin.php")
     assert differences(sites, A) == {FileDifference(path="wp-admin/admin.php", kind="modified", area="core")}
