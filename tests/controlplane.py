@@ -22,6 +22,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from reconciler.cli import app
+from reconciler.core.errors import TrueupError
 from reconciler.home import Home, clock, create
 from reconciler.settings import Settings
 from reconciler.store.repository import Author
@@ -188,6 +189,16 @@ class ControlPlane:
     def cli(self, *arguments: str, stdin: str = "") -> Result:
         """A `trueup` command without the second that a process takes: it opens the home anew just the same."""
         return CliRunner().invoke(app, list(arguments), input=stdin, env=self.environment)
+
+    def refused(self, *arguments: str, stdin: str = "") -> str:
+        """Why a command did nothing: the one line that `main` writes and ends with; in this process, as `cli`."""
+        done = self.cli(*arguments, stdin=stdin)
+        said = done.stderr.removeprefix("trueup: ")
+        if isinstance(done.exception, TrueupError):
+            said += done.exception.message
+        assert (done.exit_code, done.stdout, said.strip() != "") == (1, "", True), (done.output, done.exception)
+        assert "\n" not in said.strip(), said
+        return said.strip()
 
     def create_site(self, slug: str, name: str | None = None) -> dict[str, Any]:
         """POST /api/sites, accepted: the job as it is now."""

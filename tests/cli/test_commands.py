@@ -115,10 +115,10 @@ def test_init_makes_a_store_that_validates(tmp_path: Path, plane: ControlPlane) 
 
 def test_without_a_home(tmp_path: Path, plane: ControlPlane) -> None:
     nowhere = ControlPlane(tmp_path / "nowhere")
+    why = f"{tmp_path / 'nowhere'} is no Trueup home. Run `trueup init`, or set TRUEUP_HOME."
     for command in ("status", "serve", "plan"):
-        assert error(nowhere, command) == (
-            f"{tmp_path / 'nowhere'} is no Trueup home. Run `trueup init`, or set TRUEUP_HOME."
-        )
+        assert nowhere.refused(command) == why
+    assert error(nowhere, "status") == why
     nowhere.close()
 
 
@@ -142,7 +142,7 @@ def test_validate(tmp_path: Path, plane: ControlPlane) -> None:
     assert "sites/acme/environments/production.yaml:5:3: Environment acme/production names node web-9" in bad.stdout
     told = json.loads(plane.cli("validate", str(tmp_path), "-o", "json").stdout)
     assert [(stalled["path"], stalled["line"]) for stalled in told] == [("sites/acme/environments/production.yaml", 5)]
-    assert "There is no store at" in error(plane, "validate", str(tmp_path / "missing"))
+    assert "There is no store at" in plane.refused("validate", str(tmp_path / "missing"))
 
 
 def test_validate_reads_what_the_store_would(tmp_path: Path, plane: ControlPlane) -> None:
@@ -162,7 +162,7 @@ def test_snapshot(tmp_path: Path, plane: ControlPlane) -> None:
     written = FleetSnapshot.model_validate_json((tmp_path / "s.json").read_text())
     assert (shown.revision, shown.roles) == (written.revision, written.roles)
     assert written.revision == plane.git("rev-parse", "main")
-    assert "cannot be written" in error(plane, "snapshot", "-o", str(tmp_path / "missing" / "s.json"))
+    assert "cannot be written" in plane.refused("snapshot", "-o", str(tmp_path / "missing" / "s.json"))
 
 
 def test_status_and_lists(plane: ControlPlane) -> None:
@@ -213,7 +213,8 @@ def test_plan_of_a_node_that_does_not_answer(plane: ControlPlane) -> None:
     assert found["steps"] == []
     assert plane.cli("plan", "--detailed-exitcode").exit_code == 1
     assert plane.cli("plan", "-o", "markdown").stdout
-    assert error(plane, "plan", "nothing/here") == "Nothing is named nothing/here. `trueup status` shows what there is."
+    told = "Nothing is named nothing/here. `trueup status` shows what there is."
+    assert plane.refused("plan", "nothing/here") == told
 
 
 def test_only_the_plan_that_was_reviewed_is_applied(plane: ControlPlane) -> None:
@@ -349,22 +350,22 @@ def test_a_dead_process_socket_is_no_process(plane: ControlPlane) -> None:
 
 
 def test_refusals_are_one_line(plane: ControlPlane) -> None:
-    assert "exists" in error(plane, "site", "create", "acme")
-    assert error(plane, "site", "create", "Not A Slug").startswith("slug: ")
-    assert "web-9" in error(plane, "site", "create", "other", "--node", "web-9")
-    assert "storage" in error(plane, "site", "import", "acme", "https://example.com/site.tar.gz")
-    assert "no site other" in error(plane, "site", "import", "other", "https://example.com/site.tar.gz")
-    assert "does not exist" in error(plane, "job", "show", "00000000-0000-4000-8000-000000000000")
-    assert "web-9" in error(plane, "node", "provision", "web-9")
-    assert "refuses connections" in error(plane, "node", "add", "web-2", "--address", "127.0.0.1", "--port", "1")
+    assert "exists" in plane.refused("site", "create", "acme")
+    assert plane.refused("site", "create", "Not A Slug").startswith("slug: ")
+    assert "web-9" in plane.refused("site", "create", "other", "--node", "web-9")
+    assert "storage" in plane.refused("site", "import", "acme", "https://example.com/site.tar.gz")
+    assert "no site other" in plane.refused("site", "import", "other", "https://example.com/site.tar.gz")
+    assert "does not exist" in plane.refused("job", "show", "00000000-0000-4000-8000-000000000000")
+    assert "web-9" in plane.refused("node", "provision", "web-9")
+    assert "refuses connections" in plane.refused("node", "add", "web-2", "--address", "127.0.0.1", "--port", "1")
 
 
 def test_one_environment_by_its_name(plane: ControlPlane) -> None:
-    assert "No environment is named acme/live" in error(plane, "clone", "acme/live", "staging")
-    assert error(plane, "clone", "acme/production", "Not A Slug").startswith("slug: ")
-    assert "web-9" in error(plane, "clone", "acme/production", "staging", "--node", "web-9")
-    assert "--no-fastcgi" in error(plane, "cache", "acme/production")
-    assert "did not answer" in error(plane, "login", "acme/production")
+    assert "No environment is named acme/live" in plane.refused("clone", "acme/live", "staging")
+    assert plane.refused("clone", "acme/production", "Not A Slug").startswith("slug: ")
+    assert "web-9" in plane.refused("clone", "acme/production", "staging", "--node", "web-9")
+    assert "--no-fastcgi" in plane.refused("cache", "acme/production")
+    assert "did not answer" in plane.refused("login", "acme/production")
 
     assert plane.cli("purge", "acme/production", "--no-wait").exit_code == 0
     assert plane.cli("cache", "acme/production", "--no-redis", "--no-wait").exit_code == 0
@@ -395,21 +396,21 @@ def test_the_history_of_an_environment_is_one_line_of_time(plane: ControlPlane) 
     assert commits[2]["id"][:9] in next(one["what"] for one in moments if one["id"] == second)
     assert len(data(plane, "history", "told/production", "--limit", "2")) == 2
     assert commits[0]["id"][:9] in plane.cli("history", "told/production").stdout
-    assert "No environment is named told/live" in error(plane, "history", "told/live")
+    assert "No environment is named told/live" in plane.refused("history", "told/live")
 
 
 def test_set_password_from_standard_input(plane: ControlPlane) -> None:
     done = plane.cli("admin", "set-password", "--email", EMAIL, stdin="another long password\n")
     assert (done.exit_code, done.stdout) == (0, f"{EMAIL} can log in.\n")
-    assert "12" in error(plane, "admin", "set-password", "--email", EMAIL, stdin="short\n")
-    assert error(plane, "admin", "set-password", "--email", "nobody", stdin="another long password\n")
+    assert "12" in plane.refused("admin", "set-password", "--email", EMAIL, stdin="short\n")
+    assert plane.refused("admin", "set-password", "--email", "nobody", stdin="another long password\n")
     assert "another long password" not in os.fsdecode((plane.home / "trueup.db").read_bytes())
 
 
 @pytest.mark.lab
 def test_a_node_is_added_by_its_fingerprint(plane: ControlPlane, bare_node: Any) -> None:
     add = ("node", "add", "web-5", "--address", bare_node.address, "--no-wait", "--fingerprint")
-    assert "Another machine may be answering" in error(plane, *add, "SHA256:" + "A" * 43)
+    assert "Another machine may be answering" in plane.refused(*add, "SHA256:" + "A" * 43)
     argv = ["ssh-keygen", "-lf", "-"]
     listed = subprocess.run(argv, input=bare_node.host_key, capture_output=True, text=True, check=True)
     accepted = plane.cli(*add, listed.stdout.split()[1])
@@ -425,20 +426,20 @@ def test_tokens(plane: ControlPlane) -> None:
     [token] = data(plane, "admin", "token", "list")
     assert (token["name"], token["read_only"], token["revoked_at"]) == ("deploy-ci", True, None)
     assert secret.startswith(token["prefix"])
-    assert secret not in plane.command("admin", "token", "list").stdout
-    plane.command("admin", "token", "revoke", "deploy-ci")
+    assert secret not in plane.cli("admin", "token", "list").stdout
+    assert plane.cli("admin", "token", "revoke", "deploy-ci").exit_code == 0
     assert data(plane, "admin", "token", "list")[0]["revoked_at"]
-    assert "Choose another name" in error(plane, "admin", "token", "create", "deploy-ci")
-    assert "no time" in error(plane, "admin", "token", "create", "other", "--expires", "soon")
-    assert "Give a time to come" in error(plane, "admin", "token", "create", "other", "--expires", "2020-01-01")
-    assert "No token is named other" in error(plane, "admin", "token", "revoke", "other")
+    assert "Choose another name" in plane.refused("admin", "token", "create", "deploy-ci")
+    assert "no time" in plane.refused("admin", "token", "create", "other", "--expires", "soon")
+    assert "Give a time to come" in plane.refused("admin", "token", "create", "other", "--expires", "2020-01-01")
+    assert "No token is named other" in plane.refused("admin", "token", "revoke", "other")
 
 
 def test_a_job_that_waits_is_cancelled_and_tells_its_story(plane: ControlPlane) -> None:
-    plane.command("site", "create", "short-lived", "--no-wait")
+    assert plane.cli("site", "create", "short-lived", "--no-wait").exit_code == 0
     [job] = [one for one in data(plane, "job", "list") if one["target"] == "short-lived/production"]
-    assert plane.command("job", "cancel", job["id"]).stdout == f"Job {job['id']} is cancelled.\n"
+    assert plane.cli("job", "cancel", job["id"]).stdout == f"Job {job['id']} is cancelled.\n"
     assert [event["kind"] for event in data(plane, "job", "events", job["id"])] == ["accepted", "committed", "finished"]
-    assert "short-lived" not in plane.command("site", "list").stdout
-    assert "is not failed" in error(plane, "reset", "acme/production")
-    assert "No site is named" in error(plane, "reset", "nowhere")
+    assert "short-lived" not in plane.cli("site", "list").stdout
+    assert "is not failed" in plane.refused("reset", "acme/production")
+    assert "No site is named" in plane.refused("reset", "nowhere")

@@ -144,7 +144,7 @@ def test_somebody_took_the_slug_between_row_and_commit(plane: ControlPlane) -> N
 
 def test_killed_anywhere(plane: ControlPlane) -> None:
     dice = random.Random(11)
-    slugs = [f"kill-{number}" for number in range(count(short=2, full=5))]
+    slugs = [f"kill-{number}" for number in range(count(short=1, full=5))]
     requests = []
     for slug in slugs:
         requests.append(Request(plane, slug))

@@ -16,7 +16,7 @@ from tests.lab import Lab
 from tests.place import Place, placed
 from tests.proof import count
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 MARK = "/tmp/tu-pwn"
 HOSTILE = f"{{{{ lookup('pipe','touch {MARK}') }}}} $(touch {MARK}) `touch {MARK}`;\"|>&%s \\ ß漢🎉 ../"
@@ -98,7 +98,6 @@ def test_killed_anywhere_on_the_way(place: Place) -> None:
     run_git(plane.store, "fsck", "--strict")
 
 
-@pytest.mark.long
 def test_ended_in_order_in_the_middle_of_a_run(place: Place) -> None:
     plane = place.plane
     job = plane.create_site("stopped")

@@ -106,10 +106,8 @@ def test_a_database_that_cannot_be_read(control_plane: MakeControlPlane) -> None
         assert str(plane.home) not in answer.text
     plane.terminate()
     for command in ("serve", "status"):
-        said = plane.command(command, check=False)
-        assert (said.returncode, said.stdout) == (1, "")
-        assert said.stderr.startswith(f"trueup: The records at sqlite:///{database} could not be read")
-        assert said.stderr.count("\n") == 1, said.stderr
+        said = plane.refused(command)
+        assert said.startswith(f"The records at sqlite:///{database} could not be read")
 
     database.write_bytes(backup)
     plane.restart()
@@ -124,8 +122,7 @@ def test_a_store_that_is_gone(control_plane: MakeControlPlane) -> None:
     assert plane.http.get("/readyz").status_code == 503, plane.log()
     refused = plane.http.post("/api/sites", json={"name": "Acme", "slug": "acme"})
     assert (refused.status_code, refused.json()["code"]) == (503, "store_error"), refused.text
-    said = plane.command("status", check=False)
-    assert (said.returncode, said.stderr.count("\n")) == (1, 1), said.stderr
+    assert plane.refused("status")
 
     aside.rename(plane.store)
     assert plane.http.get("/readyz").status_code == 200

@@ -23,7 +23,7 @@ PENDING = ("pending", "shop/production: Node web-1 does not answer.")
 
 
 def _status(plane: ControlPlane) -> Any:
-    return json.loads(plane.command("upstream", "status", "-o", "json").stdout)["forge"]
+    return json.loads(plane.cli("upstream", "status", "-o", "json").stdout)["forge"]
 
 
 def test_told_by_the_serving_process(control_plane: MakeControlPlane, tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_told_by_the_serving_process(control_plane: MakeControlPlane, tmp_path: 
         person = Clone(upstream, tmp_path / "person")
         first = person.replace(ENVIRONMENT, "fastcgi: true", "fastcgi: false")
         until(lambda: "secret set forge" in plane.log(), "the missing secret", told=plane.log)
-        text = plane.command("upstream", "status").stdout
+        text = plane.cli("upstream", "status").stdout
         assert f"FORGE gitea acme/store: {first[:12]} not told after" in text
         plane.command("secret", "set", "forge", stdin=json.dumps({"token": TOKEN}))
         until(lambda: PENDING in server.told(first), "the status", told=plane.log)
@@ -66,4 +66,4 @@ def test_told_by_the_serving_process(control_plane: MakeControlPlane, tmp_path: 
         found = _status(plane)
         assert (found["kind"], found["repository"]) == ("gitea", "acme/store")
         assert found["commits"][0]["sent"] == {"state": "pending", "description": PENDING[1]}
-        assert f"forge gitea acme/store: {second[:12]} pending, {PENDING[1]}" in plane.command("status").stdout
+        assert f"forge gitea acme/store: {second[:12]} pending, {PENDING[1]}" in plane.cli("status").stdout

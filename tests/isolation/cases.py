@@ -35,15 +35,11 @@ PAIRS: dict[Kind, tuple[str, ...]] = {
 ALONE = frozenset({Kind.PAGES})
 
 SHORT: dict[Kind, tuple[str, ...]] = {
-    Kind.LINKS: ("clone", "drift-check"),
-    Kind.SWAPPED: ("reconcile",),
-    Kind.SPECIALS: ("drift-check",),
-    Kind.NAMES: ("drift-check",),
-    Kind.RACES: ("clone",),
+    Kind.LINKS: ("clone",),
     Kind.SQL_NAMES: ("clone",),
     Kind.SQL_VIEWS: ("probe",),
 }
-"""What `make test` has of them: the gravest of each."""
+"""What `make test` has of them: the gravest. A run costs, and a case in it nothing."""
 SHORT_ALONE = frozenset({("endless-body", "health-check")})
 
 

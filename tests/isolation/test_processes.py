@@ -70,7 +70,7 @@ WAYS: Mapping[str, Callable[[Ground, Hacked], list[End]]] = {
     "clone": _named("clone"),
     "reconcile": _named("reconcile"),
 }
-SHORT = {"visit", "cron", "health-check", "login"}
+SHORT = {"health-check"}
 
 
 @dataclass

@@ -193,6 +193,7 @@ print(found)
     assert found == "[]", found
 
 
+@pytest.mark.long
 def test_no_signature_of_the_storage_is_in_the_journal(ground: Ground, trials: Trials, hacked: Hacked) -> None:
     """Row 13: who reads a node's journal is not who may write to the storage."""
     (end,) = backup(ground, hacked)

@@ -29,7 +29,7 @@ def local(**variables: Any) -> Inventory:
     return Inventory({"here": {"ansible_connection": "local", **variables}}, {"nodes": ("here",)})
 
 
-@pytest.fixture(params=["plain", "warm"])
+@pytest.fixture(params=[pytest.param("plain", marks=pytest.mark.long), "warm"])
 def runner(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Runner]:
     """Both ways of starting Ansible; in the warm one no run may have been started plainly instead."""
     with capture_logs() as logs:

@@ -33,7 +33,7 @@ def connections() -> Iterator[Connections]:
         yield connections
 
 
-@pytest.fixture(params=["plain", "warm"])
+@pytest.fixture(params=[pytest.param("plain", marks=pytest.mark.long), "warm"])
 def runner(tmp_path: Path, connections: Connections, request: pytest.FixtureRequest) -> Iterator[Runner]:
     with capture_logs() as logs:
         runner = Runner(tmp_path / "run", connections, warm=request.param == "warm")

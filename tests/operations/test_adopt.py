@@ -50,6 +50,7 @@ def _is_applied(place: Place) -> bool:
     return place.plane.command("plan", KEY, "--detailed-exitcode", check=False).returncode == 0
 
 
+@pytest.mark.long
 def test_a_plugin_by_hand_is_adopted_taken_back_and_discarded(place: Place, environment: dict[str, Any]) -> None:
     node, plane, root = place.node_of(environment), place.plane, f"/var/www/sites/{environment['id']}"
     url, current = f"/api/environments/{environment['id']}", f"{root}/current"

@@ -55,6 +55,7 @@ def _page(place: Place, environment: dict[str, Any]) -> str:
     return answer.text
 
 
+@pytest.mark.long
 def test_proposed_merged_and_applied(forge: Forge) -> None:
     place, plane, server, person = forge.place, forge.place.plane, forge.server, forge.person
     platform = f"apiVersion: trueup/v1\nkind: Platform\nspec:\n  forge: {json.dumps(server.declared())}\n"

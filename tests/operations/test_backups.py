@@ -156,6 +156,7 @@ def test_no_node_log_or_answer_has_the_keys(place: Place, environment: dict[str,
     assert ACCESS_KEY.encode() not in encrypted
 
 
+@pytest.mark.long
 def test_mutations_are_all_caught_before_anything_is_touched(
     place: Place, environment: dict[str, Any], storage: S3
 ) -> None:

@@ -65,6 +65,7 @@ def is_touched(node: Node, path: str) -> bool:
     return node.ssh(["grep", "-q", "by hand", path], check=False).returncode == 0
 
 
+@pytest.mark.long
 def test_by_hand_beside_the_control_plane_and_after_it_is_gone(alone: Place) -> None:
     plane = alone.plane
     environment = alone.make_site("left")

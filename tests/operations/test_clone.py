@@ -114,6 +114,7 @@ def test_a_copy_on_the_same_node(place: Place, source: dict[str, Any]) -> None:
     _assert_nothing_is_left_to_do(place, copy)
 
 
+@pytest.mark.long
 def test_a_copy_on_another_node(place: Place, source: dict[str, Any]) -> None:
     before = _fingerprint(place, source)
     nodes = {node["id"] for node in place.plane.http.get("/api/nodes").json()}

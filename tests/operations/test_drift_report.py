@@ -88,6 +88,7 @@ def _install_a_plugin(place: Place, environment: dict[str, Any]) -> None:
         assert "Plugin installed successfully" in done.text, done.text[-3000:]
 
 
+@pytest.mark.long
 def test_what_people_changed_is_told_with_who_and_when_and_then_that_it_is_mended(place: Place, hook: Hook) -> None:
     environment = place.make_site("reported")
     node = place.node_of(environment)

@@ -33,6 +33,7 @@ def asked(place: Place, environment: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 def test_each_of_the_three_checks_says_what_is_wrong_and_changes_nothing(place: Place, site: dict[str, Any]) -> None:
     node, id_ = place.node_of(site), site["id"]
     database, before = "wp_" + id_.replace("-", "")[:12], place.manifest(site)
@@ -85,6 +86,7 @@ def breakable(word: str) -> str:
     return f"<?php add_action('wp_footer', function () {{ {body} }});"
 
 
+@pytest.mark.long
 def test_a_release_that_becomes_unhealthy_is_left_once_for_the_one_before_it(place: Place, server: GitServer) -> None:
     site = place.make_site("rolling")
     plane, node, path = place.plane, place.node_of(site), f"/api/environments/{site['id']}"

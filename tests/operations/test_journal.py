@@ -12,6 +12,7 @@ from tests.place import Place
 pytestmark = pytest.mark.lab
 
 
+@pytest.mark.long
 def test_a_backup_and_a_restore_leave_no_address_that_opens_the_storage(place: Place, storage: S3) -> None:
     environment = place.make_site("quiet")
     node = place.node_of(environment)

@@ -165,16 +165,21 @@ def remove(place: Place, site: dict[str, Any], server: GitServer, storage: S3) -
     assert place.page(site).status_code == 200
 
 
-OPERATIONS = [deploy, clone, backup_and_restore, cache, promote, import_, remove]
+OPERATIONS = [deploy, backup_and_restore, cache, promote, import_, remove]
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: str(one.__name__).strip("_"))
+@pytest.mark.parametrize(
+    "operation",
+    [clone, *(pytest.param(one, marks=pytest.mark.long) for one in OPERATIONS)],
+    ids=lambda one: str(one.__name__).strip("_"),
+)
 def test_killed_in_the_middle(
     place: Place, site: dict[str, Any], server: GitServer, storage: S3, operation: Callable[..., None]
 ) -> None:
     operation(place, site, server, storage)
 
 
+@pytest.mark.long
 def test_killed_while_a_domain_comes_and_while_it_goes(
     place: Place, site: dict[str, Any], server: GitServer, acme: Acme
 ) -> None:

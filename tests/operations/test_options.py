@@ -83,6 +83,7 @@ def _page(place: Place, environment: dict[str, Any], path: str = "/") -> str:
     return answer.text
 
 
+@pytest.mark.long
 def test_declared_options_are_wordpress_s_own(place: Place, environment: dict[str, Any]) -> None:
     """As WordPress stores them, in force for visitors, and by hand nothing more to do."""
     assert _option(place, environment, "blogname") == "Tom &amp; Jerry"

@@ -36,6 +36,7 @@ def _delete(place: Place, path: str, **query: str) -> Any:
 FULL = {"database.sql.zst", "files.tar.zst", "manifest.json"}
 
 
+@pytest.mark.long
 def test_a_copy_goes_then_its_site(place: Place, storage: S3) -> None:
     production = place.make_site("leaving")
     body = {"name": "Try", "slug": "try", "type": "staging"}

@@ -23,6 +23,7 @@ def _status(place: Place, environment: dict[str, Any]) -> str:
     return found
 
 
+@pytest.mark.long
 def test_only_what_is_healthy_becomes_active(place: Place) -> None:
     environment = place.make_site("reset")
     body = {"name": "Copy", "slug": "copy", "type": "staging"}

@@ -64,6 +64,7 @@ def steps(place: Place) -> dict[str, tuple[str, str | None]]:
     return {step["target"]: (step["verdict"], step["reason"]) for step in plan["steps"]}
 
 
+@pytest.mark.long
 def test_production_follows_staging_once_that_is_healthy(place: Place, both: dict[str, Any]) -> None:
     path, staging = DOCUMENTS[STAGING], f"/api/environments/{both[STAGING]['id']}"
     place.plane.clone.push({path: edited(place, path, health={"interval_s": 86_400})}, "Look once a day")

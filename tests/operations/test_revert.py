@@ -119,6 +119,7 @@ def site(place: Place, storage: S3, tmp_path_factory: pytest.TempPathFactory) ->
         place.plane.clone.push({"platform.yaml": storage.platform()}, "Name no servers")
 
 
+@pytest.mark.long
 def test_settings_come_back(site: Undone) -> None:
     site.acme.point("reverted.example.com", site.place.node_of(site.environment).address)
     before = site.manifest()["variables"]

@@ -151,6 +151,7 @@ def test_a_broken_plugin_is_caught_on_the_copy(shop: Shop, hook: str) -> None:
     assert "/from-the-copy" not in shop.mirror.asked
 
 
+@pytest.mark.long
 def test_core_plugins_and_themes_at_once(shop: Shop) -> None:
     shop.mirror.publish_core(PINNED, {})  # pinned: it is not the mirror's that is used
     shop.mirror.publish_plugin("greeting", "1.2", speaking("greeting 1.2"))

@@ -30,6 +30,7 @@ def _looks(place: Place) -> None:
             until(lambda b=before: all(now != then for now, then in zip(seen(), b, strict=True)), "a look", 150)
 
 
+@pytest.mark.long
 def test_the_loop_waits_and_a_person_does_not(place: Place) -> None:
     environment = place.make_site("windowed")
     place.close("windowed")

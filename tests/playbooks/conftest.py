@@ -1,6 +1,15 @@
 """Fixtures for tests that run playbooks."""
 
-from tests.playbooks.environments import hosting, own_hosting, wordpress
+from tests.playbooks.environments import common_hosting, hosting, own_hosting, wordpress
 from tests.playbooks.fixtures import provisioned_node, provisioned_snapshot, run_directory, wp_cli
 
-__all__ = ["hosting", "own_hosting", "provisioned_node", "provisioned_snapshot", "run_directory", "wordpress", "wp_cli"]
+__all__ = [
+    "common_hosting",
+    "hosting",
+    "own_hosting",
+    "provisioned_node",
+    "provisioned_snapshot",
+    "run_directory",
+    "wordpress",
+    "wp_cli",
+]

@@ -164,19 +164,31 @@ def _hosting(lab: Lab, snapshot: str, wp_cli: Archive, wordpress: Archive, direc
 
 
 @pytest.fixture(scope="package")
-def hosting(
+def common_hosting(
     lab: Lab, provisioned_snapshot: str, wp_cli: Archive, wordpress: Archive, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Hosting]:
-    """One node with a production and a staging environment: leave them, and the node, as they were."""
+    """One node with a production and a staging environment."""
     yield from _hosting(lab, provisioned_snapshot, wp_cli, wordpress, tmp_path_factory.mktemp("hosting"))
 
 
+@pytest.fixture(scope="package")
+def hosting(common_hosting: Hosting) -> Hosting:
+    """The common node: leave its environments, and the node, as they were."""
+    return common_hosting
+
+
 @pytest.fixture(scope="module")
-def own_hosting(
-    lab: Lab, provisioned_snapshot: str, wp_cli: Archive, wordpress: Archive, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Hosting]:
-    """The same for one module alone: what visitors under load and broken releases leave, no other test meets."""
-    yield from _hosting(lab, provisioned_snapshot, wp_cli, wordpress, tmp_path_factory.mktemp("own-hosting"))
+def own_hosting(request: pytest.FixtureRequest) -> Iterator[Hosting]:
+    """For a module whose long tests leave what no other test may meet: a node of its own, where one of them is run.
+
+    Its environments have keys that no other module uses; elsewhere they are on the common node.
+    """
+    tests = [item for item in request.session.items if item.path == request.path]
+    if not any(item.get_closest_marker("long") for item in tests):
+        yield request.getfixturevalue("common_hosting")
+        return
+    get, directory = request.getfixturevalue, request.getfixturevalue("tmp_path_factory").mktemp("own-hosting")
+    yield from _hosting(*map(get, ("lab", "provisioned_snapshot", "wp_cli", "wordpress")), directory)
 
 
-__all__ = ["Hosting", "hosting", "own_hosting", "wordpress"]
+__all__ = ["Hosting", "common_hosting", "hosting", "own_hosting", "wordpress"]

@@ -16,7 +16,7 @@ from tests.playbooks.environments import Hosting
 from tests.playbooks.nodes import Run
 
 pytestmark = pytest.mark.lab
-KEY = "shop/production"
+KEY = "released/production"
 PLUGIN = "wp-content/mu-plugins/ours.php"
 
 
@@ -74,7 +74,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def hosting(own_hosting: Hosting) -> Hosting:
-    """A node of this module's own."""
+    """The common node, or one of this module's own."""
     return own_hosting
 
 

@@ -222,6 +222,7 @@ def test_another_domain_redirects_and_touches_no_content(named: Named) -> None:
         named.get(f"https://{SECOND}/")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("at_first")
 def test_dns_elsewhere_asks_for_nothing(named: Named) -> None:
     named.acme.point("six.example.com", named.hosting.node.address, "2001:db8::1")

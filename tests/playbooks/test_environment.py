@@ -384,6 +384,7 @@ def test_it_comes_back_after_a_reboot(hosting: Hosting) -> None:
 # Healing
 
 
+@pytest.mark.long
 def test_what_somebody_changed_is_put_right(hosting: Hosting) -> None:
     site = hosting.id(PRODUCTION)
     applied = hosting.look(PRODUCTION).applied

@@ -62,6 +62,7 @@ def outcome(process: "subprocess.CompletedProcess[str]") -> dict[str, object]:
     return found
 
 
+@pytest.mark.long
 def test_killed_anywhere_the_next_run_finishes_the_work(hosting: Hosting, payload: str) -> None:
     chance = random.Random(20240611)
     interrupted = 0
@@ -175,6 +176,7 @@ def job(fence: int) -> dict[str, object]:
     return {"id": str(uuid4()), "fence": fence}
 
 
+@pytest.mark.long
 def test_of_two_jobs_the_later_one_wins_and_the_late_one_is_refused(hosting: Hosting, payload: str) -> None:
     forget(hosting)
     lock = f"/run/trueup/locks/{hosting.id(KEY)}"

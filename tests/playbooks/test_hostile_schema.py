@@ -140,7 +140,9 @@ def quoted(name: str) -> str:
 
 
 @pytest.mark.lab
-@pytest.mark.parametrize("names", [(SHELL,), NAMES], ids=["command", "all"])
+@pytest.mark.parametrize(
+    "names", [pytest.param((SHELL,), id="command"), pytest.param(NAMES, id="all", marks=pytest.mark.long)]
+)
 def test_a_name_is_only_a_name(hacked: Hacked, names: tuple[str, ...]) -> None:
     """Of tables and columns that say where the site is, so that each of them is rewritten, compared and moved."""
     url = hacked.hosting.environments[HACKED]["url"]
@@ -220,6 +222,7 @@ def test_a_reconcile_reads_no_view(with_view: Hacked) -> None:
     with_view.untouched()
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_a_copy_and_a_comparison_read_no_view(hacked: Hacked) -> None:
     hacked.clone().raise_if_failed()
@@ -329,12 +332,14 @@ sql.drop(database)
 """
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_a_stream_is_what_is_there(hacked: Hacked) -> None:
     exploded(hacked.hosting, HACKED)
     hacked.node.ssh(["python3", "-c", STREAMED, f"{hacked.own}_next"])
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_a_job_that_comes_before_the_baseline_installs_the_driver(hacked: Hacked) -> None:
     there = ["python3", "-c", "import pymysql"]
@@ -357,6 +362,7 @@ os.kill(os.getpid(), 9)
 """
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_the_user_of_a_killed_run_goes_with_the_next(hacked: Hacked) -> None:
     exploded(hacked.hosting, HACKED)
@@ -415,6 +421,7 @@ print(json.dumps(said))
 """
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_a_dump_fills_its_own_database_and_does_nothing_else(hacked: Hacked) -> None:
     exploded(hacked.hosting, HACKED)

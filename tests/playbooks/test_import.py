@@ -77,7 +77,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def hosting(own_hosting: Hosting) -> Hosting:
-    """A node of this module's own."""
+    """The common node, or one of this module's own."""
     return own_hosting
 
 

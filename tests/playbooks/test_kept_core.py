@@ -12,6 +12,7 @@ from tests.playbooks.nodes import host_variables, run_playbook
 VERSION = "7.1.1"
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_the_core_of_new_sites_is_sent_once(
     lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path
@@ -32,6 +33,7 @@ def test_the_core_of_new_sites_is_sent_once(
     assert run_playbook("node", hosts, run_directory, "--check").raise_if_failed().changed == 0
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_an_archive_that_is_not_its_pin_is_not_sent(
     lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path, tmp_path: Path

@@ -167,6 +167,7 @@ def test_the_nodes_own_redis_rests(provisioned: Provisioned) -> None:
     assert states(provisioned.node, REST)["redis-server"] == ("inactive", "disabled")
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_the_nodes_own_redis_runs_while_an_environment_uses_it(
     lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path
@@ -343,6 +344,7 @@ def test_how_php_compiles_is_no_reason_to_reload_it(
     assert provision(lab, provisioned_node, run_directory, wp_cli).raise_if_failed().changed == 0
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_a_run_that_was_cut_off_is_finished_by_the_next(
     lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path
@@ -363,6 +365,7 @@ def test_a_run_that_was_cut_off_is_finished_by_the_next(
     assert node.ssh("test -e /etc/trueup/node.pending", check=False).returncode == 1
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_a_run_that_ended_before_it_changed_anything_makes_the_next_reload_nothing(
     lab: Lab, provisioned_node: Node, wp_cli: Archive, run_directory: Path

@@ -75,6 +75,7 @@ def test_what_was_touched_is_seen(hosting: Hosting) -> None:
     }
 
 
+@pytest.mark.long
 def test_a_deep_look_finds_every_changed_file(hosting: Hosting) -> None:
     release, uploads = hosting.path(KEY, "current"), hosting.path(KEY, "shared", "uploads")
     hosting.node.ssh(

@@ -114,7 +114,7 @@ class Shop:
 
 @pytest.fixture(scope="module")
 def hosting(own_hosting: Hosting) -> Hosting:
-    """A node of this module's own."""
+    """The common node, or one of this module's own."""
     return own_hosting
 
 

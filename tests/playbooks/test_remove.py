@@ -34,7 +34,7 @@ def remove(hosting: Hosting, *options: str, confirm: str | None = None, **more: 
 
 @pytest.fixture(scope="module")
 def hosting(own_hosting: Hosting) -> Hosting:
-    """A node of this module's own."""
+    """The common node, or one of this module's own."""
     return own_hosting
 
 

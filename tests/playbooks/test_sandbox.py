@@ -14,8 +14,7 @@ from tests.controlplane import until
 from tests.load import visitors
 from tests.playbooks.environments import Hosting
 
-HACKED = "acme/production"
-NEIGHBOUR = "acme/staging"
+HACKED, NEIGHBOUR = "spying/production", "spying/staging"
 PAST_THE_CACHE = {"Cookie": "wordpress_no_cache=1"}
 
 pytestmark = pytest.mark.lab
@@ -52,6 +51,8 @@ file_put_contents( WP_TEMP_DIR . '/seen', json_encode( $seen ) . "\n", FILE_APPE
 @pytest.fixture(scope="module")
 def hacked(own_hosting: Hosting) -> Hosting:
     """The first of two sites has a drop-in that WordPress loads before all else, however it is started."""
+    for key in (HACKED, NEIGHBOUR):
+        own_hosting.apply(key).raise_if_failed()
     own_hosting.node.ssh(["tee", own_hosting.path(HACKED, "current", "wp-content", "db.php")], input=SPY)
     return own_hosting
 
@@ -109,6 +110,7 @@ def test_wp_cli_of_a_job_is_shut_in(hacked: Hosting, seen: Any) -> None:
     assert has_no_table(hacked)
 
 
+@pytest.mark.long
 def test_nothing_that_a_site_started_holds_its_lock(hacked: Hosting, seen: Any) -> None:
     hacked.apply(HACKED, options={"blogdescription": f"at {time.time_ns()}"}).raise_if_failed()
     assert seen()
@@ -213,6 +215,7 @@ def test_a_deep_look_tells_how_much_disk_a_site_takes(hacked: Hosting) -> None:
 # The home page
 
 
+@pytest.mark.long
 def test_a_home_page_without_an_end_is_no_answer(hacked: Hosting) -> None:
     plugin = hacked.path(HACKED, "current", "wp-content", "mu-plugins", "endless.php")
     endless = "<?php if (PHP_SAPI !== 'cli') { while (true) { echo str_repeat('x', 1 << 16); flush(); } }"
@@ -270,6 +273,7 @@ def test_a_purge_speaks_with_nobody_elses_server(hacked: Hosting) -> None:
 # No request is lost
 
 
+@pytest.mark.long
 def test_a_changed_unit_costs_no_visitor_a_request(hacked: Hosting) -> None:
     main = ["systemctl", "show", "-p", "MainPID", "--value", f"trueup-php@{hacked.id(HACKED)}.service"]
     before = hacked.node.ssh(main).stdout
@@ -292,6 +296,7 @@ def test_a_changed_unit_costs_no_visitor_a_request(hacked: Hosting) -> None:
     assert hacked.apply(HACKED).raise_if_failed().changed == 0
 
 
+@pytest.mark.long
 def test_php_starts_anew_also_where_a_site_is_in_its_way(hacked: Hosting) -> None:
     """A site that exchanges its sockets for something else is put right by the next run, and nobody else is asked."""
     sockets = f"/run/trueup-php/{hacked.id(HACKED)}"

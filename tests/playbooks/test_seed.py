@@ -229,10 +229,9 @@ def masked(dump: str) -> str:
     return re.sub(r"\$wp\$2y\$10\$[./A-Za-z0-9]{53}", "<password>", dump)
 
 
+@pytest.mark.long
 @pytest.mark.lab
-@pytest.mark.parametrize(
-    "title", [TITLES[1], *(pytest.param(title, marks=pytest.mark.long) for title in (TITLES[0], *TITLES[2:]))]
-)
+@pytest.mark.parametrize("title", TITLES)
 def test_a_seed_is_what_wordpress_installs_row_by_row(hosting: Hosting, site: str, title: str) -> None:
     found = rows_made(hosting, content={"title": title})
     assert found["seed"].splitlines() == found["tool"].splitlines()

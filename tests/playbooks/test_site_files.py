@@ -10,7 +10,7 @@ import pytest
 from reconciler.core.observed import FileDifference, ObservedEnvironment
 from tests.playbooks.environments import VERSION, Hosting
 
-A, B = "acme/production", "acme/staging"
+A, B = "planted/production", "planted/staging"
 STORE = "/opt/trueup/wordpress"
 LINKED = "wp-includes"
 
@@ -20,6 +20,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.in_order]
 @pytest.fixture(scope="module")
 def sites(own_hosting: Hosting) -> Hosting:
     """A hacked site and its neighbour."""
+    for key in (A, B):
+        own_hosting.apply(key).raise_if_failed()
     return own_hosting
 
 
@@ -83,6 +85,7 @@ def links(sites: Hosting) -> Iterator[None]:
     as_site(sites, "rm -rf plugins languages && mv was plugins && mv spoke languages")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("links")
 @pytest.mark.parametrize("files", ["writable", "locked"])
 def test_what_its_links_lead_to_is_not_given_to_the_site(sites: Hosting, files: str) -> None:
@@ -140,6 +143,7 @@ def test_a_look_ends_and_tells_what_is_there(sites: Hosting) -> None:
     assert differences(sites, B) == set()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("planted")
 def test_a_new_release_takes_nothing_of_a_neighbour_along(sites: Hosting) -> None:
     run = sites.apply(A, release=anew(sites, A, "planted"))
@@ -156,9 +160,10 @@ def test_a_new_release_takes_nothing_of_a_neighbour_along(sites: Hosting) -> Non
     assert store_is_roots(sites)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("planted")
 def test_a_copy_of_the_site_ends_and_has_nothing_of_a_neighbour(sites: Hosting) -> None:
-    key = "acme/copy"
+    key = "planted/copy"
     declared = sites.declare(key, type="clone")
     content = {**declared["content"], "id": str(uuid5(NAMESPACE_URL, "copied")), "origin": "clone"}
     content["source_environment"] = sites.id(A)
@@ -205,6 +210,7 @@ def touched(seen: ObservedEnvironment) -> set[str]:
 # Core that was changed on the node
 
 
+@pytest.mark.long
 def test_core_that_was_changed_in_one_site_stays_there_and_is_mended(sites: Hosting) -> None:
     sites.node.ssh(f"echo '//' >> {sites.path(A, 'current')}/wp-admin/admin.php")
     assert differences(sites, A) == {FileDifference(path="wp-admin/admin.php", kind="modified", area="core")}
@@ -213,6 +219,7 @@ def test_core_that_was_changed_in_one_site_stays_there_and_is_mended(sites: Host
     assert differences(sites, A) == set()
 
 
+@pytest.mark.long
 def test_the_store_that_was_changed_is_told_and_goes_into_no_site(sites: Hosting) -> None:
     changed = f"{STORE}/{VERSION}/{LINKED}/load.php"
     beneath = f"unshare --mount sh -c 'umount {STORE} 2>/dev/null; echo \"//\" >> {changed}'"
@@ -225,6 +232,7 @@ def test_the_store_that_was_changed_is_told_and_goes_into_no_site(sites: Hosting
     assert sites.title(A) == f"Title of {A}"
 
 
+@pytest.mark.long
 def test_what_was_changed_in_core_is_discarded_and_spreads_to_no_new_site(sites: Hosting) -> None:
     """Root's edits: of the release's own copy, and of the store itself."""
     release = sites.environments[A]["release"]
@@ -237,15 +245,16 @@ def test_what_was_changed_in_core_is_discarded_and_spreads_to_no_new_site(sites:
     }
     discard = {**anew(sites, A, "discarded"), "origin": "discard", "made_from": release["id"]}
     sites.apply(A, release=discard).raise_if_failed()
-    sites.apply("acme/later").raise_if_failed()
+    sites.apply("planted/later").raise_if_failed()
     try:
         assert store_is_roots(sites)
-        assert [differences(sites, key) for key in (A, B, "acme/later")] == [set()] * 3
+        assert [differences(sites, key) for key in (A, B, "planted/later")] == [set()] * 3
     finally:
-        sites.run("remove", "acme/later", "-e", f"confirm={sites.id('acme/later')}").raise_if_failed()
-        del sites.environments["acme/later"]
+        sites.run("remove", "planted/later", "-e", f"confirm={sites.id('acme/later')}").raise_if_failed()
+        del sites.environments["planted/later"]
 
 
+@pytest.mark.long
 def test_a_release_that_was_linked_to_the_store_gets_its_own_files(sites: Hosting) -> None:
     """As an earlier Trueup made them: hard links to a store that was not read-only."""
     release = sites.path(A, "current")

@@ -16,7 +16,7 @@ from tests.playbooks.environments import Hosting
 from tests.playbooks.nodes import Run
 
 pytestmark = [pytest.mark.lab, pytest.mark.in_order]
-KEY = "shop/production"
+KEY = "updated/production"
 ACTIVE = 'a:1:{i:0;s:21:"greeting/greeting.php";}'
 ONLY_LIVE = """
 if ('production' === TRUEUP_ENVIRONMENT) {
@@ -119,7 +119,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def hosting(own_hosting: Hosting) -> Hosting:
-    """A node of this module's own."""
+    """The common node, or one of this module's own."""
     return own_hosting
 
 

@@ -10,6 +10,8 @@ from tests.proof import ENVIRONMENT, is_long
 from tests.proof.weights import Weights, order, part_of
 
 _SEED = "proof_seed"
+TOGETHER = ("tests/isolation/", "tests/operations/", "tests/playbooks/")
+"""Directories whose files share nodes, which `make test` boots once: one process runs all that it has of them."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,6 +44,20 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     """xdist's: a worker begins. All have to bring the tests into the same order."""
     node.workerinput[_SEED] = node.config.option.shuffle
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """xdist's: what one process runs is a file, or a directory whose files share nodes."""
+    if is_long() or config.option.dist != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Together(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return next((top for top in TOGETHER if nodeid.startswith(top)), super()._split_scope(nodeid))
+
+    return Together(config, log)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

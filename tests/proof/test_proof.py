@@ -210,3 +210,17 @@ def test_a_report_is_taken_into_the_table(tmp_path: Path) -> None:
     assert kept == {"tests/core/test_plan.py": {"long": 9, "short": 3.5}, "tests/proof/test_proof.py": {"short": 1.0}}
     long = Weights.read("long", table).of(["tests/core/test_plan.py", "tests/proof/test_proof.py", "a.py", "a.py"])
     assert long == {"tests/core/test_plan.py": 9, "tests/proof/test_proof.py": 1.0, "a.py": 1.0}
+
+
+@pytest.mark.parametrize(("options", "processes"), [((), 1), (("--long",), 2)])
+def test_files_that_share_nodes_are_run_by_one_process(
+    pytester: pytest.Pytester, run, options: tuple[str, ...], processes: int
+) -> None:
+    """In the long suite each of them is long enough."""
+    for name in ("one", "two"):
+        path = pytester.path / "tests" / "operations" / f"test_{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("def test_a(): pass\ndef test_b(): pass\ndef test_c(): pass\n")
+    result = run("-v", "-n2", "--dist=loadfile", "--no-loadscope-reorder", *options)
+    result.assert_outcomes(passed=6)
+    assert len(set(re.findall(r"\[(gw\d)\] .* PASSED", result.stdout.str()))) == processes

@@ -33,6 +33,6 @@ def test_made_and_sent_while_another_receiver_says_nothing(control_plane: MakeCo
         body = hook.requests[0].data
         assert (body["report"]["id"], body["requested_by"]) == (job["id"], "admin@example.com")
         assert len(hook.requests) == 1
-        told = json.loads(plane.command("status", "-o", "json").stdout)["reports"]
+        told = json.loads(plane.cli("status", "-o", "json").stdout)["reports"]
         assert [one["status"] for one in told].count("uncertain") == 1
-        assert "report to webhook" in plane.command("status").stdout
+        assert "report to webhook" in plane.cli("status").stdout

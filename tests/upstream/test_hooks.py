@@ -19,6 +19,7 @@ from reconciler.home import Home, clock
 from reconciler.loop.following import REST_S
 from reconciler.roles import current_roles
 from reconciler.settings import Settings
+from tests import proof
 from tests.controlplane import Clone, ControlPlane, MakeControlPlane, site_documents, until
 from tests.core.fake_node import configured, provisioned
 
@@ -26,6 +27,7 @@ from .test_serving import DOCUMENTS, forge, ready, serving
 
 __all__ = ["forge"]
 
+HOOKS = proof.count(short=100, full=400)
 PUSH = json.dumps({"ref": "refs/heads/main", "after": "0" * 40}).encode()
 
 # As a forge does: after a push, to the URL and with the secret that it was told.
@@ -212,11 +214,11 @@ def test_many_hooks_cause_few_looks(control_plane: MakeControlPlane, tmp_path: P
 
     before, began = count(), time.monotonic()
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(post, [100] * 4))
+        list(pool.map(post, [HOOKS // 4] * 4))
     until(lambda: count() > before, "a look", told=plane.log)
     caused, lasted = count() - before, time.monotonic() - began
     assert caused <= 2 + lasted / REST_S
-    print(f"400 hooks in {lasted:.1f} s caused {caused} looks")
+    print(f"{HOOKS} hooks in {lasted:.1f} s caused {caused} looks")
 
     # One that comes while upstream has answered already, and nobody has heard it yet, is not lost.
     held.touch()

@@ -46,7 +46,7 @@ def ready(plane: ControlPlane) -> Any:
 
 
 def report(plane: ControlPlane) -> Any:
-    return json.loads(plane.command("upstream", "status", "-o", "json").stdout)
+    return json.loads(plane.cli("upstream", "status", "-o", "json").stdout)
 
 
 def patch(plane: ControlPlane, **flags: bool) -> str:
@@ -74,14 +74,14 @@ def test_how_it_stands_is_told(control_plane: MakeControlPlane, forge: Path, tmp
     plane = serving(control_plane, forge, "0.5")
     start = plane.git("rev-parse", "main")
     assert 'trueup_upstream{state="in-step"} 1.0' in plane.http.get("/metrics").text
-    assert f"upstream file://{forge} (main): in-step since" in plane.command("status").stdout
+    assert f"upstream file://{forge} (main): in-step since" in plane.cli("status").stdout
     person = Clone(forge, tmp_path / "person")
     person.push(site_documents("blog"))
     until(lambda: len(plane.http.get("/api/sites").json()) == 2, "the site", told=plane.log)
     run_git(forge, "update-ref", "refs/heads/main", start)
     until(lambda: ready(plane) == {"status": "ready", "upstream": "held"}, "it to be told", told=plane.log)
     patch(plane, redis_cache_enabled=False)
-    text = plane.command("status").stdout
+    text = plane.cli("status").stdout
     assert f"UPSTREAM file://{forge} (main): held since" in text
     assert "(rolled-back), 1 commits wait to be pushed. Upstream went back" in text
     metrics = plane.http.get("/metrics").text
@@ -122,10 +122,10 @@ def test_what_was_left_out_is_listed_until_it_is_forgotten(
     away.rename(forge)
     person.replace(ENVIRONMENT, "redis: true", "redis: true # there")
     until(lambda: plane.command("upstream", "sync", check=False).returncode == 0, "both in step", told=plane.log)
-    assert f'left out {commit[:12]} "Change by hand"' in plane.command("status").stdout
+    assert f'left out {commit[:12]} "Change by hand"' in plane.cli("status").stdout
     assert [dropped["id"] for dropped in report(plane)["dropped"]] == [commit]
     assert "trueup_upstream_dropped 1.0" in plane.http.get("/metrics").text
-    assert commit in plane.command("upstream", "forget", commit[:10]).stdout
+    assert commit in plane.cli("upstream", "forget", commit[:10]).stdout
     assert report(plane)["dropped"] == []
     assert plane.command("upstream", "forget", commit[:10], check=False).returncode == 1
 
@@ -160,6 +160,6 @@ def test_without_an_upstream_nothing_of_it_is_told(control_plane: MakeControlPla
     plane = control_plane(DOCUMENTS, TRUEUP_WORKERS="0")
     assert ready(plane) == {"status": "ready"}
     assert "trueup_upstream" not in plane.http.get("/metrics").text
-    assert "upstream" not in plane.command("status").stdout.lower()
-    assert "follows no repository" in plane.command("upstream", "status").stdout
+    assert "upstream" not in plane.cli("status").stdout.lower()
+    assert "follows no repository" in plane.cli("upstream", "status").stdout
     assert "TRUEUP_UPSTREAM" in plane.command("upstream", "sync", check=False).stderr

@@ -232,7 +232,7 @@ def test_a_drift_report_names_a_document_from_the_top_of_the_repository_on(follo
     followed.following.look()
     assert [stalled.path for stalled in followed.fleet.stalled] == ["sites/shop/site.yaml"]
     plane = ControlPlane(followed.home.settings.home)
-    (stalled,) = json.loads(plane.command("drift", "report", "--format", "json").stdout)["stalled"]
+    (stalled,) = json.loads(plane.cli("drift", "report", "--format", "json").stdout)["stalled"]
     assert (stalled["path"], stalled["line"]) == (f"{FOLDER}/sites/shop/site.yaml", 3)
 
 
@@ -247,7 +247,7 @@ def test_what_is_pushed_becomes_a_job_at_once_here_and_there(
     settings = {"TRUEUP_UPSTREAM": f"file://{forge}", "TRUEUP_UPSTREAM_PATH": FOLDER, "TRUEUP_UPSTREAM_POLL": "3600"}
     plane = control_plane(TRUEUP_WORKERS="0", **settings)
     until(lambda: ready(plane)["upstream"] == "in-step", "the first look", told=plane.log)
-    assert f"upstream file://{forge} (main, {FOLDER}): in-step since" in plane.command("status").stdout
+    assert f"upstream file://{forge} (main, {FOLDER}): in-step since" in plane.cli("status").stdout
     tell(forge, "github", plane, make_key(plane))
     pushed = person.push(below(site_documents("blog")))
     until(lambda: len(plane.http.get("/api/sites").json()) == 2, "the site", told=plane.log)
@@ -257,5 +257,5 @@ def test_what_is_pushed_becomes_a_job_at_once_here_and_there(
     until(lambda: len(plane.http.get("/api/sites").json()) == 3, "the third", told=plane.log)
     until(lambda: run_git(forge, "rev-parse", "main") == plane.git("rev-parse", "main"), "the push", told=plane.log)
     assert person.read("app/main.c") == "from the store\n"
-    plan = json.loads(plane.command("plan", "--no-observe", "-o", "json").stdout)
+    plan = json.loads(plane.cli("plan", "--no-observe", "-o", "json").stdout)
     assert plan["stalled"] == []

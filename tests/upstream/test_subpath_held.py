@@ -247,8 +247,7 @@ def test_a_lost_home_comes_back_from_its_folder(followed: Followed, tmp_path: Pa
     followed.following.look()
     head = followed.both()
     for path, why in (("app", "has no documents"), ("/x", "--path"), ("app/main.c", "has no documents")):
-        done = plane.command(*begin, "--path", path, check=False)
-        assert (done.returncode, why in done.stderr) == (1, True), done.stderr
+        assert why in plane.refused(*begin, "--path", path)
         assert not plane.store.exists()
     # At the top there is a platform.yaml, too, of somebody else.
     told = plane.command(*begin, "--path", FOLDER).stdout
@@ -263,5 +262,4 @@ def test_a_lost_home_comes_back_from_its_folder(followed: Followed, tmp_path: Pa
         assert "fastcgi: false" in followed.remote("show", f"main:{HERE}")
     finally:
         again.home.close()
-    refused = plane.command("init", "--path", "x", check=False)
-    assert "go with --from" in refused.stderr
+    assert "go with --from" in plane.refused("init", "--path", "x")
