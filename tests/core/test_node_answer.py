@@ -138,8 +138,9 @@ NO_IDS = [
 
 
 @pytest.mark.parametrize("key", NO_IDS)
-def test_an_id_that_is_none_is_set_aside_and_told_and_the_others_go_on(key: str) -> None:
-    answer = read_answer(said(lambda one: one["environments"].update({key: {}})))
+@pytest.mark.parametrize("there", [{}, whole()["environments"][A]], ids=["nothing", "a whole environment"])
+def test_an_id_that_is_none_is_set_aside_and_told_and_the_others_go_on(key: str, there: dict[str, Any]) -> None:
+    answer = read_answer(said(lambda one: one["environments"].update({key: there})))
     assert set(answer.environments) == {A, B}
     plan = decided(answer)
     assert {step.action.target for step in plan.steps} == {"globex/production"}, "that one differs; nothing crashed"

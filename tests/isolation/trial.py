@@ -4,9 +4,6 @@ import json
 import os
 import re
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +13,7 @@ from tests.isolation.canaries import Canaries, Sight, differences, in_backups
 from tests.isolation.hacked import PAST_THE_CACHE, Hacked, hack
 from tests.isolation.operations import OPERATIONS, End, Ground, Operation
 from tests.isolation.plants import PLANTS, Kind, Plant
+from tests.isolation.starving import Watch
 from tests.lab import Node
 
 CLEAR = {"succeeded", "refused", "failed"}
@@ -93,7 +91,6 @@ class Outcome:
     ends: list[End] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     got_out: dict[str, list[str]] = field(default_factory=dict)
-    slowest: tuple[float, float] = (0.0, 0.0)
     broken: list[str] = field(default_factory=list)
     """Why nothing can be said of it."""
 
@@ -121,45 +118,21 @@ def _is_named(plant: Plant, about: str) -> bool:
     return bool(re.search(rf"(?:{re.escape(plant.slug)}|tupwned-{re.escape(plant.name)})(?![a-z0-9-])", about))
 
 
-class Visitor:
-    """Somebody who looks at a neighbour's page again and again; the slowest answers, quiet and while something runs."""
+class Visitor(Watch):
+    """Somebody who looks at a neighbour's page again and again."""
 
     def __init__(self, site: Hacked) -> None:
-        self.site = site
-        self.slowest = {"before": 0.0, "during": 0.0}
-        self.failures: list[str] = []
-        self.phase = "before"
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-        self._thread.start()
+        named = {"Host": site.environment["preview_url"].partition("://")[2], **PAST_THE_CACHE}
+        client = httpx.Client(base_url=f"http://{site.node.address}", headers=named, timeout=30, trust_env=False)
 
-    def _look(self) -> None:
-        named = {"Host": self.site.environment["preview_url"].partition("://")[2], **PAST_THE_CACHE}
-        base = f"http://{self.site.node.address}"
-        client = httpx.Client(base_url=base, headers=named, timeout=30, trust_env=False)
-        while not self._stop.wait(0.15):
-            phase, began = self.phase, time.monotonic()
+        def ask() -> str:
             try:
                 status: object = client.get("/").status_code
             except httpx.HTTPError as error:
                 status = error
-            if status != 200:
-                self.failures.append(f"{self.site.slug} answered {status!r}")
-            self.slowest[phase] = max(self.slowest[phase], time.monotonic() - began)
+            return "" if status == 200 else f"{site.slug} answered {status!r}"
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        self.failures.clear()
-        self.slowest["during"] = 0.0
-        self.phase = "during"
-        try:
-            yield
-        finally:
-            self.phase = "before"
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join()
+        super().__init__(ask)
 
 
 class Memory:
@@ -265,7 +238,7 @@ class Trials:
     def _operate(self, outcome: Outcome, operation: Operation, hacked: Hacked) -> None:
         memory = Memory(hacked.node)
         try:
-            with self.visitor.watching():
+            with self.visitor.watching(outcome.operation):
                 outcome.ends = operation.runs(self.ground, hacked)
         finally:
             memory.stop()
@@ -309,11 +282,8 @@ class Trials:
             outcome.wrong.append("a command wrote what the site or a file is called to the terminal as it is")
         if self.visitor.failures:
             outcome.wrong.append(f"a neighbour's visitor: {self.visitor.failures[:3]}")
-        outcome.slowest = self.visitor.slowest["before"], self.visitor.slowest["during"]
-        if outcome.slowest[1] > 2 * outcome.slowest[0]:
-            outcome.wrong.append(
-                f"a neighbour's slowest answer took {outcome.slowest[1] / outcome.slowest[0]:.1f} × its own"
-            )
+        if starved := self.visitor.answers.starved(outcome.operation):
+            outcome.wrong.append(starved)
         ended = f"{hacked.site}/shared/uploads/tu-ended"
         if hacked.node.ssh(["test", "-e", ended], check=False).returncode == 0:
             outcome.wrong.append("somebody waited for a page until it ended by itself")
