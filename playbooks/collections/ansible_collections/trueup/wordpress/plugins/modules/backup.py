@@ -45,7 +45,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.trueup.wordpress.plugins.module_utils import dump as dumps
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import MARK_TABLE, waiting
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.transfer import Sender
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment import core
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import core, sandbox
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.ledger import Ledger
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Beside, Failure
@@ -55,6 +55,8 @@ EXCLUDED = ("cache", "upgrade", "upgrade-temp-backup", "uploads")
 
 
 COMPRESS = ["zstd", "-q", "-3"]
+LONGEST_S = 12 * 3600
+"""The addresses of the parts are good for no longer."""
 
 
 class Sending(Beside):
@@ -73,15 +75,15 @@ def dump(run, layout):
     return [[*dumps.DUMP, *arguments, ignored, layout.database], COMPRESS]
 
 
-def files(layout):
-    """``wp-content/`` of what is served, and ``uploads/``."""
+def files(run, layout):
+    """``wp-content/`` of what is served, and ``uploads/``, read in the site's sandbox."""
     release = os.path.realpath(layout.current)
     excluded = [f"--exclude=./wp-content/{name}" for name in EXCLUDED]
-    # As the site's user, who reads no neighbour's file under whatever name; and a hole takes no time.
-    argv = ["setpriv", f"--reuid={layout.user}", f"--regid={layout.user}", "--clear-groups", "--no-new-privs"]
-    argv += ["tar", "--create", "--sparse", "--ignore-failed-read", "--warning=no-file-changed", *excluded]
-    argv += ["--directory", release, "./wp-content"]
-    return [[*argv, "--directory", layout.shared, "./uploads"], COMPRESS]
+    # A hole takes no time. As the site's user, in its sandbox: no neighbour's file is read under whatever name, and
+    # the site's own processes, whose user it is, find nothing in it that they have not.
+    argv = ["tar", "--create", "--sparse", "--ignore-failed-read", "--warning=no-file-changed", *excluded]
+    argv += ["--directory", release, "./wp-content", "--directory", layout.shared, "./uploads"]
+    return [sandbox.command(layout, argv, seconds=LONGEST_S, scope=run.scope), COMPRESS]
 
 
 def version(layout):
@@ -100,11 +102,11 @@ def main():
         if module.check_mode:
             module.exit_json(changed=True, objects={}, wordpress_version=version(layout))
         with Fence(layout.id, variables.get("job")) as fence:
-            run.inherited = (fence.handle,)
+            run.inherited, run.scope = (fence.handle,), fence.unit
             content_id = Ledger(layout.manifest).served_content(waiting(layout))
             for name, urls in backup["uploads"].items():
                 run.credentials = {}
-                pipeline = dump(run, layout) if name.startswith("database") else files(layout)
+                pipeline = dump(run, layout) if name.startswith("database") else files(run, layout)
                 sent[name] = Sender(run, urls, backup["part_bytes"]).send(pipeline)
     except (Failure, Refused) as error:
         facts = {"trueup_code": "BACKUP_FAILED", **error.facts}

@@ -9,8 +9,10 @@ import http.client
 import os
 import ssl
 import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
+from ansible_collections.trueup.wordpress.plugins.module_utils.dump import drained
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
 
 TRIES = 3
@@ -33,12 +35,15 @@ class Sender:
         """``etags``, ``sha256`` and ``size_bytes`` of the object; the pipeline's commands must all succeed."""
         processes = self._start(pipeline)
         stream = processes[-1].stdout
-        try:
-            while length := self._fill(stream):
-                self._part(memoryview(self.buffer)[:length])
-        finally:
-            stream.close()
-            self._end(processes)
+        # A site has as much said of its files as it likes: nobody waits for it to be heard, nor keeps all of it.
+        with ThreadPoolExecutor(len(processes)) as pool:
+            said = [pool.submit(drained, process.stderr) for process in processes]
+            try:
+                while length := self._fill(stream):
+                    self._part(memoryview(self.buffer)[:length])
+            finally:
+                stream.close()
+                self._end(processes, said)
         return {"etags": self.etags, "sha256": self.digest.hexdigest(), "size_bytes": self.size}
 
     def _start(self, pipeline):
@@ -50,13 +55,11 @@ class Sender:
                 feed.close()
         return processes
 
-    def _end(self, processes):
+    def _end(self, processes, said):
         for process in processes:
             if process.stdin:
                 process.stdin.close()
-        said = [process.stderr.read().decode("utf-8", "replace").strip() for process in processes]
-        for process in processes:
-            process.stderr.close()
+        said = [one.result().decode("utf-8", "replace").strip() for one in said]
         status = [process.wait() for process in processes]
         # tar says 1 where a file changed while it was read, which a living site's do.
         bad = [s for process, s in zip(processes, status) if s and not ("tar" in process.args and s == 1)]  # noqa: B905
