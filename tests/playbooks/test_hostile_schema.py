@@ -139,10 +139,9 @@ def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
+@pytest.mark.long
 @pytest.mark.lab
-@pytest.mark.parametrize(
-    "names", [pytest.param((SHELL,), id="command"), pytest.param(NAMES, id="all", marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize("names", [(SHELL,), NAMES], ids=["command", "all"])
 def test_a_name_is_only_a_name(hacked: Hacked, names: tuple[str, ...]) -> None:
     """Of tables and columns that say where the site is, so that each of them is rewritten, compared and moved."""
     url = hacked.hosting.environments[HACKED]["url"]
@@ -250,6 +249,7 @@ CREATE SQL SECURITY INVOKER VIEW trueup_content AS SELECT {own}.steal('x') AS id
 """
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_triggers_events_and_views_have_no_rights(hacked: Hacked) -> None:
     hacked.steals()

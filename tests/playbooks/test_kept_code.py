@@ -122,7 +122,7 @@ def test_a_module_runs_out_of_the_copy_that_its_first_run_left(hosting: Hosting)
 @pytest.mark.parametrize(
     "spoil",
     [
-        "truncate --size=-1 {}",
+        pytest.param("truncate --size=-1 {}", marks=pytest.mark.long),
         pytest.param("truncate --size=0 {}", marks=pytest.mark.long),
         pytest.param("printf x | dd of={} bs=1 seek=5000 conv=notrunc status=none", marks=pytest.mark.long),
         pytest.param("chmod 0666 {}", marks=pytest.mark.long),
