@@ -17,7 +17,7 @@ UNITS = """
 systemctl show '*.service' '*.timer' '*.socket' -p Id,Type,ActiveState,MainPID,NRestarts,InvocationID \
 -p ActiveEnterTimestampMonotonic,StateChangeTimestampMonotonic
 """
-WORKERS = "pgrep --parent $(systemctl show nginx.service -p MainPID --value) | sort -n"
+WORKERS = "pgrep --full 'nginx: worker process' --parent $(systemctl show nginx.service -p MainPID --value) | sort -n"
 """A reload replaces them."""
 FILES = r"""
 find /etc /usr/local /opt /var/www/sites /var/spool/cron /var/lib/trueup -xdev -path /var/lib/trueup/fences -prune -o \
