@@ -35,7 +35,7 @@ AUTHOR = Author("Grace Hopper", "grace@example.com")
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKm0qE5bWbOJnJHgWZXvWbJvT8s8kXjP2r0Yh3wq5m1D"
 PATIENCE_S = 180.0
 FAST: Mapping[str, str] = {
-    "TRUEUP_OBSERVE_INTERVAL_S": "2",
+    "TRUEUP_OBSERVE_INTERVAL_S": "3",
     "TRUEUP_STORE_POLL_S": "0.5",
     "TRUEUP_LEASE_S": "6",
     "TRUEUP_ARTIFACT_SOURCES": "npm",

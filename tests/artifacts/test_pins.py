@@ -384,6 +384,7 @@ def test_an_unknown_certificate_is_refused(
 # --- Ours ---
 
 
+@pytest.mark.long
 def test_our_pins_are_met_by_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real archives, by the npm client (its own cache spares the second download)."""
     monkeypatch.setenv("TRUEUP_ARTIFACT_SOURCES", "npm")

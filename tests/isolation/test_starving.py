@@ -170,6 +170,7 @@ def _answered(watch: Watch, number: int) -> Callable[[], bool]:
     return lambda: len(watch.answers.during) >= number
 
 
+@pytest.mark.long
 def test_of_real_answers_only_those_that_wait_are_told(page: Page, watch: Watch) -> None:
     with watch.watching("quiet"):
         until(_answered(watch, 10), "answers")

@@ -196,11 +196,11 @@ def _without_what_differs(printed: str, home: Path) -> str:
     [
         (["GOOD"], 0),
         (["BAD"], 2),
-        (["nowhere.yml"], 1),
-        (["--no-such-option"], 2),
-        (["BROKEN"], 4),
-        (["--version"], 0),
-        ([], 2),
+        pytest.param(["nowhere.yml"], 1, marks=pytest.mark.long),
+        pytest.param(["--no-such-option"], 2, marks=pytest.mark.long),
+        pytest.param(["BROKEN"], 4, marks=pytest.mark.long),
+        pytest.param(["--version"], 0, marks=pytest.mark.long),
+        pytest.param([], 2, marks=pytest.mark.long),
     ],
     ids=lambda value: str(value) if isinstance(value, int) else "_".join(value),
 )
@@ -214,6 +214,7 @@ def test_a_run_ends_as_the_plain_one_does(desk: Desk, arguments: list[str], stat
     assert len(warm[1].splitlines()) == len(plain[1].splitlines())
 
 
+@pytest.mark.long
 def test_what_ansible_refuses_to_begin_with_it_refuses_here(desk: Desk) -> None:
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
@@ -226,7 +227,7 @@ def test_what_ansible_refuses_to_begin_with_it_refuses_here(desk: Desk) -> None:
     assert "requires blocking IO" in warm[1]
 
 
-@pytest.mark.parametrize("warm", [True, False], ids=["warm", "plain"])
+@pytest.mark.parametrize("warm", [True, pytest.param(False, marks=pytest.mark.long)], ids=["warm", "plain"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_a_signal_ends_the_run(desk: Desk, warm: bool, number: signal.Signals) -> None:
     process = desk.start(desk.playbook(SLEEP), warm=warm)
@@ -237,6 +238,7 @@ def test_a_signal_ends_the_run(desk: Desk, warm: bool, number: signal.Signals) -
     assert (status, note) == (expected, "")
 
 
+@pytest.mark.long
 def test_runs_side_by_side_do_not_meet(desk: Desk) -> None:
     tell = shell("echo $WHO in $PWD; umask; sleep 0.5")
     processes_ = [desk.start("-v", "-e", f"who={n}", desk.playbook(tell), WHO=f"number-{n}") for n in range(4)]
@@ -405,6 +407,7 @@ def test_a_frozen_parent_holds_up_no_run_and_runs_nothing_later(desk: Desk) -> N
     assert log.read_text() == "ran\n" * 3
 
 
+@pytest.mark.long
 def test_a_frozen_parent_is_replaced(desk: Desk) -> None:
     first = desk.parent
     os.kill(first, signal.SIGSTOP)
@@ -417,7 +420,13 @@ def test_a_frozen_parent_is_replaced(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("ANSIBLE_FORKS", "9"), ("ANSIBLE_LIBRARY", "/nowhere"), ("PYTHONUTF8", "1"), ("HOME", "/")]
+    ("name", "value"),
+    [
+        ("ANSIBLE_FORKS", "9"),
+        ("HOME", "/"),
+        pytest.param("ANSIBLE_LIBRARY", "/nowhere", marks=pytest.mark.long),
+        pytest.param("PYTHONUTF8", "1", marks=pytest.mark.long),
+    ],
 )
 def test_other_settings_are_refused(desk: Desk, name: str, value: str) -> None:
     play = desk.playbook({"ansible.builtin.debug": {"msg": "forks: {{ ansible_forks }}"}})
@@ -447,7 +456,9 @@ def test_a_configuration_that_was_changed_is_what_counts(desk: Desk) -> None:
     assert desk.parent != first
 
 
-@pytest.mark.parametrize("sent", [b"", b"not json", b"[]", b"{}", b'{"argv": []}'])
+@pytest.mark.parametrize(
+    "sent", [b"not json", *(pytest.param(one, marks=pytest.mark.long) for one in (b"", b"[]", b"{}", b'{"argv": []}'))]
+)
 def test_nonsense_ends_nothing(desk: Desk, sent: bytes) -> None:
     with connected(desk.top / "run") as connection:
         connection.send(sent)

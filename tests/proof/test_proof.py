@@ -162,6 +162,7 @@ def test_over_the_budget_is_said_and_fails_nothing(pytester: pytest.Pytester, ru
     assert re.search(r"OVER THE BUDGET by 0:0\d min \(budget 0:01 min\)", last), last
 
 
+@pytest.mark.long
 def test_cpu_is_that_of_all_processes(pytester: pytest.Pytester, run) -> None:
     """It is used by a child of a test, of a worker, too."""
     burn = "import time\nwhile time.process_time() < 3: pass"

@@ -37,6 +37,8 @@ def cluster(bin_directory: Path) -> Iterator[Path]:
         initdb = [bin_directory / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
         run(*initdb, "--locale=C")
         options = f"-c listen_addresses= -c unix_socket_directories={directory} -c max_connections=100"
+        # Processes are killed in tests, never the machine.
+        options += " -c fsync=off -c full_page_writes=off"
         control = [bin_directory / "pg_ctl", "-D", data, "-w", "-l", directory / "log"]
         run(*control, "-o", options, "start")
         try:

@@ -43,8 +43,8 @@ def test_the_newest_migration_is_the_one_that_is_needed() -> None:
     assert ScriptDirectory(str(Path(database.__file__).parent / "migrations")).get_current_head() == HEAD
 
 
-def test_migrating_an_empty_database(database_url: str) -> None:
-    engine = open_database(database_url)
+def test_migrating_an_empty_database(empty_database_url: str) -> None:
+    engine = open_database(empty_database_url)
     assert current_revision(engine) is None
     migrate(engine)
     assert current_revision(engine) == HEAD
@@ -79,27 +79,27 @@ def test_the_migrations_make_every_check_and_key_too(tmp_path: Path) -> None:
     assert schema(migrated) == schema(created)
 
 
-def test_two_processes_migrate_at_once(database_url: str) -> None:
+def test_two_processes_migrate_at_once(empty_database_url: str) -> None:
     script = (
         "import sys; from reconciler.records.database import migrate, open_database;"
         "engine = open_database(sys.argv[1]); sys.stdin.read(1); migrate(engine)"
     )
-    command = [sys.executable, "-c", script, database_url]
+    command = [sys.executable, "-c", script, empty_database_url]
     processes = [
         subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)
     ]
     with ThreadPoolExecutor(4) as pool:
         errors = list(pool.map(lambda process: process.communicate("x", timeout=60)[1], processes))
     assert [process.returncode for process in processes] == [0] * 4, errors
-    engine = open_database(database_url)
+    engine = open_database(empty_database_url)
     assert current_revision(engine) == HEAD
     with reading(engine) as connection:
         assert connection.execute(select(fences.c.value)).all() == [(0,)]
 
 
-def test_a_migration_that_fails_leaves_nothing(database_url: str) -> None:
+def test_a_migration_that_fails_leaves_nothing(empty_database_url: str) -> None:
     """A table of somebody else's is in the way of the last step, after all others were made."""
-    engine = open_database(database_url)
+    engine = open_database(empty_database_url)
     with writing(engine) as connection:
         connection.execute(text("CREATE TABLE tokens (theirs INTEGER)"))
     with pytest.raises(RecordsError, match="tokens"):
@@ -161,9 +161,9 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
         migrate(open_database(sqlite_url(path)))
 
 
-def test_a_database_that_was_never_migrated(database_url: str) -> None:
+def test_a_database_that_was_never_migrated(empty_database_url: str) -> None:
     with pytest.raises(RecordsError, match="which migrates it"):
-        Jobs(open_database(database_url)).page()
+        Jobs(open_database(empty_database_url)).page()
 
 
 def test_a_server_that_does_not_answer() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
+import pytest
 from sqlalchemy import Engine
 
 from reconciler.records.events import MOST, MOST_PROGRESS, EventKind, Events
@@ -93,6 +94,7 @@ def test_looks_have_no_story_and_an_unknown_job_has_none(engine: Engine, jobs: J
     assert told(events, look.id) == []
 
 
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)
 def test_progress_is_bounded_and_leaves_room_for_the_end(engine: Engine, jobs: Jobs) -> None:
     events = Events(engine)
     job = jobs.enqueue(new_job(), NOON)

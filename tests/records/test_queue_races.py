@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import Barrier, Lock
 
+import pytest
 from sqlalchemy import Engine, func, select
 
 from reconciler.core.jobs import JobStatus
@@ -115,11 +116,12 @@ def test_cancelling_while_claiming_does_one_or_the_other(jobs: Jobs, queue: Queu
     assert jobs.counts()[JobStatus.CANCELLED] == len(made) - claimed
 
 
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)
 def test_killed_workers_lose_nothing_and_share_nothing(
     database_url: str, engine: Engine, jobs: Jobs, tmp_path: Path
 ) -> None:
     """Four processes; one of them is killed again and again in the middle of whatever it does."""
-    made = jobs.enqueue_all(mixed_jobs(count(short=60, full=150), max_attempts=50), datetime.now(UTC))
+    made = jobs.enqueue_all(mixed_jobs(count(short=40, full=150), max_attempts=50), datetime.now(UTC))
     marks = tmp_path / "marks"
     marks.mkdir()
 

@@ -112,7 +112,10 @@ def test_a_host_that_an_operator_named_leads_nowhere_else_either(what: str, tmp_
 
 
 @on_a_network
-@pytest.mark.parametrize("inside", ["127.0.0.1", "169.254.169.254", "100.100.100.200"])
+@pytest.mark.parametrize(
+    "inside",
+    ["169.254.169.254", *(pytest.param(one, marks=pytest.mark.long) for one in ("127.0.0.1", "100.100.100.200"))],
+)
 @pytest.mark.parametrize("what", [one for one in NAMED if "TLS" not in one])
 def test_neither_does_its_name_lead_to_what_is_this_hosts_alone(what: str, inside: str, tmp_path: Path) -> None:
     found = asked(tmp_path, NAMED[what] | {"answers": [[inside]]})

@@ -109,7 +109,7 @@ def test_two_processes_write_at_once(store: Repository) -> None:
 def test_a_writer_killed_anywhere_loses_no_acknowledged_commit(store: Repository) -> None:
     dice = random.Random(7)
     acknowledged: dict[str, str] = {}
-    rounds = count(short=5, full=25)
+    rounds = count(short=2, full=25)
     for number in range(rounds):
         argv = [sys.executable, "-c", WRITER, str(store.path), PATH, f"round{number}"]
         # Its own process group: a power cut takes the Git processes with it.
