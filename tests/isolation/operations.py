@@ -253,6 +253,10 @@ def promote(ground: Ground, hacked: Hacked) -> list[End]:
     )
 
 
+def _succeed(ends: list[End]) -> None:
+    assert all(end.succeeded for end in ends), ends
+
+
 def domains(ground: Ground, hacked: Hacked) -> list[End]:
     name = f"{hacked.slug}.example.com"
     ground.acme.point(name, hacked.node.address)
@@ -368,7 +372,14 @@ OPERATIONS: Mapping[str, Operation] = {
         Operation("adopt", adopt, (JobType.DRIFT_ADOPT,)),
         Operation("discard", discard, (JobType.DRIFT_DISCARD,)),
         Operation("promote", promote, (JobType.PROMOTE,), ("drift.yml", "promote.yml"), _make_staging),
-        Operation("domains", domains, (JobType.DOMAIN_ADD, JobType.DOMAIN_REMOVE), ("preview_certificate.yml",)),
+        # A node's first domain brings whom to ask for certificates.
+        Operation(
+            "domains",
+            domains,
+            (JobType.DOMAIN_ADD, JobType.DOMAIN_REMOVE),
+            ("preview_certificate.yml",),
+            prepares=lambda ground, hacked: _succeed(domains(ground, hacked)),
+        ),
         Operation("cache", cache, (JobType.CACHE_UPDATE,)),
         Operation("purge", purge, (JobType.CACHE_PURGE,), ("purge.yml",)),
         Operation("health-check", health_check, (JobType.HEALTH_CHECK,), ("health.yml",)),

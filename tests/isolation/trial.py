@@ -212,6 +212,7 @@ class Trials:
         operation, hacked = OPERATIONS[name], self._site(kind)
         if operation.prepares:
             operation.prepares(self.ground, hacked)
+            self._before = None
         self.ground.spoken = ""
         before, marks = self._before or self.canaries.look(hacked)[::2]
         if kind in TABLE_KINDS:

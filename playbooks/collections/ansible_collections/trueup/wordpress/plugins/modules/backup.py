@@ -78,7 +78,8 @@ def dump(run, layout):
 def files(run, layout):
     """``wp-content/`` of what is served, and ``uploads/``, read in the site's sandbox."""
     release = os.path.realpath(layout.current)
-    excluded = [f"--exclude=./wp-content/{name}" for name in EXCLUDED]
+    # Else each is tried at every part of a path, which in a tree of a hacked site goes on for as long as it likes.
+    excluded = ["--anchored", "--no-wildcards", *(f"--exclude=./wp-content/{name}" for name in EXCLUDED)]
     # A hole takes no time. As the site's user, in its sandbox: no neighbour's file is read under whatever name, and
     # the site's own processes, whose user it is, find nothing in it that they have not.
     argv = ["tar", "--create", "--sparse", "--ignore-failed-read", "--warning=no-file-changed", *excluded]
