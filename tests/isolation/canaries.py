@@ -118,7 +118,7 @@ for top, uid, mode in (("/root", 0, 0o600), ("/etc", 0, 0o644), (uploads, entry.
 
     def _rows(self, ids: list[str]) -> tuple[str, ...]:
         shorts = " ".join(one.short for one in self.neighbours)
-        later = "^wp_(?!" + "|".join(one.short for one in self.neighbours) + ")"
+        later = "^(wp|trueup)_(?!" + "|".join(one.short for one in self.neighbours) + ")"
         script = ROWS.replace("SHORTS", shorts).replace("HIDDEN", later).replace("NEAR", self.neighbours[0].short)
         return tuple(self.node.ssh(script).stdout.splitlines())
 

@@ -302,7 +302,9 @@ def reconcile(ground: Ground, hacked: Hacked) -> list[End]:
     try:
         until(lambda: bool(set(jobs()) - before), "the loop to see it", PATIENCE_S, pause_s=0.2)
     except AssertionError:
-        return [End("look", "hung")]
+        listed = ground.place.plane.http.get("/api/jobs", params={"environment_id": hacked.id, "limit": 5}).json()
+        known = [(one["job_type"], one["status"], one["error_code"], one["attempt_count"]) for one in listed]
+        return [End("look", "hung", message=f"{known}\n{ground.place.plane.cli('plan', hacked.key).output[-1500:]}")]
     return [ground.wait("reconcile", one) for one in set(jobs()) - before]
 
 

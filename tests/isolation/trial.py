@@ -26,6 +26,7 @@ UNCLEAR = {
     "JOB_LEASE_LOST",
     "internal_error",
 }
+OBEYED = re.compile("[\x1b\x07\u202e]")
 UNEXPECTED = ("Traceback (most recent", "MODULE FAILURE", "unexpected", "Unexpected")
 TOLD = Path(__file__).parents[2] / "build" / "isolation.log"
 MOST_GROWTH = 300 << 20
@@ -142,6 +143,8 @@ class Memory:
         self.node = node
         self.growth = 0
         self.ended: list[str] = []
+        self.named: list[str] = []
+        """The largest at the worst moment."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, args=(sum(self._used().values()),), daemon=True)
         self._thread.start()
@@ -159,16 +162,26 @@ class Memory:
     def _watch(self, before: int) -> None:
         while not self._stop.wait(0.15):
             used = self._used()
-            self.growth = max(self.growth, sum(used.values()) - before)
+            if sum(used.values()) - before > self.growth:
+                self.growth = sum(used.values()) - before
+                largest = sorted(used, key=lambda pid: -used[pid])[:5] if self.growth > MOST_GROWTH else []
+                self.named = [f"{_words(pid)} {used[pid] >> 20} MB" for pid in largest]
             if self.growth > ENDED_AT and used:
                 greediest = max(used, key=lambda pid: used[pid])
                 if used[greediest] > ENDED_AT // 2 and greediest in self.node.container.pids():
-                    self.ended.append(Path(f"/proc/{greediest}/cmdline").read_text().replace("\0", " ")[:100])
+                    self.ended.append(_words(greediest))
                     os.kill(greediest, 9)
 
     def stop(self) -> None:
         self._stop.set()
         self._thread.join()
+
+
+def _words(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:100]
+    except OSError:
+        return "a process that has ended"
 
 
 class Trials:
@@ -278,9 +291,12 @@ class Trials:
             if unclear:
                 outcome.wrong.append(f"{end.what} ended {end.status} ({end.code}): {end.message[:400]}")
         if memory.growth > MOST_GROWTH:
-            outcome.wrong.append(f"what runs on the node grew by {memory.growth >> 20} MB; ended: {memory.ended}")
-        if "\x1b" in self.ground.spoken or "\x07" in self.ground.spoken or "\u202e" in self.ground.spoken:
-            outcome.wrong.append("a command wrote what the site or a file is called to the terminal as it is")
+            outcome.wrong.append(
+                f"what runs on the node grew by {memory.growth >> 20} MB: {memory.named}; ended: {memory.ended}"
+            )
+        if obeyed := OBEYED.search(self.ground.spoken):
+            around = self.ground.spoken[max(obeyed.start() - 200, 0) : obeyed.end() + 100]
+            outcome.wrong.append(f"a command wrote to the terminal what that obeys: {around!r}")
         if self.visitor.failures:
             outcome.wrong.append(f"a neighbour's visitor: {self.visitor.failures[:3]}")
         if starved := self.visitor.answers.starved(outcome.operation):
