@@ -123,6 +123,8 @@ class Operation:
     playbooks: tuple[str, ...] = ()
     prepares: Callable[[Ground, Hacked], None] | None = None
     ends_the_site: bool = False
+    begins_afresh: bool = False
+    """On a site on which nothing has failed yet: the loop waits longer and longer after what did."""
 
 
 def _steps(*steps: Callable[[], End]) -> list[End]:
@@ -387,7 +389,7 @@ OPERATIONS: Mapping[str, Operation] = {
         Operation("health-check", health_check, (JobType.HEALTH_CHECK,), ("health.yml",)),
         Operation("reset", reset, (JobType.HEALTH_CHECK,)),
         Operation("login", login),
-        Operation("reconcile", reconcile, (JobType.RECONCILE,), ("environment.yml",)),
+        Operation("reconcile", reconcile, (JobType.RECONCILE,), ("environment.yml",), begins_afresh=True),
         Operation("by-hand", by_hand_environment, (JobType.OPERATOR_RUN,), ("environment.yml",)),
         Operation("provision", provision, (JobType.NODE_PROVISION,), ("node.yml",)),
         Operation("probe", probe, (JobType.NODE_OBSERVE,), ("observe.yml",)),

@@ -222,7 +222,10 @@ class Trials:
         return hacked
 
     def _run(self, kind: Kind, name: str, plants: list[Plant]) -> Outcome:
-        operation, hacked = OPERATIONS[name], self._site(kind)
+        operation = OPERATIONS[name]
+        if operation.begins_afresh:
+            self._sites.pop(kind, None)
+        hacked = self._site(kind)
         if operation.prepares:
             operation.prepares(self.ground, hacked)
             self._before = None
