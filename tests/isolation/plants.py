@@ -300,7 +300,10 @@ PAGES = _all(
         "slow-body": (
             "for ($i = 0; $i < 75; $i++) { echo str_repeat('x', 5000); flush(); sleep(1); } touch($ended); exit;"
         ),
-        "slow-headers": "sleep(75); touch($ended); exit;",
+        # PHP notices that nobody waits when it writes, and ends.
+        "slow-headers": (
+            "sleep(75); for ($i = 0; $i < 5; $i++) { echo 'x'; flush(); usleep(100000); } touch($ended); exit;"
+        ),
         "long-header": "header('X-Long: ' . str_repeat('x', 1 << 20)); echo '</html>'; exit;",
         "many-headers": "for ($i = 0; $i < 20000; $i++) { header(\"X-$i: x\"); } echo '</html>'; exit;",
         "redirects-to-itself": "header('Location: /'); http_response_code(302); exit;",

@@ -137,10 +137,14 @@ class Visitor(Watch):
 
 
 class Memory:
-    """What a node's processes use beyond what they did; the greediest ends before it hurts the machine."""
+    """What a node's processes use beyond what they did; the greediest ends before it hurts the machine.
 
-    def __init__(self, node: Node) -> None:
+    Those of the site's own user are left out: their limits are ``test_processes``' subject.
+    """
+
+    def __init__(self, node: Node, user: str) -> None:
         self.node = node
+        self.uid = node.ssh(["id", "-u", user]).stdout.strip()
         self.growth = 0
         self.ended: list[str] = []
         self.named: list[str] = []
@@ -154,6 +158,8 @@ class Memory:
         for pid in self.node.container.pids():
             try:
                 lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+                if any(line.startswith("Uid:") and line.split()[1] == self.uid for line in lines):
+                    continue
                 found[pid] = next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:"))
             except (OSError, StopIteration):
                 continue
@@ -253,7 +259,7 @@ class Trials:
         return outcome
 
     def _operate(self, outcome: Outcome, operation: Operation, hacked: Hacked) -> None:
-        memory = Memory(hacked.node)
+        memory = Memory(hacked.node, hacked.user)
         try:
             with self.visitor.watching(outcome.operation):
                 outcome.ends = operation.runs(self.ground, hacked)
@@ -261,6 +267,10 @@ class Trials:
             memory.stop()
             self._end_races(hacked)
         self._judge(outcome, hacked, memory)
+
+    def _ended(self, hacked: Hacked) -> str:
+        """The file of a page that was waited for to its end: of this trial, as one of an earlier may sleep on."""
+        return f"{hacked.site}/shared/uploads/tu-ended-{len(self._done)}"
 
     def _plant(self, hacked: Hacked, kind: Kind, plants: list[Plant]) -> dict[str, str]:
         near = self.canaries.neighbours[0]
@@ -278,7 +288,7 @@ class Trials:
         if kind is Kind.PAGES:
             (plant,) = plants
             guard = "if (PHP_SAPI === 'cli' || $_SERVER['REQUEST_URI'] !== '/') { return; }"
-            ended = f"$ended = '{hacked.site}/shared/uploads/tu-ended';"
+            ended = f"$ended = '{self._ended(hacked)}';"
             hacked.put("current/wp-content/mu-plugins/tu-page.php", f"<?php {guard} {ended} {plant.does}")
             return {plant.name: "planted"}
         told = {}
@@ -304,8 +314,7 @@ class Trials:
             outcome.wrong.append(f"a neighbour's visitor: {self.visitor.failures[:3]}")
         if starved := self.visitor.answers.starved(outcome.operation):
             outcome.wrong.append(starved)
-        ended = f"{hacked.site}/shared/uploads/tu-ended"
-        if hacked.node.ssh(["test", "-e", ended], check=False).returncode == 0:
+        if hacked.node.ssh(["test", "-e", self._ended(hacked)], check=False).returncode == 0:
             outcome.wrong.append("somebody waited for a page until it ended by itself")
 
     def _attribute(
@@ -338,7 +347,7 @@ class Trials:
             "find TOPS -xdev -maxdepth 7 -name 'tu-plants' -prune -exec rm -rf {} +; "
             "grep -rlZ --include=x.php '// named' TOPS | xargs -0r -n1 dirname -z | xargs -0r rm -rf; "
             f"{swapped}rm -f /root/tupwned* /run/tupwned* /tupwned*; "
-            "find TOPS -name 'tu-page.php' -o -name 'tu-ended' | xargs -r rm -f"
+            "find TOPS -name 'tu-page.php' -o -name 'tu-ended*' | xargs -r rm -f"
         )
         for node in hacked.place.nodes.values():
             node.ssh(script.replace("TOPS", tops), check=False, timeout=120)
