@@ -305,6 +305,7 @@ def test_from_the_branch_to_the_digest_that_apply_requires(plane: ControlPlane, 
     observe(plane)
 
 
+@pytest.mark.long
 def test_on_gitlab(plane: ControlPlane, forge: Forge, tmp_path: Path) -> None:
     proposed(forge, tmp_path / "author", CHANGE)
     runner = Runner(forge, plane, tmp_path / "gitlab")
@@ -316,6 +317,7 @@ def test_on_gitlab(plane: ControlPlane, forge: Forge, tmp_path: Path) -> None:
     assert neutral(runner.comment) == COMMENT
 
 
+@pytest.mark.long
 def test_on_gitea(plane: ControlPlane, forge: Forge, tmp_path: Path) -> None:
     proposed(forge, tmp_path / "author", CHANGE)
     runner = Runner(forge, plane, tmp_path / "gitea")

@@ -19,7 +19,6 @@ from reconciler.home import Home, clock
 from reconciler.loop.following import REST_S
 from reconciler.roles import current_roles
 from reconciler.settings import Settings
-from tests import proof
 from tests.controlplane import Clone, ControlPlane, MakeControlPlane, site_documents, until
 from tests.core.fake_node import configured, provisioned
 
@@ -27,7 +26,7 @@ from .test_serving import DOCUMENTS, forge, ready, serving
 
 __all__ = ["forge"]
 
-HOOKS = proof.count(short=100, full=400)
+HOOKS = 400
 PUSH = json.dumps({"ref": "refs/heads/main", "after": "0" * 40}).encode()
 
 # As a forge does: after a push, to the URL and with the secret that it was told.
@@ -183,6 +182,7 @@ def test_a_body_has_its_limit(plane: ControlPlane, stranger: httpx.Client) -> No
     assert (answer.status_code, answer.json()["code"]) == (413, "request_too_large")
 
 
+@pytest.mark.long
 def test_many_hooks_cause_few_looks(control_plane: MakeControlPlane, tmp_path: Path, forge: Path) -> None:
     looks, held, holding = tmp_path / "looks", tmp_path / "held", tmp_path / "holding"
     ssh = tmp_path / "ssh"
@@ -230,6 +230,7 @@ def test_many_hooks_cause_few_looks(control_plane: MakeControlPlane, tmp_path: P
     until(lambda: plane.git("rev-parse", "main") == pushed, "what was pushed meanwhile", told=plane.log)
 
 
+@pytest.mark.long
 def test_a_hook_wakes_who_was_told_that_upstream_is_away(
     plane: ControlPlane, stranger: httpx.Client, forge: Path, tmp_path: Path
 ) -> None:

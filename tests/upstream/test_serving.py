@@ -109,6 +109,7 @@ def until_accepted(plane: ControlPlane, commit: str) -> str:
     return answers[-1]
 
 
+@pytest.mark.long
 def test_what_was_left_out_is_listed_until_it_is_forgotten(
     control_plane: MakeControlPlane, forge: Path, tmp_path: Path
 ) -> None:
@@ -130,6 +131,7 @@ def test_what_was_left_out_is_listed_until_it_is_forgotten(
     assert plane.command("upstream", "forget", commit[:10], check=False).returncode == 1
 
 
+@pytest.mark.long
 def test_a_silent_forge_keeps_nobody_from_ending(control_plane: MakeControlPlane, tmp_path: Path) -> None:
     started = tmp_path / "started"
     silent = tmp_path / "ssh"
