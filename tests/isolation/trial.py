@@ -4,6 +4,7 @@ import json
 import os
 import re
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,8 +30,9 @@ UNCLEAR = {
 OBEYED = re.compile("[\x1b\x07\u202e]")
 UNEXPECTED = ("Traceback (most recent", "MODULE FAILURE", "unexpected", "Unexpected")
 TOLD = Path(__file__).parents[2] / "build" / "isolation.log"
+SHARED = ("root", "mysql", "www-data")
 MOST_GROWTH = 300 << 20
-"""Of all that runs on a node, in bytes of memory that is no file's: PHP's own limit and a module's lie far below."""
+"""Of what is root's, all sites' or a neighbour's on a node, in bytes of memory that is no file's."""
 ENDED_AT = 1500 << 20
 FILE_KINDS = {Kind.LINKS, Kind.SWAPPED, Kind.SPECIALS, Kind.SIZES, Kind.NAMES, Kind.MODES, Kind.RACES}
 TABLE_KINDS = {Kind.SQL_NAMES, Kind.SQL_VIEWS, Kind.SQL_TRIGGERS, Kind.SQL_ROWS, Kind.OPTIONS}
@@ -137,14 +139,14 @@ class Visitor(Watch):
 
 
 class Memory:
-    """What a node's processes use beyond what they did; the greediest ends before it hurts the machine.
+    """What a node's processes of these users use beyond what they did; the greediest ends before it hurts the machine.
 
-    Those of the site's own user are left out: their limits are ``test_processes``' subject.
+    The site's own and its copies' are left out: their limits are ``test_processes``' subject.
     """
 
-    def __init__(self, node: Node, user: str) -> None:
+    def __init__(self, node: Node, users: Iterable[str]) -> None:
         self.node = node
-        self.uid = node.ssh(["id", "-u", user]).stdout.strip()
+        self.uids = {node.ssh(["id", "-u", user]).stdout.strip() for user in users}
         self.growth = 0
         self.ended: list[str] = []
         self.named: list[str] = []
@@ -158,7 +160,7 @@ class Memory:
         for pid in self.node.container.pids():
             try:
                 lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-                if any(line.startswith("Uid:") and line.split()[1] == self.uid for line in lines):
+                if not any(line.startswith("Uid:") and line.split()[1] in self.uids for line in lines):
                     continue
                 found[pid] = next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:"))
             except (OSError, StopIteration):
@@ -259,7 +261,7 @@ class Trials:
         return outcome
 
     def _operate(self, outcome: Outcome, operation: Operation, hacked: Hacked) -> None:
-        memory = Memory(hacked.node, hacked.user)
+        memory = Memory(hacked.node, (*SHARED, *(one.user for one in self.canaries.neighbours)))
         try:
             with self.visitor.watching(outcome.operation):
                 outcome.ends = operation.runs(self.ground, hacked)
