@@ -8,8 +8,8 @@ export TRUEUP_ARTIFACT_SOURCES ?= $(if $(shell command -v npm),npm$(,)wordpress.
 export UV_SYSTEM_CERTS ?= 1
 # Or every start of every command compiles its imports again.
 unexport PYTHONDONTWRITEBYTECODE
-# How many test files run at once.
-TEST_PROCESSES ?= 2
+# How many test files run at once: one more than the cores that the budget is for, as a file waits now and then.
+TEST_PROCESSES ?= 3
 # Archives and the lab's base image, kept across checkouts.
 export TRUEUP_CACHE ?= $(if $(shell test -w /var/cache && echo 1),/var/cache/trueup,$(HOME)/.cache/trueup)
 
