@@ -1,9 +1,8 @@
-"""What an upgrade finds: a home, a node and sites that the old version made, stopped; and the way back to it."""
+"""What an upgrade finds: a home, a node and sites that the old version made, stopped."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,8 +23,6 @@ from tests.upgrade.history import Site
 from tests.upgrade.old_version import OldVersion
 
 NODE, TOKEN = "web-1", "scripts"
-STATE = "/etc/trueup /var/lib/trueup"
-"""What the control plane keeps on the node about its sites."""
 
 
 @dataclass
@@ -52,22 +49,6 @@ class Past:
     @property
     def standing(self) -> list[Site]:
         return [self.sites[slug] for slug in history.STANDING]
-
-    @property
-    def kept(self) -> Path:
-        """The home as it was."""
-        return self.plane.home.with_name("kept")
-
-    def keep(self) -> None:
-        """Remember all of it, here and on the node."""
-        shutil.copytree(self.plane.home, self.kept, symlinks=True)
-        self.node.ssh(f"tar -c -f /root/kept.tar {STATE}")
-
-    def bring_back(self) -> None:
-        """Have the home and what the node knows of it as they were. What runs on the node runs on."""
-        shutil.rmtree(self.plane.home)
-        shutil.copytree(self.kept, self.plane.home, symlinks=True)
-        self.node.ssh(f"rm -rf {STATE} && tar -x -f /root/kept.tar -C /")
 
 
 @contextmanager
@@ -113,7 +94,6 @@ def _ended(past: Past) -> Past:
     plane.terminate()
     past.tables, past.manifests = eyes.tables(plane.home), eyes.manifests(past.node)
     past.revision = plane.git("rev-parse", "main")
-    past.keep()
     return past
 
 

@@ -17,10 +17,12 @@ import pytest
 
 from reconciler.core.jobs import JobType
 from tests.controlplane import EMAIL, PASSWORD, run_git, until
+from tests.lab import Lab
 from tests.proof import count
 from tests.upgrade import eyes
 from tests.upgrade.history import MARKER, Site
-from tests.upgrade.past import Past
+from tests.upgrade.old_version import BASE, OldVersion
+from tests.upgrade.past import lived, short_directory
 from tests.upgrade.upgrade import How, Upgrade, upgraded
 
 # The first of them waits for the whole past.
@@ -72,10 +74,14 @@ DIRECTORIES = ("releases", "shared", "shared/uploads", "tmp", "logs")
 
 
 def _added(id_: str, *, keeps_objects: bool) -> set[str]:
-    """What an environment has in addition: a slice, and a Redis of its own."""
+    """What an environment has in addition: a slice, what keeps a login, and a Redis of its own."""
     redis = f"trueup-redis@{id_}.service"
     own = {f"{SYSTEMD}/{redis}", f"{WISHES}/{redis}", f"/etc/trueup/php/{id_}/redis.conf"}
-    return {f"{SYSTEMD}/trueup-{id_.replace('-', '')[:12]}.slice", *(own if keeps_objects else ())}
+    return {_slice(id_), f"/var/www/sites/{id_}/shared/login.php"} | (own if keeps_objects else set())
+
+
+def _slice(id_: str) -> str:
+    return f"{SYSTEMD}/trueup-{id_.replace('-', '')[:12]}.slice"
 
 
 def _moved(id_: str) -> set[str]:
@@ -85,9 +91,13 @@ def _moved(id_: str) -> set[str]:
 
 
 @pytest.fixture(scope="module", params=WAYS)
-def upgrade(past: Past, request: pytest.FixtureRequest) -> Iterator[Upgrade]:
-    """One after the other from the same past: each begins where the old version had ended."""
-    with upgraded(past, request.param) as upgrade:
+def upgrade(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Upgrade]:
+    """Each from a past of its own: on a node that was upgraded once there would be little left to do."""
+    with (
+        short_directory() as top,
+        lived(OldVersion.install(BASE, top), lab, top) as past,
+        upgraded(past, request.param) as upgrade,
+    ):
         yield upgrade
 
 
@@ -169,7 +179,7 @@ def test_who_could_reach_the_api_still_can(upgrade: Upgrade) -> None:
 
 def test_only_what_the_upgrade_is_about_is_written(upgrade: Upgrade) -> None:
     staging = upgrade.sites["shop"].environments["staging"]["id"]
-    added, moved = ADDED | _added(staging, keeps_objects=False), set(MOVED)
+    added, moved = ADDED | {_slice(staging)}, set(MOVED)
     for id_, keeps_objects in _standing(upgrade).items():
         added |= _added(id_, keeps_objects=keeps_objects)
         moved |= _moved(id_)

@@ -54,7 +54,6 @@ class Upgrade:
 @contextmanager
 def upgraded(past: Past, how: How) -> Iterator[Upgrade]:
     """The upgrade, done; ``cut``: with a SIGKILL in the middle of the first reconcile, and another start."""
-    past.bring_back()
     # With the session that the old version gave.
     plane = ControlPlane(past.plane.home, TRUEUP_WORKERS="3", TRUEUP_OBSERVE_INTERVAL_S="1")
     plane.http.cookies = past.plane.http.cookies
