@@ -20,8 +20,10 @@ from tests.controlplane import until
 
 MOST = 2.0
 """An answer of a neighbour, against its own while nothing is done."""
-MOST_OF_ONE = 4.0
-"""One answer alone, against the slower ones: what chance does to it on a machine that others use."""
+MOST_OF_A_FEW = 4.0
+"""The slowest, against the slower ones: what chance does to them on a machine that others use."""
+MOST_OF_ONE = 3.0
+"""One answer alone, against the slowest while nothing is done: with no other that is slow, it may be chance, too."""
 FEW = 5
 """Of so many, one in four that are slow tell something."""
 ENOUGH = 40
@@ -30,6 +32,8 @@ KEPT = 300
 COLD = 3
 """The first answers, which find nothing ready."""
 PAUSE_S = 0.15
+IDLE_PAUSE_S = 0.6
+"""When enough is known of what it takes while nothing is done."""
 CONTROL_PAUSE_S = 0.02
 # Two processes that wake each other, as nginx, PHP and MariaDB do for a page, and a log.
 CONTROL = r"""
@@ -113,13 +117,16 @@ def starved(before: Sequence[float], during: Sequence[float]) -> str:
     """What is wrong with answers while something was done, in words; empty where each of these holds:
 
     - of more than a few, the slower ones took no more than twice what the slower ones took before;
-    - the slowest took no more than twice what the slowest took before. One alone may be slow by chance: up to four
-      times what the slower ones took it is let be, and what hangs for a moment or for ever takes more.
+    - the slowest took no more than twice what the slowest took before. A few may be slow by chance: up to four times
+      what the slower ones took they are let be, and one alone up to three times the slowest. What hangs for a moment or
+      for ever takes more.
     """
     slower, told = _slower(before), []
     if len(during) >= FEW and (times := _slower(during) / slower) > MOST:
         told.append(f"a neighbour's slower answers took {times:.1f} × their own, for what the machine gave")
-    if (slowest := max(during)) > max(MOST * max(before), MOST_OF_ONE * slower):
+    *_, second, slowest = [0.0, *sorted(during)]
+    most = max(MOST * max(before), MOST_OF_A_FEW * slower)
+    if second > most or slowest > max(MOST_OF_ONE * max(before), most):
         times = slowest / max(before)
         told.append(f"a neighbour's slowest answer took {times:.1f} × its own, for what the machine gave")
     return "; ".join(told)
@@ -169,7 +176,8 @@ class Watch:
             while not self._stop:
                 with self._answer:
                     self._look_once(control)
-                self._soon.wait(PAUSE_S)
+                is_known = len(self.answers.before) >= KEPT // 4 and not self._operation
+                self._soon.wait(IDLE_PAUSE_S if is_known else PAUSE_S)
                 self._soon.clear()
 
     def _look_once(self, control: Control) -> None:

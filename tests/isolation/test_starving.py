@@ -57,6 +57,13 @@ def test_a_machine_that_is_busy_now_and_then_starves_nobody() -> None:
         assert starved(story.answers(ENOUGH), story.answers(chance.choice((1, 3, 20)))) == ""
 
 
+def test_one_slow_answer_may_be_chance_and_two_are_not() -> None:
+    before = [1.0] * 39 + [2.0]
+    assert starved(before, [2.0] * 20 + [5.0]) == starved(before, [5.0]) == ""
+    for during in ([5.0, 5.0], [2.0] * 20 + [5.0, 5.0], [9.0], [2.0] * 20 + [9.0]):
+        assert "slowest answer took" in starved(before, during)
+
+
 def _all(took: float) -> float:
     return took * 3
 
