@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from base64 import urlsafe_b64encode
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +18,9 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from schemathesis.core.parameters import ParameterLocation
+from schemathesis.generation.feedback import FeedbackSources
+from schemathesis.pytest._test_builder import build_operation_test
+from schemathesis.python._constants.orchestrator import make_constants_value_source
 
 from tests.api.control import EMAIL, LOCAL, Control, control_at
 from tests.api.promotable import change_code
@@ -83,6 +85,8 @@ CONTRACT.config.generation.update(with_security_parameters=False)
 CONTRACT.config.checks.positive_data_acceptance.expected_statuses += ["412", "422"]
 CONTRACT.config.checks.negative_data_rejection.expected_statuses += ["412"]
 CONTRACT.config.update(base_url=f"http://127.0.0.1:{LISTENER.getsockname()[1]}/api")
+OPERATIONS = {found.ok().label: found.ok() for found in CONTRACT.get_all_operations()}
+FEEDBACK = FeedbackSources(constants_value_source=make_constants_value_source(CONTRACT))
 SENT: dict[str, set[str]] = {"made up": set(), "about what is there": set()}
 """The operations that requests of a kind were sent to."""
 _checked = settings(deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
@@ -96,16 +100,31 @@ def send(case: schemathesis.Case, fleet: Control) -> None:
     case.call_and_validate(cookies={"session_token": token})
 
 
-@CONTRACT.parametrize()
-@settings(_checked, max_examples=EXAMPLES)
-def test_made_up_requests(case: schemathesis.Case, fleet: Control) -> None:
-    send(case, fleet)
-    SENT["made up"].add(case.operation.label)
+def make_up(label: str, examples: int, use: Callable[[schemathesis.Case], None]) -> None:
+    """Have requests of the operation used, which are made up only now.
+
+    `CONTRACT.parametrize` makes them up while tests are collected, for seconds in each process that only collects them.
+    """
+    test = settings(_checked, max_examples=examples)(use)
+    operation = OPERATIONS[label]
+    build_operation_test(
+        config=CONTRACT.config, operation=operation, test_func=test, given_kwargs={}, feedback=FEEDBACK
+    )()
 
 
-@CONTRACT.include(path_regex=re.escape("{id}")).parametrize()
-@settings(_checked, max_examples=WITH_KNOWN_IDS)
-def test_made_up_requests_about_what_is_there(case: schemathesis.Case, fleet: Control, known: dict[str, UUID]) -> None:
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_made_up_requests(label: str, fleet: Control) -> None:
+    make_up(label, EXAMPLES, lambda case: send(case, fleet))
+    SENT["made up"].add(label)
+
+
+@pytest.mark.parametrize("label", [label for label in OPERATIONS if "{id}" in label])
+def test_made_up_requests_about_what_is_there(label: str, fleet: Control, known: dict[str, UUID]) -> None:
+    make_up(label, WITH_KNOWN_IDS, lambda case: send_about(case, fleet, known))
+    SENT["about what is there"].add(label)
+
+
+def send_about(case: schemathesis.Case, fleet: Control, known: dict[str, UUID]) -> None:
     path = case.meta.components.get(ParameterLocation.PATH) if case.meta else None
     if path is None or not path.mode.is_negative:
         case.path_parameters = {"id": str(known[case.path.split("/")[1]])}
@@ -115,7 +134,6 @@ def test_made_up_requests_about_what_is_there(case: schemathesis.Case, fleet: Co
     if case.path.endswith("/drift/adopt"):
         change_code(fleet, known["environments"])
     send(case, fleet)
-    SENT["about what is there"].add(case.operation.label)
 
 
 OUT_OF_REACH = frozenset(

@@ -209,7 +209,7 @@ def test_the_key_is_read_by_nobody_else_and_told_nowhere(previews: Previews, sho
     secret = wildcard.key.splitlines()[1]
     assert not list((home / "run").glob("preview-*")), "no run has left what it was given"
     assert secret not in previews.place.plane.log_file.read_text()
-    assert node.ssh(["grep", "-rlF", secret, "/etc", "/var/log", "/run", "/tmp"], check=False).stdout == ""
+    assert node.ssh(["grep", "-rlF", "-e", secret, "/etc", "/var/log", "/run", "/tmp"], check=False).stdout == ""
     assert node.ssh(["journalctl", "--no-pager", "-q", f"--grep={secret[:40]}"], check=False).stdout == ""
 
 
