@@ -1,7 +1,7 @@
 """Runs modules of the collection's ``module_utils`` on a node that has none of them: they come along, as text.
 
-Sent to ``python3 -I -S -`` with ``SOURCES`` filled in, where Ansible would bring a file first: one round trip.
-``argv[1]`` is a JSON list of environment ids; what is printed is one line of JSON.
+Sent to ``python3 -I -S -`` with ``SOURCES`` filled in and a call of ``answer`` at its end, where Ansible would bring a
+file first: one round trip.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Carried(MetaPathFinder, InspectLoader):
         return SOURCES[fullname]
 
 
-if __name__ == "__main__":
+def answer(module: str, function: str, argument: object) -> None:
+    """Print what the function answers, as one line of JSON."""
     sys.meta_path.insert(0, Carried())
-    health = importlib.import_module("ansible_collections.trueup.wordpress.plugins.module_utils.health")
-    sys.stdout.write(json.dumps(health.look(json.loads(sys.argv[1]))) + "\n")
+    found = getattr(importlib.import_module(module), function)(argument)
+    sys.stdout.write(json.dumps(found) + "\n")

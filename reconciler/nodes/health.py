@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from functools import cache
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -14,12 +11,11 @@ from reconciler.core.node_answer import AnswerRefused, read_object, understood
 from reconciler.core.observed import ObservedHealth
 from reconciler.core.visible import visible
 from reconciler.nodes.connection import Connections
+from reconciler.nodes.module_utils import PYTHON, carried
 from reconciler.nodes.target import Target
-from reconciler.paths import collection
 
 PATIENCE_S = 300.0
 """Of one round trip: an environment whose every check hangs takes 42 s, and four are looked at side by side."""
-_PACKAGE = "ansible_collections.trueup.wordpress.plugins.module_utils"
 MOST_BYTES = 4 << 20
 
 
@@ -30,8 +26,8 @@ def look(connections: Connections, target: Target, environments: Iterable[UUID])
         NodeUnreachable: no answer, or none that can be understood.
     """
     asked = list(environments)
-    argv = ["python3", "-I", "-S", "-", json.dumps([str(one) for one in asked])]
-    done = connections.run(target, argv, stdin=_script(), timeout_s=PATIENCE_S, max_output_bytes=MOST_BYTES)
+    program = carried("health", "look", [str(one) for one in asked])
+    done = connections.run(target, PYTHON, stdin=program, timeout_s=PATIENCE_S, max_output_bytes=MOST_BYTES)
     try:
         data = read_object(done.stdout)
     except AnswerRefused as error:
@@ -46,20 +42,3 @@ def _of(said: Any) -> ObservedHealth:
         return understood(ObservedHealth, said)
     except AnswerRefused as error:
         return ObservedHealth(release="", health="unknown", reason=f"The node's answer cannot be understood: {error}")
-
-
-@cache
-def _script() -> bytes:
-    """The program with the modules that it needs. The packages around them are empty."""
-    utils = collection() / "plugins" / "module_utils"
-    sources: dict[str, str] = {}
-    for path in utils.rglob("*.py"):
-        name = ".".join((_PACKAGE, *path.relative_to(utils).with_suffix("").parts))
-        sources |= dict.fromkeys(_packages(name), "") | {name: path.read_text(encoding="utf-8")}
-    program = Path(__file__).with_name("carried.py").read_text(encoding="utf-8")
-    return program.replace("= {}\n", f"= json.loads({json.dumps(sources)!r})\n", 1).encode()
-
-
-def _packages(module: str) -> list[str]:
-    parts = module.split(".")
-    return [".".join(parts[:length]) for length in range(1, len(parts))]

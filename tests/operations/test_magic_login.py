@@ -98,6 +98,41 @@ def test_another_environment_refuses_it(place: Place, environment: dict[str, Any
     assert _post(place, other, _url(place, environment)).status_code == 403
 
 
+def _runs(place: Place, environment: dict[str, Any]) -> int:
+    """How often systemd was told to run something in the environment's sandbox, beside its own units."""
+    runs = f"trueup-run-{environment['id'].replace('-', '')[:12]}-*"
+    return int(
+        place.node_of(environment).ssh(f"journalctl -q -o cat -u '{runs}' | grep -c ^Started", check=False).stdout
+    )
+
+
+def test_php_that_runs_already_is_asked(place: Place, environment: dict[str, Any]) -> None:
+    before = _runs(place, environment)
+    assert _post(place, environment, _url(place, environment)).status_code == 302
+    assert _runs(place, environment) == before
+    visitor = place.node_of(environment)
+    host = environment["preview_url"].partition("://")[2]
+    for path in ("/login.php", "/shared/login.php", "/../shared/login.php"):
+        page = visitor.fetch(path, host=host, headers={"TRUEUP_LOGIN": "0" * 64})
+        assert page.status_code == 404
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("lacks", ["its PHP", "the file"])
+def test_where_php_cannot_be_asked_another_one_is(place: Place, environment: dict[str, Any], lacks: str) -> None:
+    """As on a node that is not reconciled yet; nothing is kept twice, as it would be good twice."""
+    node = place.node_of(environment)
+    service, file = f"trueup-php@{environment['id']}.service", f"/var/www/sites/{environment['id']}/shared/login.php"
+    before = _runs(place, environment)
+    node.ssh(["systemctl", "stop", service] if lacks == "its PHP" else ["mv", file, f"{file}.away"])
+    try:
+        url = _url(place, environment)
+    finally:
+        node.ssh(["systemctl", "start", service] if lacks == "its PHP" else ["mv", f"{file}.away", file])
+    assert _runs(place, environment) == before + 1
+    assert [_post(place, environment, url).status_code for _ in range(2)] == [302, 403]
+
+
 def test_of_six_at_once_one_is_in(place: Place, environment: dict[str, Any]) -> None:
     url = _url(place, environment)
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
@@ -113,7 +148,7 @@ def test_neither_log_nor_database_has_the_token(place: Place, environment: dict[
     stored = place.sql(environment, "SELECT meta_value FROM wp_usermeta WHERE meta_key = 'trueup_login'")
     assert stored
     assert token not in stored
-    grep = ["grep", "-rqF", token, "/var/log", f"/var/www/sites/{environment['id']}/logs"]
+    grep = ["grep", "-rqF", "-e", token, "/var/log", f"/var/www/sites/{environment['id']}/logs"]
     assert place.node_of(environment).ssh(grep, check=False).returncode == 1
 
 

@@ -78,11 +78,14 @@ def test_a_second_php_is_the_first_one_elsewhere() -> None:
     earlier = (
         "ExecStart=/usr/sbin/php-fpm8.2 --nodaemonize --fpm-config /a\nRuntimeDirectory=trueup-php/x\nMemoryMax=1\n"
     )
-    own = "ExecStartPost=/bin/ln -sfT /php.sock /fpm.sock\nRuntimeDirectoryPreserve=yes\n"
+    today = earlier.replace(
+        "=/usr/sbin/php-fpm8.2 --nodaemonize --fpm-config /a",
+        "=/bin/sh -c 'ln -sfT /x/php.sock /y && exec /usr/sbin/php-fpm8.2 --nodaemonize --fpm-config /x/php-fpm.conf'",
+    )
     elsewhere = (
         "ExecStart=/usr/sbin/php-fpm8.2 --nodaemonize --fpm-config /b\nRuntimeDirectory=elsewhere\nMemoryMax=1\n"
     )
-    for unit in (earlier, f"{earlier}{own}"):
+    for unit in (earlier, f"{today}RuntimeDirectoryPreserve=yes\n"):
         assert bridge.moved_unit(f"{unit}[Install]\nWantedBy=x\n", "/b", "elsewhere") == elsewhere
     assert bridge.moved_pool("listen = /a\nlisten.mode = 0600\n", "/b") == "listen = /b\nlisten.mode = 0600\n"
     with pytest.raises(Failure, match="has 0 of"):

@@ -112,7 +112,7 @@ TEMPLATES = {
     layout.REDIS: "redis.conf.j2",
     layout.WP_CONFIG: "wp-config.php.j2",
 }
-PLAIN = {layout.MU_PLUGIN: "trueup.php", layout.DROP_IN: "object-cache.php"}
+PLAIN = {layout.MU_PLUGIN: "trueup.php", layout.DROP_IN: "object-cache.php", layout.LOGIN: "login.php"}
 
 
 def refuse_what_a_file_cannot_hold(variables):

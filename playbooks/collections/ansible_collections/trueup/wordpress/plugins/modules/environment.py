@@ -135,6 +135,7 @@ class Environment:
         self.services = Services(run, self.layout, self.texts, keeps_objects=self.variables["redis_cache"])
         self.options = Options(run, self.layout, self.variables, self.ledger, params["held_options"])
         self.staged = params["staged"] or self.variables["content"]["id"]
+        self.visit = None
         self.user = None
 
     def converge(self):
@@ -176,7 +177,8 @@ class Environment:
         self.keep_database()
         is_new = not os.path.lexists(self.layout.current)
         switched = self.switch()
-        visit = health.Visit(self.layout, self.address.url) if is_new and not self.run.check_mode else None
+        if is_new and not self.visit and not self.run.check_mode:
+            self.visit = health.Visit(self.layout, self.address.url)
         if (swap or switched) and not installation and not self.run.check_mode:
             self.upgrade(database, password)
         if switched and self.snapshot:
@@ -192,8 +194,8 @@ class Environment:
             return
         self.address.certificates.served()
         nginx.until_replaced(self.run.former_workers)
-        if visit:
-            visit.wait()
+        if self.visit:
+            self.visit.wait()
         self.look(database, password, is_new=installation is not None)
         self.undo = []
         leftovers.unserved(self.run, self.layout, self.ledger)
@@ -232,6 +234,8 @@ class Environment:
         if early:
             self.code()
         installation = self.begin_content(database, configuration.password)
+        if installation and installation.seeded:
+            self.visit = health.Visit(self.layout, self.address.url, installation.filled)
         self.services.ensure()
         if installation and installation.finish():
             self.forget_objects()
@@ -258,6 +262,7 @@ class Environment:
         core.ensure_links(self.run, self.layout)
         core.ensure_ownership(self.run, self.layout, self.user, locked=self.variables["files"] == "locked")
         place.file(self.run, self.layout.mu_plugin, self.texts[names.MU_PLUGIN])
+        place.file(self.run, self.layout.login, self.texts[names.LOGIN])
         self.drop_in()
 
     def is_begun_early(self):
@@ -385,7 +390,8 @@ class Environment:
 
     def write_down(self, swap=None):
         layout = self.layout
-        files = [layout.server_block, layout.wp_config, layout.mu_plugin, layout.hosts_section, *self.services.files]
+        files = [layout.server_block, layout.wp_config, layout.mu_plugin, layout.login, layout.hosts_section]
+        files += self.services.files
         files += [layout.drop_in] if self.variables["redis_cache"] else []
         files += self.address.files
         files += [layout.releases, layout.shared, layout.uploads, layout.tmp, layout.logs]

@@ -3,7 +3,7 @@
 """Starts an environment's PHP anew without a visitor's noticing: a second one answers meanwhile.
 
 The second is the same unit under another name, with a socket of its own. nginx connects for each request to one path,
-a link: it is led to the second's socket by a rename, and back by the first one as soon as that listens. nginx reads
+a link: it is led to the second's socket by a rename, and back by another as soon as the first one listens. nginx reads
 nothing anew for it, as a worker that ends may cut off a request on a connection that it kept. A run that is killed on
 the way leaves visitors with either, and the next run does it all again.
 """
@@ -34,7 +34,7 @@ class Bridge:
         self.name = f"trueup-bridge-{layout.short}"
         self.unit = f"{UNITS}/{self.name}.service"
         self.pool = f"{os.path.dirname(layout.pool)}/bridge.conf"
-        self.socket = f"/run/{self.name}/fpm.sock"
+        self.socket = layout.bridge
 
     def is_left(self):
         """Whether a run was killed on the way."""
@@ -51,6 +51,7 @@ class Bridge:
             self._systemctl("stop", self.layout.php_service)
             forget_sockets(self.layout)
         self._systemctl("restart", self.layout.php_service)
+        self._lead_back()
         self.close()
 
     def close(self):
@@ -93,8 +94,7 @@ class Bridge:
             if listener == door:
                 os.link(door, FORMER, src_dir_fd=opened, dst_dir_fd=opened, follow_symlinks=False)
                 listener = FORMER
-            os.symlink(self.socket, NEXT, dir_fd=opened)
-            os.rename(NEXT, door, src_dir_fd=opened, dst_dir_fd=opened)
+            _led(self.socket, opened, door)
             if listener:
                 _answer_all(f"{directory}/{listener}", self.layout.user)
         finally:
@@ -103,6 +103,22 @@ class Bridge:
                     os.unlink(name, dir_fd=opened)
             os.close(opened)
 
+    def _lead_back(self):
+        """Lead nginx to the first PHP again, which listens now."""
+        directory, door = os.path.split(self.layout.socket)
+        try:
+            opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                _led(self.layout.listener, opened, door)
+            finally:
+                os.close(opened)
+        except OSError as error:
+            # The directory is the site's again, and it has put something in the way.
+            self.run.notes.append(f"PHP started once more, as its site was in its way. {error}")
+            self._systemctl("stop", self.layout.php_service)
+            forget_sockets(self.layout)
+            self._systemctl("start", self.layout.php_service)
+
     def _listener(self, directory, door):
         """The name of the first PHP's socket: at the path itself in an environment that an earlier version made."""
         for name in (os.path.basename(self.layout.listener), door):
@@ -110,6 +126,14 @@ class Bridge:
                 if stat.S_ISSOCK(os.lstat(name, dir_fd=directory).st_mode):
                     return name
         return None
+
+
+def _led(socket, directory, door):
+    """Have the link ``door`` lead to ``socket``, without a moment in which there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(NEXT, dir_fd=directory)
+    os.symlink(socket, NEXT, dir_fd=directory)
+    os.rename(NEXT, door, src_dir_fd=directory, dst_dir_fd=directory)
 
 
 def forget_sockets(layout):
@@ -127,9 +151,11 @@ def moved_pool(pool, socket):
 def moved_unit(unit, pool, directory):
     """The text of an environment's PHP unit with another pool and runtime directory, which nobody enables."""
     unit = unit.partition("[Install]")[0]
-    unit = _replaced(unit, r"^(ExecStart=.*) --fpm-config \S+$", rf"\1 --fpm-config {pool}")
+    unit = _replaced(
+        unit, r"^ExecStart=(?:.* )?(/\S+/php-fpm[0-9.]+) .*$", rf"ExecStart=\1 --nodaemonize --fpm-config {pool}"
+    )
     unit = _replaced(unit, r"^RuntimeDirectory=.*$", f"RuntimeDirectory={directory}")
-    return re.sub(r"^(ExecStartPost|RuntimeDirectoryPreserve)=.*\n", "", unit, flags=re.MULTILINE)
+    return re.sub(r"^RuntimeDirectoryPreserve=.*\n", "", unit, flags=re.MULTILINE)
 
 
 def _answer_all(socket, user):

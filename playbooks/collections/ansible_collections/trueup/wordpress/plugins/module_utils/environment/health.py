@@ -130,13 +130,24 @@ class Visit:
     What comes of it is not looked at: the check that follows asks for the same page, in the way that visitors do.
     """
 
-    def __init__(self, layout, url):
-        self.thread = threading.Thread(target=self._ask, args=(layout, url), daemon=True)
+    def __init__(self, layout, url, begin=None):
+        """``begin`` returns when the tables are there; PHP may still be starting then."""
+        self.thread = threading.Thread(target=self._ask, args=(layout, url, begin), daemon=True)
         self.thread.start()
 
-    def _ask(self, layout, url):
+    def _ask(self, layout, url, begin):
+        if begin:
+            begin()
+        deadline = time.monotonic() + TIMEOUT
         with contextlib.suppress(OSError, ValueError):
-            ask(layout.socket, layout.user, layout.release, url, "/", "/index.php", TIMEOUT)
+            while True:
+                try:
+                    ask(layout.socket, layout.user, layout.release, url, "/", "/index.php", TIMEOUT)
+                    return
+                except (FileNotFoundError, ConnectionRefusedError):
+                    if time.monotonic() > deadline:
+                        return
+                time.sleep(0.01)
 
     def wait(self):
         self.thread.join(TIMEOUT)

@@ -42,6 +42,10 @@ class Installation:
         self.user = user
         self.process = self.start_seed() or self.start_tool()
 
+    def filled(self):
+        """Wait for the rows of the seed, while ``finish`` may be waiting too."""
+        self.process.thread.join()
+
     def finish(self):
         """Whether there is a new site now; in check mode there is none."""
         if self.process is None:

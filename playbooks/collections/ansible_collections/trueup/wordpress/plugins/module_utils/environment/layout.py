@@ -19,6 +19,7 @@ REDIS_UNIT = "redis_unit"
 REDIS = "redis"
 WP_CONFIG = "wp_config"
 MU_PLUGIN = "mu_plugin"
+LOGIN = "login"
 DROP_IN = "drop_in"
 
 
@@ -40,6 +41,7 @@ class Layout:
         self.shared = f"{self.site}/shared"
         self.uploads = f"{self.shared}/uploads"
         self.wp_config = f"{self.shared}/wp-config.php"
+        self.login = f"{self.shared}/login.php"
         self.tmp = f"{self.site}/tmp"
         self.logs = f"{self.site}/logs"
         self.releases = f"{self.site}/releases"
@@ -50,6 +52,7 @@ class Layout:
         self.redis_settings = f"/etc/trueup/php/{environment_id}/redis.conf"
         self.socket = f"/run/trueup-php/{environment_id}/fpm.sock"
         self.listener = f"/run/trueup-php/{environment_id}/php.sock"
+        self.bridge = f"/run/trueup-bridge-{self.short}/fpm.sock"
         self.pool = f"/etc/trueup/php/{environment_id}/php-fpm.conf"
         self.server_block = f"/etc/nginx/sites-enabled/trueup-{environment_id}.conf"
         self.php_service = f"trueup-php@{environment_id}.service"

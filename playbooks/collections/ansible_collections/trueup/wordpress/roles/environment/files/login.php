@@ -1,12 +1,23 @@
 <?php
 /**
- * Keeps the hash of a one-time login: php -- <root of WordPress> <sha256 of the token> <seconds that it lives>.
+ * Keeps the hash of a one-time login. Loads no plugin and no theme. Prints {"home": …} on its last line.
  *
- * Loads no plugin and no theme. Prints {"home": …} on its last line.
+ * By the site's own PHP, which only root asks in this way: what visitors send has no such variables. Or from the command
+ * line: php -- <root of WordPress> <sha256 of the token> <seconds that it lives>.
+ *
+ * License: Apache-2.0
+ *
+ * Copyright the Trueup contributors
+ * SPDX-License-Identifier: Apache-2.0
  */
 
 define( 'SHORTINIT', true );
-list( , $root, $digest, $life ) = $argv;
+list( $root, $digest, $life ) = 'cli' === PHP_SAPI
+	? array_slice( $argv, 1 )
+	: array( $_SERVER['DOCUMENT_ROOT'], $_SERVER['TRUEUP_LOGIN'] ?? '', $_SERVER['TRUEUP_LOGIN_LIFE'] ?? '' );
+if ( ! $digest ) {
+	exit( 2 );
+}
 require "$root/wp-load.php";
 
 global $wpdb;
@@ -20,7 +31,7 @@ $user   = $wpdb->get_var(
 );
 $home = $wpdb->get_var( "SELECT option_value FROM {$prefix}options WHERE option_name = 'home'" );
 if ( ! $user || ! $home ) {
-	fwrite( STDERR, "There is no administrator, or no database.\n" );
+	error_log( 'Trueup: there is no administrator, or no database.' );
 	exit( 3 );
 }
 $wpdb->query(
@@ -37,7 +48,7 @@ $kept = $wpdb->query(
 	)
 );
 if ( 1 !== $kept ) {
-	fwrite( STDERR, "The login was not kept.\n" );
+	error_log( 'Trueup: the login was not kept.' );
 	exit( 4 );
 }
 echo json_encode( array( 'home' => $home ) ), "\n";
