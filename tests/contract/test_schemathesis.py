@@ -17,6 +17,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from schemathesis.config import ProjectConfig
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.generation.feedback import FeedbackSources
 from schemathesis.pytest._test_builder import build_operation_test
@@ -27,7 +28,7 @@ from tests.api.promotable import change_code
 from tests.api.reports import make_report
 from tests.api.server import listen, serving
 from tests.contract.document import DOCUMENT, NOT_YET, built
-from tests.proof import count
+from tests.proof import count, is_long
 
 EXAMPLES = count(short=5, full=30)
 WITH_KNOWN_IDS = count(short=4, full=15)
@@ -85,6 +86,9 @@ CONTRACT.config.generation.update(with_security_parameters=False)
 CONTRACT.config.checks.positive_data_acceptance.expected_statuses += ["412", "422"]
 CONTRACT.config.checks.negative_data_rejection.expected_statuses += ["412"]
 CONTRACT.config.update(base_url=f"http://127.0.0.1:{LISTENER.getsockname()[1]}/api")
+# Each boundary of each field once, and of a request about what is there once more in the long suite.
+ONCE_MORE = deepcopy(CONTRACT.config)
+ONCE_MORE.phases.coverage.enabled = is_long()
 OPERATIONS = {found.ok().label: found.ok() for found in CONTRACT.get_all_operations()}
 FEEDBACK = FeedbackSources(constants_value_source=make_constants_value_source(CONTRACT))
 SENT: dict[str, set[str]] = {"made up": set(), "about what is there": set()}
@@ -100,27 +104,25 @@ def send(case: schemathesis.Case, fleet: Control) -> None:
     case.call_and_validate(cookies={"session_token": token})
 
 
-def make_up(label: str, examples: int, use: Callable[[schemathesis.Case], None]) -> None:
+def make_up(label: str, config: ProjectConfig, examples: int, use: Callable[[schemathesis.Case], None]) -> None:
     """Have requests of the operation used, which are made up only now.
 
     `CONTRACT.parametrize` makes them up while tests are collected, for seconds in each process that only collects them.
     """
     test = settings(_checked, max_examples=examples)(use)
     operation = OPERATIONS[label]
-    build_operation_test(
-        config=CONTRACT.config, operation=operation, test_func=test, given_kwargs={}, feedback=FEEDBACK
-    )()
+    build_operation_test(config=config, operation=operation, test_func=test, given_kwargs={}, feedback=FEEDBACK)()
 
 
 @pytest.mark.parametrize("label", OPERATIONS)
 def test_made_up_requests(label: str, fleet: Control) -> None:
-    make_up(label, EXAMPLES, lambda case: send(case, fleet))
+    make_up(label, CONTRACT.config, EXAMPLES, lambda case: send(case, fleet))
     SENT["made up"].add(label)
 
 
 @pytest.mark.parametrize("label", [label for label in OPERATIONS if "{id}" in label])
 def test_made_up_requests_about_what_is_there(label: str, fleet: Control, known: dict[str, UUID]) -> None:
-    make_up(label, WITH_KNOWN_IDS, lambda case: send_about(case, fleet, known))
+    make_up(label, ONCE_MORE, WITH_KNOWN_IDS, lambda case: send_about(case, fleet, known))
     SENT["about what is there"].add(label)
 
 
