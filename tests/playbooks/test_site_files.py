@@ -250,7 +250,7 @@ def test_what_was_changed_in_core_is_discarded_and_spreads_to_no_new_site(sites:
         assert store_is_roots(sites)
         assert [differences(sites, key) for key in (A, B, "planted/later")] == [set()] * 3
     finally:
-        sites.run("remove", "planted/later", "-e", f"confirm={sites.id('acme/later')}").raise_if_failed()
+        sites.run("remove", "planted/later", "-e", f"confirm={sites.id('planted/later')}").raise_if_failed()
         del sites.environments["planted/later"]
 
 
