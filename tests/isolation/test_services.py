@@ -171,7 +171,7 @@ DOORS = {
 
 @pytest.mark.parametrize("path", DOORS.values(), ids=DOORS)
 def test_native_code_in_the_sandbox_finds_no_door(trials: Trials, hacked: Hacked, path: str) -> None:
-    """Without `open_basedir` and `disable_functions`: what name spaces and modes alone leave it."""
+    """Without `disable_functions`: what name spaces and modes alone leave it."""
     code = f"""
 import os, socket
 path = {path!r}

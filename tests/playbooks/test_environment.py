@@ -272,7 +272,8 @@ def test_php_reads_no_neighbour_and_starts_no_program(hosting: Hosting) -> None:
     theirs = [
         hosting.path(STAGING, "shared", "wp-config.php"),
         hosting.path(STAGING, "current", "index.php"),
-        "/etc/passwd",
+        f"/var/lib/trueup/fences/{hosting.id(STAGING)}",
+        "/etc/mysql/debian.cnf",
         f"/etc/trueup/environments/{hosting.id(STAGING)}.json",
     ]
     code = f"""
@@ -287,7 +288,7 @@ def test_php_reads_no_neighbour_and_starts_no_program(hosting: Hosting) -> None:
 
 
 def test_the_sandbox_alone_hides_the_neighbours(hosting: Hosting) -> None:
-    """Without open_basedir, and even as root: in PHP's name space they are not there."""
+    """Even as root: in PHP's name space they are not there."""
     unit = f"trueup-php@{hosting.id(PRODUCTION)}.service"
     pid = hosting.node.ssh(["systemctl", "show", "--property=MainPID", "--value", unit]).stdout.strip()
     enter = f"nsenter --target {pid} --mount"
