@@ -31,10 +31,19 @@ class Request(threading.Thread):
         super().__init__()
         self.plane, self.slug = plane, slug
         self.answer: httpx.Response | None = None
+        self.error: httpx.TransportError | None = None
 
     def run(self) -> None:
-        with contextlib.suppress(httpx.TransportError), self.plane.client() as client:
-            self.answer = client.post("/api/sites", json={"name": f"The {self.slug}", "slug": self.slug})
+        try:
+            with self.plane.client() as client:
+                self.answer = client.post("/api/sites", json={"name": f"The {self.slug}", "slug": self.slug})
+        except httpx.TransportError as error:
+            self.error = error
+
+    def wait_for_row(self) -> None:
+        """Until its job is there; whoever was answered before, or not at all, says so."""
+        until(lambda: bool(jobs_for(self.plane, self.slug)) or not self.is_alive(), "the row", told=self.plane.log)
+        assert jobs_for(self.plane, self.slug), (self.answer and self.answer.text, self.error, self.plane.log())
 
 
 def jobs_for(plane: ControlPlane, slug: str) -> list[Job]:
@@ -71,7 +80,7 @@ def test_killed_between_row_and_commit(plane: ControlPlane) -> None:
     with writer_lock(plane.store):
         request = Request(plane, "before")
         request.start()
-        until(lambda: bool(jobs_for(plane, "before")), "the row")
+        request.wait_for_row()
         assert [job.revision for job in jobs_for(plane, "before")] == [None]
         plane.kill()
     request.join()
@@ -89,7 +98,7 @@ def test_killed_between_commit_and_mark(plane: ControlPlane) -> None:
         with writer_lock(plane.store):
             request = Request(plane, "between")
             request.start()
-            until(lambda: bool(jobs_for(plane, "between")), "the row")
+            request.wait_for_row()
             database.enter_context(database_held(plane))
         until(lambda: plane.git("rev-parse", "main") != head, "the commit")
         plane.kill()
@@ -109,7 +118,7 @@ def test_killed_between_commit_and_mark_and_the_site_was_removed_since(plane: Co
         with writer_lock(plane.store):
             request = Request(plane, "gone")
             request.start()
-            until(lambda: bool(jobs_for(plane, "gone")), "the row")
+            request.wait_for_row()
             database.enter_context(database_held(plane))
         until(lambda: plane.git("rev-parse", "main") != head, "the commit")
         plane.kill()
@@ -129,7 +138,7 @@ def test_somebody_took_the_slug_between_row_and_commit(plane: ControlPlane) -> N
     with writer_lock(plane.store):
         request = Request(plane, "taken")
         request.start()
-        until(lambda: bool(jobs_for(plane, "taken")), "the row")
+        request.wait_for_row()
         plane.kill()
     request.join()
     plane.clone.push({"sites/taken/site.yaml": "apiVersion: trueup/v1\nkind: Site\n"})
