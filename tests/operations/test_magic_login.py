@@ -118,6 +118,23 @@ def test_php_that_runs_already_is_asked(place: Place, environment: dict[str, Any
 
 
 @pytest.mark.long
+def test_a_release_that_is_gone_is_not_asked(place: Place, environment: dict[str, Any]) -> None:
+    """PHP that keeps in mind where links led made a login before; then another release is switched to."""
+    node, site = place.node_of(environment), f"/var/www/sites/{environment['id']}"
+    former = node.ssh(["readlink", f"{site}/current"]).stdout.strip()
+    later = "releases/00000000-0000-4000-8000-000000000001"
+    assert _login(place, environment).status_code == 200
+    place.close("magic")  # or the loop might see the switch, and put it right
+    node.ssh(f"cd {site} && cp -a {former} {later} && ln -s {later} next && mv -T next current && mv {former} away")
+    try:
+        answer = _login(place, environment)
+    finally:
+        node.ssh(f"cd {site} && mv away {former} && ln -s {former} next && mv -T next current && rm -r {later}")
+        place.open("magic")
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("lacks", ["its PHP", "the file"])
 def test_where_php_cannot_be_asked_another_one_is(place: Place, environment: dict[str, Any], lacks: str) -> None:
     """As on a node that is not reconciled yet; nothing is kept twice, as it would be good twice."""

@@ -23,8 +23,11 @@ def keep(asked):
     ``asked``: ``socket user parameters timeout_s`` of PHP; ``argv`` and ``script`` (its standard input) of the other
     way, which this process becomes.
     """
+    # As nginx does: PHP keeps in mind for minutes where a link led, and this one leads elsewhere after a switch.
+    root = os.path.realpath(asked["parameters"]["DOCUMENT_ROOT"])
+    parameters = {**asked["parameters"], "DOCUMENT_ROOT": root}
     try:
-        answer = fastcgi.request(asked["socket"], asked["user"], asked["parameters"], asked["timeout_s"])
+        answer = fastcgi.request(asked["socket"], asked["user"], parameters, asked["timeout_s"])
         if answer.status not in NOT_RUN:
             return json.loads(answer.body.splitlines()[-1])
     except (FileNotFoundError, ConnectionRefusedError):
