@@ -188,8 +188,19 @@ def test_parts_weigh_alike() -> None:
 
 
 def test_the_files_of_a_directory_come_one_after_the_other() -> None:
-    weights = {"a/1.py": 5.0, "a/2.py": 4.0, "b/1.py": 8.0, "b/2.py": 0.5, "c/1.py": 9.0, "top.py": 1.0}
-    assert order(weights) == ["a/1.py", "a/2.py", "c/1.py", "b/1.py", "b/2.py", "top.py"]
+    few = {"a/1.py": 5.0, "a/2.py": 4.0, "b/1.py": 8.0, "b/2.py": 0.5, "c/1.py": 9.0, "top.py": 1.0}
+    many = {f"many/{number}.py": 4.0 for number in range(20)}
+    others = [name for name in order(few | many) if name not in many]
+    assert others == ["a/1.py", "a/2.py", "c/1.py", "b/1.py", "b/2.py", "top.py"]
+
+
+def test_a_file_that_is_long_beside_all_others_comes_first() -> None:
+    few = {"a/1.py": 5.0, "a/2.py": 4.0, "b/1.py": 8.0, "c/1.py": 30.0, "c/2.py": 0.5}
+    many = {f"many/{number}.py": 4.0 for number in range(20)}
+    ordered = order(few | many)
+    assert ordered[0] == "c/1.py"
+    assert ordered[1] in many, "and the rest of its directory waits its turn"
+    assert ordered[-4:] == ["c/2.py", "a/1.py", "a/2.py", "b/1.py"]
 
 
 def test_a_report_is_taken_into_the_table(tmp_path: Path) -> None:

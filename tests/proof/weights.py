@@ -15,6 +15,8 @@ TOP = TABLE.parents[1]
 SUITES = ("short", "long")
 AVERAGE_S = 0.5
 """A test of a file that was never measured."""
+LEADING = 0.1
+"""The share of the whole from which a file could keep one process at work after all others are done."""
 
 
 class Weights:
@@ -40,11 +42,16 @@ def heaviest_first(weights: Mapping[str, float]) -> list[str]:
 
 
 def order(weights: Mapping[str, float]) -> list[str]:
-    """Directory by directory, the heaviest first: what the tests of one share ends with the last of them."""
+    """Directory by directory, the heaviest first: what the tests of one share ends with the last of them.
+
+    A file that is long beside all others comes before them.
+    """
+    bound = LEADING * sum(weights.values())
     directories: Counter[str] = Counter()
     for name, seconds in weights.items():
         directories[str(Path(name).parent)] += seconds  # type: ignore[assignment]
-    return sorted(heaviest_first(weights), key=lambda name: _rank(directories, str(Path(name).parent)))
+    ranked = sorted(heaviest_first(weights), key=lambda name: _rank(directories, str(Path(name).parent)))
+    return sorted(ranked, key=lambda name: -weights[name] if weights[name] > bound else 0)
 
 
 def _rank(directories: Mapping[str, float], name: str) -> tuple[float, str]:
