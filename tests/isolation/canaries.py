@@ -20,6 +20,7 @@ ROOTS = ["/opt/trueup", "/etc", "/root", "/usr/local", "/var/spool/cron", "/var/
 CHANGING = [
     r"^/etc/(?:passwd|group|shadow|gshadow|subuid|subgid)-?$",
     r"^/etc/(?:hosts|\.pwd\.lock|\.updated)$",
+    r"^/etc/letsencrypt/renewal-hooks(?:/(?:deploy|post|pre))?$",
     r"^/etc/trueup/(?:environments|jobs|fences?)$",
     r"^/etc/(?:systemd/system|nginx/sites-enabled|trueup|trueup/php)$",
     r"^/etc/systemd/system/(?:[a-z.-]+\.wants|trueup-[^/]*)$",
@@ -30,7 +31,10 @@ CHANGING = [
     r"/(?:logs|tmp)(?:/|$)|/shared/uploads(?:/\d.*)?$",
     r"/__pycache__(?:/|$)|^/root/tupwned",
 ]
-"""What ordinary operations write: lists of all environments, locks, caches; what is in them is looked at elsewhere."""
+"""What ordinary operations write: lists of all environments, locks, caches; what is in them is looked at elsewhere.
+
+Certbot makes its empty directories for hooks when its timer goes for the first time, which may be at any time.
+"""
 ROWS = r"""
 set -e
 for short in SHORTS; do

@@ -417,18 +417,21 @@ def test_a_lost_configuration_gets_new_secrets_that_work(hosting: Hosting) -> No
 
 @pytest.mark.long
 def test_a_block_that_nginx_refuses_is_put_back(hosting: Hosting) -> None:
-    block = f"/etc/nginx/sites-enabled/trueup-{hosting.id(STAGING)}.conf"
-    elsewhere = f"/root/{hosting.id(PRODUCTION)}.conf"
-    theirs = f"/etc/nginx/sites-enabled/trueup-{hosting.id(PRODUCTION)}.conf"
+    enabled, elsewhere = "/etc/nginx/sites-enabled", "/root/blocks"
+    block = f"{enabled}/trueup-{hosting.id(STAGING)}.conf"
     filter_file = "/etc/nginx/trueup/request-filter.conf"
-    hosting.node.ssh(f"mv {filter_file} /root/; mv {theirs} {elsewhere}; echo '# mine' > {block}")
+    # All others need the filter too, those of other tests as well: nginx would name the first of them.
+    hosting.node.ssh(
+        f"mv {filter_file} /root/; rm {block}; mkdir {elsewhere}; mv {enabled}/trueup-*.conf {elsewhere}; "
+        f"echo '# mine' > {block}"
+    )
     try:
         run = hosting.apply(STAGING)
         assert run.status != 0
         assert "nginx refuses the new server block, so the former one was put back" in run.output
         assert hosting.node.ssh(["cat", block]).stdout == "# mine\n"
     finally:
-        hosting.node.ssh(f"mv /root/request-filter.conf {filter_file}; mv {elsewhere} {theirs}")
+        hosting.node.ssh(f"mv /root/request-filter.conf {filter_file}; mv {elsewhere}/* {enabled}; rmdir {elsewhere}")
     hosting.apply(STAGING).raise_if_failed()
     assert hosting.title(STAGING) == f"Title of {STAGING}"
 
