@@ -13,7 +13,7 @@ TEST_PROCESSES ?= 3
 # Archives and the lab's base image, kept across checkouts.
 export TRUEUP_CACHE ?= $(if $(shell test -w /var/cache && echo 1),/var/cache/trueup,$(HOME)/.cache/trueup)
 
-.PHONY: help demo demo-down tour test test-long bench lint format lock prepare
+.PHONY: help demo demo-down tour shop test test-long bench lint format lock prepare
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,10 @@ demo-down: ## Remove every trace of the demo
 tour: ## The operations on two nodes as a client of the API; a table of what was verified
 	@.ci/prepare test
 	@$(PY) -m tests.lab.tour
+
+shop: ## A shop takes orders during every operation; a table of what became of them, and a line of JSON
+	@.ci/prepare test
+	@$(PY) -m tests.shop
 
 # A file is run by one process, the heaviest files first: not those with the most tests.
 PYTEST = $(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --junitxml=build/junit.xml

@@ -99,3 +99,9 @@ async def no_body(request: Request) -> None:
     """For operations that take no body: an empty one or ``{}`` is fine, anything else says something we'd ignore."""
     if (await request.body()).strip() not in {b"", b"{}"}:
         raise Invalid("This operation takes no body. Send it without one.")
+
+
+async def no_null(request: Request) -> None:
+    """For operations whose body may be left out: ``null`` in its place says nothing that the contract knows."""
+    if (await request.body()).strip() == b"null":
+        raise Invalid("null is no body of this operation. Send an object, or no body.")

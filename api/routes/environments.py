@@ -8,7 +8,15 @@ from fastapi import APIRouter, Depends, Response
 
 from api.auth import Asking, require_session
 from api.dependencies import Deps
-from api.requests import CacheRequest, DeployRequest, PromoteRequest, RollbackRequest, UpdateRequest, no_body
+from api.requests import (
+    CacheRequest,
+    DeployRequest,
+    PromoteRequest,
+    RollbackRequest,
+    UpdateRequest,
+    no_body,
+    no_null,
+)
 from api.terms import IfNoneMatch, Who, tagged
 from api.views import AdoptionBranch, Environment, JobAccepted, MagicLogin, accepted, environment_view
 from reconciler.operations import proposing
@@ -37,10 +45,10 @@ def deploy(id: UUID, body: DeployRequest, who: Who, response: Response, deps: De
     return accepted(response, job_id)
 
 
-@router.post("/rollback", status_code=202)
-def roll_back(id: UUID, body: RollbackRequest, who: Who, response: Response, deps: Deps) -> JobAccepted:
+@router.post("/rollback", status_code=202, dependencies=[Depends(no_null)])
+def roll_back(id: UUID, who: Who, response: Response, deps: Deps, body: RollbackRequest | None = None) -> JobAccepted:
     """Declare an earlier release that the node still has; a job switches to it."""
-    release, version = earlier_release(deps.state, id, body.release_id)
+    release, version = earlier_release(deps.state, id, body.release_id if body else None)
     return accepted(response, deps.operations.rollback(id, release, version, who))
 
 

@@ -46,7 +46,11 @@ def deploy(
         target = environment_named(fleet, environment)
         source_type, ref = _source(home, source, kind)
         revision = sources_of(home.settings, fleet).resolve(source_type, ref)
-        finish(home, home.operations.deploy(target.id, source_type, ref, actor(), revision=revision), wait=wait)
+        job_id = home.operations.deploy(target.id, source_type, ref, actor(), revision=revision)
+        finish(home, job_id, wait=wait)
+        left_out = (home.records.jobs.get(job_id).result or {}).get("left_out") if wait else None
+    if left_out:
+        say(f"Left out of the release: {', '.join(left_out)}")
 
 
 class Scope(StrEnum):
@@ -83,7 +87,9 @@ def _told(updated: Mapping[str, Any]) -> Iterator[str]:
 
 def rollback(
     environment: Key,
-    release: Annotated[UUID | None, typer.Option(help="The release's id; left out: the one before.")] = None,
+    release: Annotated[
+        UUID | None, typer.Option(help="The release's id; left out: the one before, without those left as bad.")
+    ] = None,
     wait: Wait = True,
 ) -> None:
     """Go back to an earlier release that the node still has."""

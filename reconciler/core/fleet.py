@@ -25,7 +25,15 @@ from reconciler.core.entries import (
     Stalled,
 )
 from reconciler.core.errors import NotFound
-from reconciler.core.manifests import Domain, EnvironmentType, Php, Platform, Resources
+from reconciler.core.manifests import (
+    Domain,
+    EnvironmentType,
+    HealthChecks,
+    OwnHealthChecks,
+    Php,
+    Platform,
+    Resources,
+)
 
 _E = TypeVar("_E", bound=Entry)
 
@@ -93,11 +101,19 @@ class Fleet:
 
     def release_id(self, environment: EnvironmentEntry) -> UUID:
         release = environment.manifest.spec.release
-        return release.id if release else uuid5(environment.id, "release")
+        return release.id if release else self.initial_release_id(environment)
+
+    def initial_release_id(self, environment: EnvironmentEntry) -> UUID:
+        """The one that it has while its document names none."""
+        return uuid5(environment.id, "release")
 
     def health_interval_s(self, environment: EnvironmentEntry) -> int:
         """Seconds between two looks at whether it serves."""
         return environment.manifest.spec.health.interval_s or self.platform.spec.health.interval_s
+
+    def health_timeout_s(self, environment: EnvironmentEntry) -> int:
+        """Seconds that each check of it may take."""
+        return environment.manifest.spec.health.timeout_s or self.platform.spec.health.timeout_s
 
     def content_id(self, environment: EnvironmentEntry) -> UUID:
         content = environment.manifest.spec.content
@@ -138,6 +154,7 @@ class Fleet:
             redis_cache=spec.cache.redis,
             php=_php_variables(spec.php),
             resources=_resources_variables(spec.resources, self.platform.spec.resources),
+            health=_health_variables(spec.health, self.platform.spec.health),
             files=spec.files,
             options=dict(spec.options),
             domains=tuple(
@@ -213,6 +230,14 @@ def _resources_variables(own: Resources, common: Resources) -> variables.Resourc
     """What is declared, here or for all; None where nothing is."""
     said = {**common.model_dump(exclude_none=True), **own.model_dump(exclude_none=True)}
     return variables.ResourcesVariables(**said) if said else None
+
+
+def _health_variables(own: OwnHealthChecks, common: HealthChecks) -> variables.HealthVariables | None:
+    """What differs from the defaults; None where nothing does."""
+    defaults = HealthChecks()
+    said = {name: getattr(own, name) or getattr(common, name) for name in variables.HealthVariables.model_fields}
+    other = {name: value for name, value in said.items() if value != getattr(defaults, name)}
+    return variables.HealthVariables(**other) if other else None
 
 
 def preview_url(environment_id: UUID, address: str, platform: Platform) -> str:

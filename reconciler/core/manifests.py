@@ -112,12 +112,21 @@ class Updates(Strict):
 
 class HealthChecks(Strict):
     interval_s: int = Field(default=300, ge=5, le=86_400, description="Seconds between two looks at an environment.")
+    timeout_s: int = Field(default=10, ge=2, le=60, description="Seconds that each check may take.")
+    slow_timeout_s: int = Field(
+        default=60,
+        ge=2,
+        le=300,
+        description="Most seconds of a new release's page, which may take four times as long as the served one's.",
+    )
 
 
 class OwnHealthChecks(Strict):
     """What this environment wants otherwise than the platform."""
 
     interval_s: int | None = Field(default=None, ge=5, le=86_400)
+    timeout_s: int | None = Field(default=None, ge=2, le=60)
+    slow_timeout_s: int | None = Field(default=None, ge=2, le=300)
 
 
 def _signer(text: str) -> str:

@@ -30,6 +30,7 @@ UNCHANGING = frozenset(
     }
 )
 """Jobs that leave an environment as it was: a drift check is not older than they are."""
+HELD = "names posts or terms that are not the same in the target"
 CAUSES = {"moves": "changed in this environment", "stays": "changed in the target", "conflicts": "changed in both"}
 
 
@@ -105,6 +106,8 @@ class Comparison(BaseModel):
 
     written: Annotated[dict[Line, ComparedPart], Field(max_length=10_000)]
     code: ComparedPart
+    held: _Keys = ()
+    """Options that stay, as the posts or terms that they name are not the same on both sides."""
     protected: Annotated[dict[Line, dict[Literal["source", "target"], Count]], Field(max_length=10_000)]
 
 
@@ -122,7 +125,13 @@ def differences(comparison: Comparison, target_id: str) -> tuple[dict[str, Any],
         "cause": "since the copy was made",
         "heals": False,
     }
-    return (summary, *_named(parts))
+    return (summary, *_named(parts), *_held(comparison))
+
+
+def _held(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    for name in comparison.held[:NAMED]:
+        found = {"field": f"content wp_options: {name}", "content": "stays", "cause": HELD}
+        yield {**found, "desired": None, "observed": None, "heals": False}
 
 
 def _named(parts: Mapping[str, ComparedPart]) -> Iterator[dict[str, Any]]:

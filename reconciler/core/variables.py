@@ -16,6 +16,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 DEFAULT_POOL = 1
+_LATER = frozenset({"resources", "health"})
+"""Came after the first environments were configured: none of them is configured anew for what it does not say."""
 
 
 class _Variables(BaseModel):
@@ -88,18 +90,27 @@ class PhpVariables(_Variables):
     max_execution_s: int
 
 
-class ResourcesVariables(_Variables):
+class _Said(_Variables):
     """What is not said is not there."""
-
-    memory_mb: int | None = None
-    tasks: int | None = None
-    cpu_weight: int | None = None
-    io_weight: int | None = None
 
     @model_serializer(mode="wrap")
     def _without_none(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         data: dict[str, Any] = serialize(self)
         return {name: value for name, value in data.items() if value is not None}
+
+
+class ResourcesVariables(_Said):
+    memory_mb: int | None = None
+    tasks: int | None = None
+    cpu_weight: int | None = None
+    io_weight: int | None = None
+
+
+class HealthVariables(_Said):
+    """What differs from the defaults."""
+
+    timeout_s: int | None = None
+    slow_timeout_s: int | None = None
 
 
 class EnvironmentVariables(_Variables):
@@ -128,12 +139,14 @@ class EnvironmentVariables(_Variables):
     """Where certificates come from; None where no domain needs one."""
     resources: ResourcesVariables | None = None
     """The most that it takes; None, which is not written down, for what its PHP needs: it came later."""
+    health: HealthVariables | None = None
+    """How long its health checks take at most; None, which is not written down, for the defaults."""
     job: Job | None = None
 
     @model_serializer(mode="wrap")
-    def _without_resources(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_later_ones(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         data: dict[str, Any] = serialize(self)
-        return {name: value for name, value in data.items() if name != "resources" or value is not None}
+        return {name: value for name, value in data.items() if name not in _LATER or value is not None}
 
 
 class NodeVariables(_Variables):

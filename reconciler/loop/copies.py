@@ -12,13 +12,24 @@ from reconciler.core.errors import JobError, NodeUnreachable
 from reconciler.core.fleet import Fleet
 from reconciler.core.jobs import JobErrorCode
 from reconciler.loop.tools import Inputs, Run, Tools
+from reconciler.nodes.connection import PipeBroken
 
+_UNREADABLE = 65
+"""Exit status where somebody else made a routine, whose text the site's own user may not see."""
 # The site's own database user reads its database: what a view or a function in there does has no more rights than it.
 _DUMP = (
     "set -o pipefail; export MYSQL_PWD=$(sed -n \"s/^define( 'DB_PASSWORD', '\\([A-Za-z0-9_-]*\\)' );$/\\1/p\" "
-    '"$1/shared/wp-config.php"); mariadb-dump --no-defaults --user="$2" --single-transaction --quick --hex-blob '
+    '"$1/shared/wp-config.php"); hidden=$(mariadb --no-defaults --user="$2" -BN -e "SELECT COUNT(*) FROM '
+    'information_schema.routines WHERE routine_schema = DATABASE() AND routine_definition IS NULL" "$2") || exit; '
+    '[ "$hidden" = 0 ] || exit 65; '
+    'mariadb-dump --no-defaults --user="$2" --single-transaction --quick --hex-blob '
     "--default-character-set=utf8mb4 --no-tablespaces --skip-comments --skip-dump-date --max-allowed-packet=1G "
+    "--routines --events "
     '"--ignore-table=$2.trueup_content" "$2" | zstd -q -3'
+)
+_HIDDEN = (
+    "The database of {} has a procedure or function that somebody else than its own user made, which cannot go to "
+    "another node. Nothing was changed. Make it anew as the site's own database user, and try again."
 )
 _UPLOADS = 'tar --create --zstd --directory "$1/shared/uploads" .'
 _CONTENT = 'tar --create --zstd --exclude=./uploads --exclude=./cache --directory "$1/current/wp-content" .'
@@ -72,4 +83,6 @@ def _stream(source: EnvironmentEntry, node: NodeEntry, target: NodeEntry, bundle
                 tools.target(node), command, tools.target(target), keep, timeout_s=run.timeout_s, cancel=run.cancel
             )
         except NodeUnreachable as error:
+            if isinstance(error, PipeBroken) and error.status == _UNREADABLE:
+                raise JobError(JobErrorCode.CONTENT_UNMOVABLE, _HIDDEN.format(source.key)) from error
             raise JobError(JobErrorCode.ANSIBLE_HOST_UNREACHABLE, error.message) from error

@@ -28,7 +28,8 @@ def watch(node_id: UUID, environments: Iterable[str], tools: Tools) -> Outcome:
     if node is None or node.stalled or not wanted:
         return Succeeded()
     try:
-        found = look(tools.connections, tools.target(node), [one.id for one in wanted])
+        longest = max(fleet.health_timeout_s(one) for one in wanted)
+        found = look(tools.connections, tools.target(node), [one.id for one in wanted], longest)
     except NodeUnreachable as error:
         return Succeeded({"unreachable": error.message})
     for environment in wanted:

@@ -33,11 +33,12 @@ from reconciler.loop import backups
 from reconciler.loop.health import remember
 from reconciler.loop.preparing import prepare
 from reconciler.loop.promotions import compare_content
-from reconciler.loop.results import failure
+from reconciler.loop.results import failure, left_out, notes
 from reconciler.loop.tools import Inputs, Run, Tools
 from reconciler.loop.updating import Updated, is_unrecorded, record, update
 from reconciler.nodes.runner import RunResult
 from reconciler.records.drift import DriftCheck
+from reconciler.records.events import EventKind
 from reconciler.records.outcomes import Failed, Outcome, Stopped, Succeeded
 
 ROUNDS = 2
@@ -47,7 +48,9 @@ ROUNDS = 2
 def reconcile_environment(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
     """Bring one environment, and before it its node if that was never provisioned, to the desired state."""
     done: list[Step] = []
+    told: list[str] = []
     asked: tuple[str, ...] = ()
+    dropped: list[str] = []
     for _ in range(ROUNDS):
         fleet = tools.state.fleet()
         environment, node = _placed_environment(fleet, environment_id)
@@ -69,7 +72,7 @@ def reconcile_environment(environment_id: UUID, tools: Tools, run: Run) -> Outco
             return refused
         todo = [step for step in steps if step.verdict is Verdict.APPLY]
         if not todo and not asked:
-            return _summary(done, plan.for_environment(environment_id))
+            return _telling(dropped, _with_notes(_summary(done, plan.for_environment(environment_id)), told))
         # Certificates are asked for once a job.
         if not todo or (asked and concerns_certificates_alone(todo[0].changes)):
             break
@@ -83,11 +86,29 @@ def reconcile_environment(environment_id: UUID, tools: Tools, run: Run) -> Outco
         if (run.backs_up or isinstance(todo[0].action, BACKED_UP)) and _is_there(answer, environment_id):
             backups.take(environment_id, uuid5(run.job_id, str(run.fence)), BackupScope.FULL, tools, fleet, run)
         names = () if asked else _names_to_certify(todo[0].action, answer, tools, run)
-        if failed := failure(_apply(todo[0].action, tools, fleet, run, names)):
+        result = _apply(todo[0].action, tools, fleet, run, names)
+        if failed := failure(result):
             return _tried(failed, todo[0].action)
+        dropped += _left_out(result, tools, run)
+        told += notes(result)
         asked = asked or names
         done.append(todo[0])
-    return _confirmed(environment_id, fleet, tools, run, done, asked)
+    ended = _with_notes(_confirmed(environment_id, fleet, tools, run, done, asked), told)
+    return _telling(dropped, ended)
+
+
+def _telling(left_out: list[str], outcome: Outcome) -> Outcome:
+    """The outcome, with what a deploy's source had that went into no release."""
+    if not left_out or not isinstance(outcome, Succeeded):
+        return outcome
+    return replace(outcome, result={**(outcome.result or {}), "left_out": left_out})
+
+
+def _left_out(result: RunResult, tools: Tools, run: Run) -> list[str]:
+    """What a deploy's source has that goes into no release: told, as it is part of no plan."""
+    if names := left_out(result):
+        tools.tell(run, EventKind.LEFT_OUT, {"names": names})
+    return names
 
 
 def put_right(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
@@ -312,6 +333,12 @@ def _unconverged(step: Step | None) -> Failed | None:
         return None
     fields = "; ".join(f"{c.field}: desired {c.desired}, observed {c.observed}" for c in left[:10])
     return Failed(JobErrorCode.NOT_CONVERGED, f"Applied, and still different: {fields}. Look at the node.")
+
+
+def _with_notes(ended: Outcome, told: list[str]) -> Outcome:
+    if not told or isinstance(ended, Stopped):
+        return ended
+    return replace(ended, result={**(ended.result or {}), "notes": told})
 
 
 def _summary(done: list[Step], left: Step | None) -> Succeeded:

@@ -186,7 +186,7 @@ class Tools:
         Raises:
             ArtifactError: an archive that the action needs cannot be had.
         """
-        self._tell(run, EventKind.STEP, {"action": action.verb, "target": action.target, "node": action.node})
+        self.tell(run, EventKind.STEP, {"action": action.verb, "target": action.target, "node": action.node})
         self._fetch_artifacts(action)
         environment_id = None if isinstance(action, ProvisionNode) else action.environment_id
         inventory = inventory_of(
@@ -206,7 +206,7 @@ class Tools:
             secrets=inputs.secrets if inputs else (),
             targets=[self.target(fleet.node(action.node_id))],
             cancel=run.cancel,
-            on_progress=lambda progress: self._tell(run, EventKind.TASK, asdict(progress)),
+            on_progress=lambda progress: self.tell(run, EventKind.TASK, asdict(progress)),
         )
 
     def play(
@@ -241,7 +241,7 @@ class Tools:
             cancel=cancel,
         )
 
-    def _tell(self, run: Run, kind: EventKind, data: Mapping[str, Any]) -> None:
+    def tell(self, run: Run, kind: EventKind, data: Mapping[str, Any]) -> None:
         """Note how far a job is; a database that is full or busy must not end what goes well on the node."""
         try:
             self.state.records.events.tell(run.job_id, kind, data, self.clock())

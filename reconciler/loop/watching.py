@@ -21,7 +21,7 @@ from reconciler.core.jobs import JobType
 from reconciler.core.observed import ObservedNode
 from reconciler.core.status import EnvironmentStatus
 from reconciler.operations.declaring import Actor
-from reconciler.operations.releases import earlier_release
+from reconciler.operations.releases import earlier_release, ways_back
 from reconciler.operations.requests import Operations
 from reconciler.records.health import ReleaseHealth
 from reconciler.records.jobs import OPEN, JobFilter, NewJob
@@ -96,6 +96,8 @@ class HealthWatch:
         back = way_back(environment, last.release_id, known, node, self._clock())
         if isinstance(back, str):
             self._tell(environment, back)
+        elif str(back) not in ways_back(self._state, environment.id):
+            self._tell(environment, f"The release that was served before it, {back}, was left as bad.")
         elif not last.alone:
             self._look_again(environment)
         else:

@@ -38,7 +38,14 @@ class CommandTimeout(NodeUnreachable):
 
 
 class PipeBroken(NodeUnreachable):
-    """One half of a stream failed; what arrived is not whole."""
+    """One half of a stream failed; what arrived is not whole.
+
+    ``status``: the exit status of the half that failed; None where neither ended by itself.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class OutputTooLarge(NodeUnreachable):
@@ -196,7 +203,8 @@ class Connections:
                 raise NodeUnreachable(f"The stream from {source} to {target} broke off: {error}") from error
         for node, process in ((source, reader), (target, writer)):
             if process.returncode != 0:
-                raise PipeBroken(f"{node} ended its half of a stream with status {process.returncode}.")
+                message = f"{node} ended its half of a stream with status {process.returncode}."
+                raise PipeBroken(message, process.returncode)
 
     def wait(self, work: Coroutine[Any, Any, _T]) -> _T:
         """The result of ``work``, done on the connections' own loop. Call it from outside of that loop."""

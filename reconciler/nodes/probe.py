@@ -662,6 +662,8 @@ def _differences(one: str, environment: Found, stores: Stores, seconds: float) -
     if os.path.exists(made_of):
         # Made of more than core: its own list says what belongs into wp-content.
         wanted = {p: d for p, d in wanted.items() if not p.startswith("wp-content/")} | _pristine(made_of)
+    # What is managed is held against what was written, whatever the release was made of had in its place.
+    wanted = {path: digest for path, digest in wanted.items() if path not in ours}
     look = Look(seconds)
     # What the next release will be made of, and, by the link, what most of this one is.
     found = {path: kind for path, kind in stores.changed(version).items() if _area(path) == "core"}

@@ -50,7 +50,7 @@ def _committed(changes: Iterable[tuple[Change, Document | Stalled | None]]) -> I
         yield Moment(
             at=change.at, kind="commit", id=change.id, what=change.subject, who=change.author, jobs=change.jobs
         )
-        release = _release(document)
+        release = declared_release(document)
         if later and later[1] and later[1] != release:
             yield _released(*later)
         later = change, release
@@ -62,7 +62,8 @@ def _released(change: Change, release: str | None) -> Moment:
     return Moment(at=change.at, kind="release", id=str(release), what=f"declared by {change.id[:9]}", who=change.author)
 
 
-def _release(document: Document | Stalled | None) -> str | None:
+def declared_release(document: Document | Stalled | None) -> str | None:
+    """The id of the release that the document names; None where it names none."""
     data = document.data if isinstance(document, Document) else None
     spec = data.get("spec") if isinstance(data, dict) else None
     release = spec.get("release") if isinstance(spec, dict) else None

@@ -25,6 +25,7 @@ class EventKind(StrEnum):
     STARTED = "started"
     STEP = "step"
     TASK = "task"
+    LEFT_OUT = "left-out"
     CANCEL_REQUESTED = "cancel-requested"
     RETRY_SCHEDULED = "retry-scheduled"
     QUEUED_AGAIN = "queued-again"

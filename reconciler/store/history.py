@@ -110,6 +110,30 @@ def named_since(objects: Objects, revision: str, path: str, word: str) -> dateti
     return datetime.fromtimestamp(int(log), UTC) if log.strip() else None
 
 
+def naming(objects: Objects, revision: str, path: str, words: Iterable[str]) -> list[str]:
+    """The commits in which a line of the document at ``path`` that has one of these words came or went, oldest first.
+
+    Case does not count.
+    """
+    pattern = "|".join(re.escape(word) for word in words)
+    if not pattern:
+        return []
+    log = objects.ask(
+        "log",
+        "--reverse",
+        "--topo-order",
+        "-m",
+        "--regexp-ignore-case",
+        f"-G{pattern}",
+        "--format=%H",
+        commit_hex(revision),
+        "--",
+        f":(literal){objects.inside(path)}",
+    )
+    # A merge is told once for each parent that it differs from.
+    return list(dict.fromkeys(log.decode().split()))
+
+
 def jobs_in_history(objects: Objects, revision: str, ids: Iterable[str], most: int) -> dict[str, str]:
     """Which commit declares which of these jobs, in the latest ``most`` commits.
 

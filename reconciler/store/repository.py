@@ -20,7 +20,7 @@ import git
 from reconciler.core.entries import Document, Stalled
 from reconciler.core.errors import Conflict, NotFound, StoreError
 from reconciler.store import documents, hook
-from reconciler.store.history import Change, History, PathHistory, changes_of, jobs_in_history, named_since
+from reconciler.store.history import Change, History, PathHistory, changes_of, jobs_in_history, named_since, naming
 from reconciler.store.importing import Author, Prepared
 from reconciler.store.locks import writer_lock
 from reconciler.store.objects import FOLDER, MAIN, Objects, configure, run
@@ -150,8 +150,20 @@ class Repository:
     def changes(self, path: str, most: int) -> Iterator[tuple[Change, Document | Stalled | None]]:
         """The latest ``most`` commits that touched ``path``, newest first, with the document in each; None: removed."""
         for change in changes_of(self._objects, self.head(), path, most):
-            content = self._objects.content(f"{change.id}:{self._objects.inside(path)}", documents.LARGEST)
-            yield change, documents.too_large(path, content) if isinstance(content, int) else _read(path, content)
+            yield change, self._document(path, change.id)
+
+    def naming(self, path: str, words: Iterable[str]) -> Iterator[Document | Stalled | None]:
+        """The document at ``path`` as it was before one of ``words`` came into it, and after each came or went.
+
+        Oldest first, through the whole history; None: it was not there.
+        """
+        commits = naming(self._objects, self.head(), path, words)
+        for revision in (f"{commits[0]}^", *commits) if commits else ():
+            yield self._document(path, revision)
+
+    def _document(self, path: str, revision: str) -> Document | Stalled | None:
+        content = self._objects.content(f"{revision}:{self._objects.inside(path)}", documents.LARGEST)
+        return documents.too_large(path, content) if isinstance(content, int) else _read(path, content)
 
     def named_since(self, path: str, word: str, revision: str | None = None) -> datetime | None:
         """When the document at ``path`` came to name ``word``; None: it never did."""

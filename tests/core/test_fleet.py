@@ -185,3 +185,17 @@ def test_resources_are_the_environment_s_then_the_platform_s_and_unsaid_ones_lea
         "tasks": 99,
         "memory_mb": 1024,
     }
+
+
+def test_timeouts_of_health_checks_are_the_environment_s_then_the_platform_s_and_the_defaults_leave_no_trace() -> None:
+    def of(platform: dict[str, int], own: dict[str, int]) -> tuple[int, Any]:
+        said = {"apiVersion": "trueup/v1", "kind": "Platform", "spec": {"health": platform} if platform else {}}
+        spec = {"health": own} if own else {}
+        production = {"sites/acme/environments/production.yaml": d.environment(**spec)}
+        fleet = d.fleet_of({**d.small(), "platform.yaml": said, **production})
+        ((id_, environment),) = fleet.environments.items()
+        return fleet.health_timeout_s(environment), fleet.environment_variables(id_).settings().get("health")
+
+    assert of({}, {}) == of({"interval_s": 60, "timeout_s": 10}, {"slow_timeout_s": 60}) == (10, None)
+    assert of({"timeout_s": 20}, {}) == (20, {"timeout_s": 20})
+    assert of({"timeout_s": 20}, {"timeout_s": 10, "slow_timeout_s": 90}) == (10, {"slow_timeout_s": 90})

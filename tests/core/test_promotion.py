@@ -14,6 +14,7 @@ from reconciler.core.promotion import Checked, Comparison, Evidence, checked, di
 from tests.playbooks.node_modules import load
 
 presets = load("promotion.presets")
+references = load("promotion.references")
 threeway = load("promotion.threeway")
 
 PROTECTED = ["posts", "postmeta", "terms", "term_taxonomy", "term_relationships", "termmeta"]
@@ -63,6 +64,7 @@ def test_an_unknown_preset_is_refused() -> None:
             "trueup_login",
             "core_updater.lock",
         ),
+        *("wc_pending_batch_processes", "wc_blocks_version", "jetpack_offline_mode"),
         *(
             "user_count",
             "recovery_mode_auth_key",
@@ -207,3 +209,41 @@ def test_what_a_check_keeps_is_what_the_gate_reads() -> None:
     assert [one["field"] for one in found if is_drift(one)] == ["content wp_options: b"]
     assert is_drift({"field": "spec.release", "desired": "a", "observed": "b"})
     assert checked(NOW, ()).target is None
+
+
+MODS = (
+    b'a:5:{s:18:"custom_css_post_id";i:727;s:11:"custom_logo";s:2:"31";s:5:"color";s:6:"#12345";'
+    b's:18:"nav_menu_locations";a:2:{s:7:"primary";i:4;s:6:"footer";i:0;}s:5:"count";i:9;}'
+)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "posts", "terms"),
+    [
+        ("page_on_front", b"12", {12}, set()),
+        ("page_on_front", b"0", set(), set()),
+        ("woocommerce_checkout_page_id", b" 8\n", {8}, set()),
+        ("site_icon", b"", set(), set()),
+        ("default_category", b"3", set(), {3}),
+        ("default_term_genre", b"5", set(), {5}),
+        ("theme_mods_ours", MODS, {727, 31}, {4}),
+        ("theme_mods_ours", b'a:1:{s:18:"custom_css_post_id";i:-1;}', set(), set()),
+        ("nav_menu_options", b'a:1:{s:8:"auto_add";a:1:{i:0;i:5;}}', set(), {5}),
+        ("widget_nav_menu", b'a:1:{i:2;a:2:{s:5:"title";s:1:"x";s:8:"nav_menu";i:6;}}', set(), {6}),
+        ("blogname", b"12", set(), set()),
+        ("posts_per_page", b"10", set(), set()),
+        ("page_on_front", b"9" * 40, set(), set()),
+        ("theme_mods_broken", b's:11:"custom_logo";i:', set(), set()),
+    ],
+)
+def test_the_posts_and_terms_that_an_option_names(option: str, value: bytes, posts: set[int], terms: set[int]) -> None:
+    assert references.named(option, value) == (posts, terms)
+
+
+def test_an_option_that_is_held_is_told_and_no_drift() -> None:
+    part = {"counts": {}, "moves": (), "stays": (), "conflicts": ()}
+    found = {"written": {}, "code": part, "held": ["page_on_front"], "protected": {}}
+    _, told = differences(Comparison.model_validate(found), "target")
+    assert told["field"] == "content wp_options: page_on_front"
+    assert "not the same in the target" in told["cause"]
+    assert not is_drift(told)

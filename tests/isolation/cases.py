@@ -32,6 +32,11 @@ PAIRS: dict[Kind, tuple[str, ...]] = {
 }
 """What meets what. Left out is what has nothing to do with the other, such as a purge with a link."""
 
+SUCCEED = frozenset((Kind.SQL_TRIGGERS, name) for name in ("clone", "clone-elsewhere", "backup", "restore"))
+"""Runs that a plant of this kind does not keep from their end: triggers, routines and events come along, and do nothing
+that the site's own user may not do.
+"""
+
 ALONE = frozenset({Kind.PAGES})
 
 SHORT: dict[Kind, tuple[str, ...]] = {

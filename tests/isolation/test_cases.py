@@ -7,7 +7,7 @@ memory, a neighbour's visitors) is told once for each run.
 
 import pytest
 
-from tests.isolation.cases import ALONE, CASES, Case
+from tests.isolation.cases import ALONE, CASES, SUCCEED, Case
 from tests.isolation.plants import Kind, Plant
 from tests.isolation.trial import Trials
 
@@ -38,4 +38,6 @@ def test_a_run_as_a_whole(trials: Trials, kind: Kind, operation: str, plant: Pla
     outcome = trials.of(kind, operation, plant)
     assert [*outcome.wrong, *outcome.broken] == [], str(outcome)
     assert "planted" in outcome.planted.values(), f"nothing could be planted: {outcome.planted}"
+    if (kind, operation) in SUCCEED:
+        assert [end for end in outcome.ends if not end.succeeded] == [], str(outcome)
     assert (plant is not None) == (kind in ALONE)

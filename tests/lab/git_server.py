@@ -23,8 +23,15 @@ class GitServer:
     def url(self, name: str) -> str:
         return f"git://{self.address}:{self.port}/{name}.git"
 
-    def commit(self, name: str, files: Mapping[str, str], branch: str = "main", tag: str | None = None) -> str:
-        """A commit with exactly these files on the branch; its id."""
+    def commit(
+        self,
+        name: str,
+        files: Mapping[str, str],
+        branch: str = "main",
+        tag: str | None = None,
+        submodules: Mapping[str, str] | None = None,
+    ) -> str:
+        """A commit with exactly these files on the branch; its id. ``submodules``: a commit of theirs by path."""
         bare, work = self.root / f"{name}.git", self.root / f".{name}"
         if not bare.exists():
             _git(self.root, "init", "-q", "--bare", "-b", "main", str(bare))
@@ -36,7 +43,10 @@ class GitServer:
         for path_name, text in files.items():
             (work / path_name).parent.mkdir(parents=True, exist_ok=True)
             (work / path_name).write_text(text, encoding="utf-8")
+        _git(work, "read-tree", "--empty")
         _git(work, "add", "-A")
+        for path_name, commit in (submodules or {}).items():
+            _git(work, "update-index", "--add", "--cacheinfo", f"160000,{commit},{path_name}")
         _git(work, *_IDENTITY, "commit", "-q", "--allow-empty", "-m", "Change")
         if tag:
             _git(work, *_IDENTITY, "tag", "-a", tag, "-m", tag)

@@ -16,19 +16,15 @@ from typing import Any
 
 import httpx
 
-from reconciler.home import Home, clock, create
-from reconciler.settings import Settings
-from reconciler.storage.secret_store import Secrets
-from tests.controlplane import AUTHOR, EMAIL, PASSWORD, ControlPlane, document_of, until
-from tests.lab.acme import Acme, acme_server
+from tests.controlplane import until
+from tests.lab.acme import Acme
 from tests.lab.doctor import problems
-from tests.lab.fixtures import unique_name
-from tests.lab.git_server import GitServer, git_daemon
+from tests.lab.git_server import GitServer
 from tests.lab.image import ensure_image
-from tests.lab.lab import Lab
-from tests.lab.mirror import Mirror, update_mirror
-from tests.lab.s3 import BUCKET, S3, s3_server
-from tests.lab.web_server import WebServer, web_server
+from tests.lab.mirror import Mirror
+from tests.lab.s3 import BUCKET, S3
+from tests.lab.stand import build
+from tests.lab.web_server import WebServer
 from tests.load import visitors
 from tests.place import Place
 from tests.updatable import Updatable, speaking
@@ -398,50 +394,19 @@ def main() -> int:
 
 
 def _prepared(top: Path, stack: ExitStack) -> Tour:
-    """Two provisioned nodes, storage, a repository, and a control plane that knows them."""
-    print("Two servers, storage, a Git repository and a control plane …", flush=True)
-    home = Settings(home=top / "home")
-    create(home, AUTHOR)
-    with Home.open(home) as opened:
-        opened.records.admins.set_password(EMAIL, PASSWORD, clock())
-    plane, lab = ControlPlane(home.home, TRUEUP_WORKERS="3"), Lab()
-    stack.callback(plane.close)
-    nodes = {}
-    for name in ("web-1", "web-2"):
-        nodes[name] = lab.up(unique_name(name), (home.ssh_key.with_suffix(".pub")).read_text().strip())
-        stack.callback(nodes[name].down)
-    (top / "s3").mkdir()
-    storage = stack.enter_context(s3_server(top / "s3", nodes["web-1"].network.gateway))
-    Secrets(home.secrets).put("backups", storage.credentials)
-    web = stack.enter_context(web_server(nodes["web-1"].network.gateway))
-    (top / "acme").mkdir()
-    acme = stack.enter_context(acme_server(top / "acme", nodes["web-1"].network.gateway))
-    (top / "git").mkdir()
-    code = stack.enter_context(git_daemon(top / "git", "127.0.0.1"))
+    """What it walks on, with the code that it deploys."""
+    stand = build(top, stack)
     for tag in ("v1", "v2"):
         word = f"<?php add_action( 'wp_footer', function () {{ echo '<i>front {tag}</i>'; }} );"
         shop = "<?php /* Plugin Name: Shop */"
-        code.commit("shop", {FRONT: word, "wp-content/plugins/shop/shop.php": shop}, tag=tag)
+        stand.code.commit("shop", {FRONT: word, "wp-content/plugins/shop/shop.php": shop}, tag=tag)
     flag = "WP_CONTENT_DIR . '/uploads/break'"
     fragile = (
         f"<?php add_action( 'wp_footer', function () {{ if (file_exists({flag})) a_function_that_is_not_there(); }} );"
     )
-    code.commit("shop", {FRONT: fragile}, tag="fragile")
-    code.commit("shop", {FRONT: "<?php a_function_that_is_not_there();"}, tag="fatal")
-    plane.start().login()
-    documents = {f"nodes/{name}.yaml": document_of(node) for name, node in nodes.items()}
-    platform = storage.platform() + f"  imports:\n    allowed_hosts: [127.0.0.1, {nodes['web-1'].network.gateway}]\n"
-    mirror = stack.enter_context(update_mirror(nodes["web-1"].network.gateway))
-    platform += mirror.platform()
-    platform += "  health:\n    interval_s: 10\n"
-    platform += acme.platform()
-    plane.clone.push({**documents, "platform.yaml": platform}, "Add two nodes and the storage")
-
-    def ready() -> bool:
-        return {node["status"] for node in plane.http.get("/api/nodes").json()} == {"active"}
-
-    until(ready, "both nodes to be provisioned", 180, plane.log)
-    return Tour(Place(plane, nodes), storage, code, web, mirror, acme)
+    stand.code.commit("shop", {FRONT: fragile}, tag="fragile")
+    stand.code.commit("shop", {FRONT: "<?php a_function_that_is_not_there();"}, tag="fatal")
+    return Tour(**vars(stand))
 
 
 def _tell(tour: Tour) -> None:

@@ -148,6 +148,16 @@ def test_a_link_is_where_it_leads(release: Path) -> None:
     assert found(release) == set()
 
 
+def test_what_is_managed_may_be_newer_than_what_the_release_was_made_of(release: Path) -> None:
+    """One that was copied from another has in its list what was managed there: an upgrade writes it anew."""
+    plugin = "wp-content/mu-plugins/trueup.php"
+    write(release, {plugin: "newer"})
+    release.with_name("one.sha256").write_text(lines({**CONTENT, plugin: "older"}))
+    assert found(release) == {(plugin, "modified", "release")}, "nobody says that it is managed"
+    applied = {"variables": {"wordpress_version": VERSION}, "files": {str(release.resolve() / plugin): "a digest"}}
+    assert probe._differences(ONE, {"applied": applied}, probe.Stores(), 30.0) == []
+
+
 @pytest.mark.parametrize("where", ["release", "uploads"])
 def test_more_than_a_look_may_cost_is_told(release: Path, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     here = release / "wp-content" / "plugins" / "a" if where == "release" else uploads(release)

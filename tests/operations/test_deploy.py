@@ -4,6 +4,7 @@ import io
 import tarfile
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -87,6 +88,32 @@ def test_a_branch_is_resolved_recorded_released_and_taken_back(
     assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
 
 
+@pytest.mark.long
+def test_two_rollbacks_in_a_row_step_to_older_releases(place: Place, server: GitServer) -> None:
+    """By a request without a body, and by the command; what was left is bad also after a further deploy."""
+    shop = place.make_site("stepping")
+
+    def deploy(word: str) -> None:
+        server.commit("stepping", {PLUGIN: speaking(word)})
+        assert _deploy(place, shop, server.url("stepping"))["status"] == "succeeded"
+        assert f"<i>{word}</i>" in _body(place, shop)
+
+    for word in ("v1", "v2", "v3"):
+        deploy(word)
+    answer = place.plane.http.post(f"/api/environments/{shop['id']}/rollback")
+    assert place.run(answer)["status"] == "succeeded"
+    assert "<i>v2</i>" in _body(place, shop)
+    deploy("v4")
+    assert place.run(place.plane.http.post(f"/api/environments/{shop['id']}/rollback"))["status"] == "succeeded"
+    assert "<i>v2</i>" in _body(place, shop)
+    place.plane.command("rollback", "stepping/production")
+    assert "<i>v1</i>" in _body(place, shop)
+    place.plane.command("rollback", "stepping/production")
+    refused = place.plane.command("rollback", "stepping/production", check=False)
+    assert refused.returncode != 0
+    assert "no release that is older" in refused.stderr
+
+
 def _ready(place: Place, shop: dict[str, Any]) -> None:
     """Active again: by hand, where the environment is failed."""
     if place.plane.http.get(f"/api/environments/{shop['id']}").json()["status"] == "failed":
@@ -115,6 +142,47 @@ def test_references_that_are_refused_before_anything_is_done(
         body = {"source_type": kind, "source_ref": ref}
         answer = place.plane.http.post(f"/api/environments/{shop['id']}/deploy", json=body)
         assert (answer.status_code, answer.json()["code"]) == (status, code), (ref, answer.text)
+
+
+@pytest.mark.long
+def test_a_source_that_only_names_a_part_of_itself_takes_no_plugin_away(place: Place, server: GitServer) -> None:
+    """As a submodule, or in Git LFS: neither is fetched, so it is refused by name."""
+    shop = place.make_site("parts")
+    path, plugin = "sites/parts/environments/production.yaml", "wp-content/plugins/till"
+    code = {f"{plugin}/till.php": "<?php /* Plugin Name: Till */", PLUGIN: speaking("whole")}
+    there = f"/var/www/sites/{shop['id']}/current/{plugin}/till.php"
+    commit = server.commit("parts", code)
+    assert _deploy(place, shop, server.url("parts"))["status"] == "succeeded"
+    before = _declared(place, path)
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 999999\n"
+    for named, files, submodules in [
+        (f"{plugin}: Git submodules", {PLUGIN: speaking("x")}, {plugin: commit}),
+        (f"{plugin}/till.php: in Git LFS", {**code, f"{plugin}/till.php": pointer}, {}),
+    ]:
+        server.commit("parts", files, submodules=submodules)
+        job = _deploy(place, shop, server.url("parts"))
+        assert (job["status"], job["error_code"], job["attempt_count"]) == ("failed", "SOURCE_INCOMPLETE", 1)
+        assert named in job["error_message"]
+        until(lambda: _declared(place, path) == before, "the declaration to be taken back", told=place.plane.log)
+        assert "Plugin Name: Till" in place.node_of(shop).ssh(["cat", there]).stdout
+        assert "<i>whole</i>" in _body(place, shop)
+        place.plane.command("apply", "--yes", "parts/production")
+
+
+@pytest.mark.long
+def test_what_is_left_out_of_a_source_is_told(place: Place, shop: dict[str, Any], server: GitServer) -> None:
+    left = {"index.php": "<?php", "config/app.php": "<?php", "wp-content/sunrise.php": "<?php"}
+    server.commit("leftovers", {PLUGIN: speaking("leftovers"), **left})
+    job = _deploy(place, shop, server.url("leftovers"))
+    assert job["status"] == "succeeded", job
+    names = ["config/", "index.php", "wp-content/sunrise.php"]
+    told = place.plane.http.get(f"/api/jobs/{job['id']}/events").json()
+    assert [one["data"] for one in told if one["kind"] == "left-out"] == [{"names": names}]
+    with place.plane.opened() as home:
+        assert (home.records.jobs.get(UUID(job["id"])).result or {})["left_out"] == names
+    server.commit("leftovers", {PLUGIN: speaking("more of them"), **left})
+    done = place.plane.command("deploy", "deployed/production", server.url("leftovers"))
+    assert f"Left out of the release: {', '.join(names)}" in done.stdout
 
 
 def _archive(files: dict[str, str]) -> bytes:

@@ -1,9 +1,12 @@
 """Magic login on a real node, in a real browser: once, for a minute, for this environment alone."""
 
 import concurrent.futures
+import contextlib
 import subprocess
+from collections.abc import Iterator
+from http.cookies import SimpleCookie
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -65,6 +68,88 @@ def test_it_works_once_and_tells_plugins(place: Place, environment: dict[str, An
     assert again.status_code == 403
     assert "set-cookie" not in again.headers
     assert "used already" in again.text
+
+
+DESTROYED = "WP_Session_Tokens::get_instance($user->ID)->destroy_all();"
+UNDONE = f"{DESTROYED} wp_clear_auth_cookie();"
+CHALLENGES = {
+    "a page": f"{UNDONE} header('Content-Type: text/html'); status_header(200); echo '<p>Your code?</p>'; exit;",
+    "a redirect": "wp_logout(); wp_redirect(home_url('/?challenge')); exit;",
+    "a page, with the session left": "echo '<p>Your code?</p>'; exit;",
+    "an error": "wp_clear_auth_cookie(); wp_die('Your code?', 403);",
+    "a logout that returns": "wp_logout();",
+    "a page that is sent": f"{UNDONE} while (ob_get_level()) {{ ob_end_clean(); }} echo 'Your code?'; flush(); exit;",
+    "another session": f"{DESTROYED} wp_set_auth_cookie($user->ID, true);",
+    "a fault": "no_such_function();",
+}
+"""What a plugin does at ``wp_login``: the first is what those that ask for a second factor do."""
+WHILE_MADE = {
+    hook: f"add_filter('{hook}', function ($given) {{ if (empty($GLOBALS['asked'])) {{ $GLOBALS['asked'] = 1; "
+    "wp_die('Your code?', 401); } return $given; });"
+    for hook in ("attach_session_information", "set_auth_cookie", "set_logged_in_cookie")
+} | {"send_auth_cookies": "add_filter('send_auth_cookies', '__return_false');"}
+CASES = [
+    *(
+        pytest.param(
+            f"add_action('wp_login', function ($login, $user) {{ {does} }}, PHP_INT_MAX, 2);",
+            id=name,
+            marks=() if name == "a page" else pytest.mark.long,
+        )
+        for name, does in CHALLENGES.items()
+    ),
+    *(pytest.param(does, id=name, marks=pytest.mark.long) for name, does in WHILE_MADE.items()),
+]
+
+
+@contextlib.contextmanager
+def _plugin(place: Place, environment: dict[str, Any], code: str) -> Iterator[None]:
+    path = f"/var/www/sites/{environment['id']}/current/wp-content/mu-plugins/ask-{uuid4().hex}.php"
+    node = place.node_of(environment)
+    node.ssh(f"cat > {path}", input=f"<?php {code}")
+    try:
+        yield
+    finally:
+        node.ssh(["rm", path])
+
+
+def _administration(place: Place, environment: dict[str, Any], answer: httpx.Response) -> httpx.Response:
+    """What a browser gets there that kept the answer's cookies: of one name and path the last one."""
+    kept: dict[tuple[str, str], str] = {}
+    for header in answer.headers.get_list("set-cookie"):
+        (name, cookie), *_ = (SimpleCookie(header)).items()
+        kept[name, cookie["path"]] = (
+            "" if "1970" in cookie["expires"] or not cookie.value.strip() else cookie.coded_value
+        )
+    sent = "; ".join(f"{name}={value}" for (name, path), value in kept.items() if value and path in {"/", "/wp-admin"})
+    host = environment["preview_url"].partition("://")[2]
+    return place.node_of(environment).fetch("/wp-admin/plugins.php", host=host, headers={"Cookie": sent})
+
+
+@pytest.mark.parametrize("code", CASES)
+def test_a_second_factor_does_not_stop_it(place: Place, environment: dict[str, Any], code: str) -> None:
+    with _plugin(place, environment, code):
+        url = _url(place, environment)
+        first = _post(place, environment, url)
+        assert (first.status_code, first.headers.get("location", "")[-10:]) == (302, "/wp-admin/")
+        assert 'id="wpadminbar"' in _administration(place, environment, first).text
+        again = _post(place, environment, url)
+        assert (again.status_code, "set-cookie" in again.headers) == (403, False)
+
+
+def test_what_is_left_of_an_administrator_who_is_gone_gets_none(place: Place, environment: dict[str, Any]) -> None:
+    left = """(0, 'wp_capabilities', 'a:1:{s:13:"administrator";b:1;}')"""
+    place.sql(environment, f"INSERT INTO wp_usermeta (user_id, meta_key, meta_value) VALUES {left}")
+    try:
+        first = _post(place, environment, _url(place, environment))
+        assert 'id="wpadminbar"' in _administration(place, environment, first).text
+        place.sql(environment, "UPDATE wp_users SET ID = 4711 WHERE ID = 1")
+        try:
+            answer = _login(place, environment)
+        finally:
+            place.sql(environment, "UPDATE wp_users SET ID = 1 WHERE ID = 4711")
+        assert (answer.status_code, answer.json()["code"]) == (502, "wp_cli_error"), "nobody is there to log in as"
+    finally:
+        place.sql(environment, "DELETE FROM wp_usermeta WHERE user_id = 0")
 
 
 @pytest.mark.long

@@ -33,6 +33,9 @@ def packed(path: Path, files: Mapping[str, str]) -> Path:
     return path
 
 
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n"
+
+
 class Site:
     def __init__(self, hosting: Hosting, directory: Path) -> None:
         self.hosting = hosting
@@ -130,6 +133,40 @@ def test_a_release_that_breaks_the_site_is_never_switched_to(site: Site, code: s
     assert (site.served, site.releases()) == (before, releases)
 
 
+SLOW = "wp-content/uploads/slow"
+TIMEOUTS = {"timeout_s": 2, "slow_timeout_s": 30}
+
+
+def as_slow_as(times: float, word: str) -> str:
+    """Each page takes so many times the seconds that are in a file: those of the machine."""
+    wait = f"usleep((int) (1e6 * {times} * (float) file_get_contents(ABSPATH . '{SLOW}')));"
+    return f"<?php if (file_exists(ABSPATH . '{SLOW}')) {{ {wait} }} {speaking(word).removeprefix('<?php ')}"
+
+
+@pytest.mark.long
+def test_slow_is_no_death_on_a_slow_machine_and_what_hangs_is_dead(site: Site) -> None:
+    """Also for what follows the switch, and for a change of settings alone."""
+    site.deploy({PLUGIN: as_slow_as(1, "as slow")}, health=TIMEOUTS).raise_if_failed()
+    slow = site.hosting.path(KEY, "shared", "uploads", "slow")
+    site.hosting.node.ssh(["tee", slow], input="3")
+    try:
+        site.deploy({PLUGIN: as_slow_as(1.4, "slower")}, health=TIMEOUTS).raise_if_failed()
+        assert "<i>slower</i>" in site.page()
+        release = site.hosting.environments[KEY]["release"]
+        site.hosting.apply(KEY, release=release, health=TIMEOUTS, fastcgi_cache=False).raise_if_failed()
+        before = site.served
+        run = site.deploy({PLUGIN: as_slow_as(100, "hanging")}, health=TIMEOUTS, fastcgi_cache=False)
+        assert "RELEASE_UNHEALTHY" in run.output, run.output
+        assert "and what is served took" in run.output, run.output
+        assert "It was not switched to." in run.output
+        assert site.served == before
+    finally:
+        site.hosting.node.ssh(["rm", "-f", slow])
+    run = site.deploy({PLUGIN: f"{speaking('late')} sleep(4);"}, health=TIMEOUTS)
+    assert "RELEASE_UNHEALTHY" in run.output, "beside a served release that is quick, the time is what is said"
+    assert site.served == before
+
+
 @pytest.mark.long
 def test_a_release_that_breaks_only_afterwards_is_undone(site: Site) -> None:
     """Its first page makes an option that every later one dies of: a migration gone wrong."""
@@ -189,6 +226,7 @@ def test_a_whole_tree_and_a_repository_around_wp_content(site: Site, wordpress: 
         ({"a/wp-content/plugins/x.php": "", "b/wp-content/plugins/x.php": ""}, "more than one wp-content"),
         ({"wp-includes/version.php": "<?php\n$wp_version = '6.5';\n"}, "pins 7.1.1"),
         ({"../../evil.php": "x"}, "ARCHIVE_UNSAFE"),
+        ({"wp-content/plugins/shop/data.bin": POINTER, PLUGIN: ""}, "wp-content/plugins/shop/data.bin: in Git LFS"),
     ],
 )
 def test_sources_that_are_refused(site: Site, files: Mapping[str, str], words: str) -> None:

@@ -230,7 +230,8 @@ def test_a_copy_and_a_comparison_read_no_view(hacked: Hacked) -> None:
     try:
         run = hacked.clone()
         assert run.status == 2
-        assert "view wp_options" in run.output
+        assert "wp_options of database" in run.output
+        assert "DATABASE_UNUSABLE" in run.output
         hacked.untouched()
         hacked.compare()
         hacked.untouched()
@@ -249,9 +250,21 @@ CREATE SQL SECURITY INVOKER VIEW trueup_content AS SELECT {own}.steal('x') AS id
 """
 
 
+MADE_THERE = """
+SELECT CONCAT('trigger ', trigger_name), definer, '-' FROM information_schema.triggers
+WHERE trigger_schema = DATABASE() UNION ALL
+SELECT CONCAT('view ', table_name), definer, '-' FROM information_schema.views WHERE table_schema = DATABASE() UNION ALL
+SELECT CONCAT('function ', routine_name), definer, '-' FROM information_schema.routines
+WHERE routine_schema = DATABASE() UNION ALL
+SELECT CONCAT('event ', event_name), definer, status FROM information_schema.events
+WHERE event_schema = DATABASE() ORDER BY 1
+"""
+
+
 @pytest.mark.long
 @pytest.mark.lab
 def test_triggers_events_and_views_have_no_rights(hacked: Hacked) -> None:
+    """Neither where they were made, nor in a copy, into which they come with the copy's rights alone."""
     hacked.steals()
     hacked.say("DROP TABLE IF EXISTS trueup_content")
     hacked.say(ACTORS.format(own=hacked.own), "//")
@@ -259,9 +272,20 @@ def test_triggers_events_and_views_have_no_rights(hacked: Hacked) -> None:
         hacked.hosting.environments[HACKED]["options"] = {"blogname": f"Hacked {uuid4()}"}
         hacked.hosting.apply(HACKED).raise_if_failed()
         hacked.untouched()
-        run = hacked.clone()
-        assert run.status == 2
-        assert "CONTENT_UNMOVABLE" in run.output
+        hacked.clone().raise_if_failed()
+        hacked.untouched()
+        copy = f"wp_{hacked.hosting.short(COPY)}"
+        assert hacked.hosting.sql(COPY, MADE_THERE).splitlines() == [
+            f"event tick\t{copy}@localhost\tDISABLED",
+            f"function steal\t{copy}@localhost\t-",
+            f"trigger made\t{copy}@localhost\t-",
+            f"trigger seen\t{copy}@localhost\t-",
+            f"view wp_other\t{copy}@localhost\t-",
+        ]
+        # They run there, as the copy's own user or a run's, and take nothing but the copy's.
+        hacked.hosting.apply(COPY, options={"blogname": f"Copy {uuid4()}"}).raise_if_failed()
+        assert hacked.hosting.sql(COPY, "SELECT DISTINCT what FROM stolen").splitlines() == ["ran"]
+        assert hacked.hosting.sql(COPY, "SELECT COUNT(*) FROM stolen WHERE who LIKE 'root@%'") == "0"
         hacked.untouched()
         scheduler = hacked.node.ssh(["mariadb", "-BN", "-e", "SELECT @@event_scheduler"]).stdout.strip()
         assert scheduler in ("OFF", "DISABLED")
@@ -394,10 +418,17 @@ DUMPS = {
     "event": "CREATE DEFINER=`root`@`localhost` EVENT e ON SCHEDULE EVERY 1 SECOND DO SELECT 1;\n",
 }
 HARMLESS = {"command in a statement"}
+EARLIER = {
+    "its trigger": "CREATE TABLE wp_x (id INT);\nDELIMITER ;;\n/*!50003 CREATE*/ /*!50017 DEFINER=`root`@`localhost`*/ "
+    "/*!50003 TRIGGER t BEFORE INSERT ON wp_x FOR EACH ROW SET NEW.id = 1 */;;\nDELIMITER ;\n",
+    "its view": "CREATE TABLE wp_x (id INT);\n/*!50001 CREATE ALGORITHM=UNDEFINED */\n"
+    "/*!50013 DEFINER=`root`@`localhost` SQL SECURITY DEFINER */\n/*!50001 VIEW `v` AS select 1 AS `a` */;\n",
+}
 LOADED = """
 import json, sys
 sys.path.insert(0, "/root/exploded")
 from ansible_collections.trueup.wordpress.plugins.module_utils import dump, sql
+from ansible_collections.trueup.wordpress.plugins.module_utils.content import stored_objects
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, Run
 asked, said = json.load(sys.stdin), {}
 run, database = Run(False, "/run/trueup/proof.pending", None), asked["database"]
@@ -406,8 +437,10 @@ for name, text in asked["dumps"].items():
     with open("/root/dump.sql", "w") as file:
         file.write(text)
     try:
-        dump.load(run, run.start(["cat", "/root/dump.sql"]), database, hint="The database was not loaded")
+        load = dump.load_whole if asked["whole"] else dump.load
+        load(run, run.start(["cat", "/root/dump.sql"]), database, hint="The database was not loaded")
         said[name] = None
+        stored_objects.take(database)
     except Failure as error:
         said[name] = [str(error), error.facts.get("trueup_code")]
 sql.drop(database)
@@ -427,11 +460,16 @@ def test_a_dump_fills_its_own_database_and_does_nothing_else(hacked: Hacked) -> 
     exploded(hacked.hosting, HACKED)
     hacked.steals()
     dumps = {name: dump.replace("{other}", hacked.other) for name, dump in DUMPS.items()}
-    asked = json.dumps({"database": f"{hacked.own}_next", "dumps": dumps})
+    asked = json.dumps({"database": f"{hacked.own}_next", "dumps": dumps, "whole": False})
     said = json.loads(hacked.node.ssh(["python3", "-c", LOADED], input=asked).stdout)
     assert {name for name, failure in said.items() if failure is None} == HARMLESS, said
     unmovable = {name for name, failure in said.items() if failure and failure[1] == "CONTENT_UNMOVABLE"}
     assert {"trigger", "view"} <= unmovable <= {"trigger", "view", "function", "event"}, said
+    hacked.untouched()
+    # Of an earlier version, whose views and triggers are among the tables: who loads it may make them there, no more.
+    asked = json.dumps({"database": f"{hacked.own}_next", "dumps": {**dumps, **EARLIER}, "whole": True})
+    said = json.loads(hacked.node.ssh(["python3", "-c", LOADED], input=asked).stdout)
+    assert {name for name, failure in said.items() if failure is None} == {*HARMLESS, *EARLIER, "function"}, said
     hacked.untouched()
     assert hacked.node.ssh(["mariadb", "-BN", "-e", "SELECT User FROM mysql.user WHERE User = 'pwned'"]).stdout == ""
 

@@ -4,6 +4,7 @@ import base64
 import gzip
 import io
 import json
+import os
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -157,6 +158,53 @@ def test_an_export_of_another_prefix_and_address_becomes_the_site(
     assert hosting.node.ssh(["mariadb", "-N", "-e", "SELECT User FROM mysql.user WHERE User LIKE '%in'"]).stdout == ""
 
 
+BESIDE_TABLES = r"""
+CREATE TABLE k7_books (id INT PRIMARY KEY AUTO_INCREMENT, title VARCHAR(100));
+CREATE TABLE k7_noted (what VARCHAR(200));
+DELIMITER //
+CREATE FUNCTION k7_shout(word TEXT) RETURNS TEXT DETERMINISTIC
+BEGIN
+    -- it's ours; and ends with ";"
+    RETURN CONCAT(UPPER(word), '!;\'\\');
+END//
+CREATE PROCEDURE note(what TEXT) BEGIN INSERT INTO elsewhere.k7_noted VALUES (k7_shout(what)); END//
+CREATE VIEW k7_titles AS SELECT k7_shout(title) AS title FROM k7_books//
+CREATE VIEW a_view AS SELECT * FROM k7_titles//
+CREATE TRIGGER noted AFTER INSERT ON k7_books FOR EACH ROW BEGIN CALL note(NEW.title); END//
+CREATE EVENT nightly ON SCHEDULE EVERY 1 DAY DO BEGIN CALL note('night'); END//
+"""
+
+
+@pytest.mark.long
+def test_views_triggers_routines_and_events_come_along(site: Site, hosting: Hosting, export: dict[str, bytes]) -> None:
+    """As mariadb-dump writes them, by a definer whom nobody knows here, and with the names that tables have here."""
+    node = hosting.node
+    node.ssh("mariadb -e 'CREATE DATABASE elsewhere; CREATE USER owner@localhost; GRANT ALL ON *.* TO owner@localhost'")
+    node.ssh(["mariadb", "-u", "owner", "elsewhere"], input=BESIDE_TABLES)
+    # Whatever begins a dump is at its beginning.
+    more = node.ssh("mariadb-dump -u owner --routines --events elsewhere | sed '/sandbox mode/d'").stdout
+    node.ssh("mariadb -e 'DROP DATABASE elsewhere; DROP USER owner@localhost'")
+    assert more.count("DEFINER=`owner`@`localhost`") == 6
+    text = moved(export, hosting).replace(b"`wp_", b"`k7_").replace(b"'wp_", b"'k7_") + more.encode()
+    source = {**export, "db.sql": text, "meta.json": json.dumps({"source_url": OLD}).encode()}
+    site.bring(site.web.serve("/programs.tar.gz", packed(source))).raise_if_failed()
+    assert "brought along" in site.page()
+    hosting.sql(KEY, "INSERT INTO wp_books (title) VALUES ('word')")
+    asked = "SELECT title FROM a_view; SELECT title FROM wp_titles; SELECT what FROM wp_noted; SELECT wp_shout('word')"
+    client = ["mariadb", "-N", "--raw", f"wp_{hosting.short(KEY)}"]
+    assert hosting.node.ssh(client, input=asked).stdout.splitlines() == ["WORD!;'\\"] * 4
+    own = f"wp_{hosting.short(KEY)}@localhost"
+    query = (
+        "SELECT definer FROM information_schema.views WHERE table_schema = DATABASE() UNION ALL "
+        "SELECT definer FROM information_schema.triggers WHERE trigger_schema = DATABASE() UNION ALL "
+        "SELECT definer FROM information_schema.routines WHERE routine_schema = DATABASE() UNION ALL "
+        "SELECT definer FROM information_schema.events WHERE event_schema = DATABASE()"
+    )
+    assert hosting.sql(KEY, query).splitlines() == [own] * 6
+    query = "SELECT status FROM information_schema.events WHERE event_schema = DATABASE()"
+    assert hosting.sql(KEY, query) == "ENABLED", "this is production"
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("answer", "code"),
@@ -203,6 +251,20 @@ def test_a_site_that_does_not_run_here_is_undone(brought: Site, export: dict[str
     assert "brought along" in site.page()
     current = site.hosting.node.ssh(["readlink", site.hosting.path(KEY, "current")]).stdout
     assert current.strip().split("/")[-1] != site.hosting.environments[KEY]["release"]["id"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("row", ["REPEAT('x', 68 << 20)", f"'{'x' * (200 << 20)}'"], ids=["row", "statement"])
+def test_a_row_that_could_not_be_backed_up_is_refused(site: Site, export: dict[str, bytes], row: str) -> None:
+    heavy = f"CREATE TABLE wp_heavy (body LONGTEXT);\nINSERT INTO wp_heavy VALUES ({row});\n".encode()
+    before = site.hosting.sql(KEY, "SHOW TABLES")
+    # Not so well compressed that it would be refused for that.
+    noise = {f"files/uploads/{n}.bin": os.urandom(1 << 20) for n in range(4)} if len(row) > 1000 else {}
+    run = site.bring(site.web.serve("/heavy.tar.gz", packed({**export, **noise, "db.sql": export["db.sql"] + heavy})))
+    assert run.status != 0
+    assert "CONTENT_TOO_LARGE" in run.output
+    assert site.hosting.sql(KEY, "SHOW TABLES") == before
+    assert "</html>" in site.page()
 
 
 KILL = """

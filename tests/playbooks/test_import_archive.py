@@ -118,20 +118,23 @@ DUMPS: dict[str, str] = {
     "LOAD DATA": dump(more="LOAD DATA INFILE '/etc/passwd' INTO TABLE wp_posts;"),
     "OUTFILE": dump(more="INSERT INTO wp_posts SELECT 1 INTO OUTFILE '/tmp/x';"),
     "LOAD_FILE": dump(more="INSERT INTO wp_posts VALUES (LOAD_FILE('/etc/passwd'));"),
-    "trigger": dump(more="/*!50003 CREATE*/ /*!50017 DEFINER=`root`@`%`*/ /*!50003 TRIGGER t BEFORE INSERT ON x */;"),
     "hidden in a comment that is run": dump(more="/*!50000 GRANT ALL ON *.* TO x */;"),
     "hidden in MariaDB's": dump(more="/*M! DROP DATABASE mysql */;"),
     "shell": dump(more="\\! touch /tmp/owned\n"),
     "source": dump(more="\\. /etc/passwd\n"),
     "system": dump(more="system touch /tmp/owned;\n"),
-    "DELIMITER": dump(more="DELIMITER ;;\n"),
+    "odd delimiter": dump(more="DELIMITER \\!\n"),
+    "quote as a delimiter": dump(more="DELIMITER '\n"),
+    "behind a delimiter": dump(more="DELIMITER ;;\nDROP DATABASE mysql ;;\nDELIMITER ;\n"),
+    "shell in a body": dump(more="DELIMITER ;;\nCREATE PROCEDURE p() BEGIN SELECT 1;\n\\! id\nEND ;;\nDELIMITER ;\n"),
+    "library": dump(more="CREATE FUNCTION f RETURNS STRING SONAME 'x.so';"),
+    "file in a body": dump(more="CREATE PROCEDURE p() SELECT 1 INTO OUTFILE '/tmp/x';"),
+    "no end of a delimiter": dump(more="DELIMITER ;;\nCREATE PROCEDURE p() SELECT 1;\n"),
     "SET GLOBAL": dump(more="SET GLOBAL general_log = 1;"),
     "SET @@GLOBAL": dump(more="SET @@GLOBAL.GTID_PURGED='x';"),
     "SET PASSWORD": dump(more="SET PASSWORD = 'x';"),
     "other lexing": dump(more="SET sql_mode = 'NO_BACKSLASH_ESCAPES';"),
     "other database": dump(more="CREATE TABLE `mysql`.`x` (id INT);"),
-    "procedure": dump(more="CREATE PROCEDURE p() SELECT 1;"),
-    "event": dump(more="CREATE EVENT e ON SCHEDULE EVERY 1 DAY DO SELECT 1;"),
     "block": dump(more="BEGIN NOT ATOMIC DROP TABLE x; END;"),
     "select": dump(more="SELECT SLEEP(1000);"),
     "prepared": dump(more="PREPARE s FROM 'DROP DATABASE mysql';"),
@@ -180,6 +183,37 @@ def test_honest_dumps_pass_byte_for_byte_however_they_are_cut(size: int) -> None
     out = b"".join(reader.feed(text[at : at + size]) for at in range(0, len(text), size)) + reader.end()
     assert out == text
     assert reader.prefix() == "wp_"
+
+
+BESIDE_TABLES = [
+    ("/*!50003 CREATE*/ /*!50017 DEFINER=`root`@`%`*/ /*!50003 TRIGGER `t` BEFORE INSERT ON `wp_posts` FOR EACH ROW "
+     "BEGIN SET NEW.a = 'DEFINER=`kept`@`x`;'; SET @b = 1; END */;;\n", "/*!50017 */"),
+    ("/*!50001 CREATE ALGORITHM=UNDEFINED */\n/*!50013 DEFINER=`a``b`@`localhost` SQL SECURITY DEFINER */\n"
+     "/*!50001 VIEW `v` AS select 1 AS `a` */;;\n", "/*!50013  SQL SECURITY DEFINER */"),
+    ("CREATE DEFINER='root'@'10.0.0.%' FUNCTION `f`() RETURNS int(11)\n    DETERMINISTIC\nRETURN 1 ;;\n",
+     "CREATE  FUNCTION `f`"),
+    ("CREATE DEFINER=root@localhost PROCEDURE p() SELECT 1; ;;\n", "CREATE  PROCEDURE p"),
+    ("CREATE definer = CURRENT_USER() PROCEDURE p() SELECT 1 ;;\n", "CREATE  PROCEDURE p"),
+    ("/*!50106 CREATE*/ /*!50117 DEFINER=`root`@`localhost`*/ /*!50106 EVENT `e` ON SCHEDULE EVERY 1 DAY DO "
+     "BEGIN DELETE FROM wp_posts; END */ ;;\n", "/*!50117 */"),
+    ("/*!50003 DROP FUNCTION IF EXISTS `f` */ ;;\n", "DROP FUNCTION"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("delimiter", [";;", "$$", "//"])
+@pytest.mark.parametrize("size", [1, 3, 50, 100000])
+def test_what_lies_beside_tables_passes_without_its_definers(size: int, delimiter: str) -> None:
+    said = [(text.replace(";;\n", f"{delimiter}\n"), without) for text, without in BESIDE_TABLES]
+    more = f"DELIMITER {delimiter}\n{''.join(text for text, _ in said)}delimiter ;\nINSERT INTO wp_posts VALUES (1);\n"
+    text = dump(more=more).encode()
+    reader = sql.Dump()
+    out = (b"".join(reader.feed(text[at : at + size]) for at in range(0, len(text), size)) + reader.end()).decode()
+    assert out.count("DEFINER=") == 1, "the one in a text"
+    assert "DEFINER=`kept`" in out
+    assert "root" not in out
+    for _, without in said:
+        assert without in out
+    assert out.endswith("INSERT INTO wp_posts VALUES (1);\n")
 
 
 @pytest.mark.parametrize("size", [3, 50, 100000])

@@ -303,6 +303,50 @@ def test_a_promotion_that_breaks_the_site_is_undone_byte_for_byte(shop: Shop) ->
     assert shop.hosting.fetch(PRODUCTION).status_code == 200
 
 
+def post(shop: Shop, key: str, number: int, kind: str, name: str) -> None:
+    url = shop.hosting.environments[key]["url"]
+    shop.sql(
+        key,
+        "INSERT INTO wp_posts (ID, post_author, post_type, post_name, post_status, guid, post_content, post_title, "
+        "post_excerpt, to_ping, pinged, post_content_filtered) "
+        f"VALUES ({number}, 1, '{kind}', '{name}', 'publish', '{url}/?p={number}', '', '{name}', '', '', '', '');",
+    )
+
+
+@pytest.mark.long
+def test_no_option_names_another_thing_in_the_target(shop: Shop) -> None:
+    """Post 727 is a page of the copy and an order here: nobody's order becomes the front page, or Additional CSS."""
+    post(shop, STAGING, 727, "page", "welcome")
+    post(shop, PRODUCTION, 727, "shop_order", "order-727")
+    theme = shop.option(STAGING, "stylesheet")
+    shop.put(STAGING, f"theme_mods_{theme}", 'a:1:{s:18:"custom_css_post_id";i:727;}')
+    shop.put(STAGING, "page_on_front", "727")
+    shop.put(STAGING, "page_for_posts", "2")
+    shop.put(STAGING, "show_on_front", "page")
+    shop.put(STAGING, "wp_page_for_privacy_policy", "2")
+    shop.put(STAGING, "wc_pending_batch_processes", "a:0:{}")
+    shop.put(PRODUCTION, "_transient_made_of_options", "old")
+    before = [shop.option(PRODUCTION, name) for name in (f"theme_mods_{theme}", "page_on_front", "show_on_front")]
+    drop_in = shop.hosting.path(PRODUCTION, "current/wp-content/db.php")
+    shop.hosting.node.ssh(["tee", drop_in], input="<?php // of the owner's\n")
+    compared = shop.compare()
+    assert f'"held": ["page_on_front", "show_on_front", "theme_mods_{theme}"]' in re.sub(r"\s+", " ", compared.output)
+    run = shop.promote("-v")
+    assert run.status == 0, run.output
+    assert "Option page_on_front stays" in run.output
+    after = [shop.option(PRODUCTION, name) for name in (f"theme_mods_{theme}", "page_on_front", "show_on_front")]
+    assert after == before
+    assert shop.option(PRODUCTION, "wp_page_for_privacy_policy") == "2", "the page that both had before the copy"
+    assert shop.option(PRODUCTION, "page_for_posts") == "2"
+    assert shop.option(PRODUCTION, "wc_pending_batch_processes") == ""
+    assert shop.option(PRODUCTION, "_transient_made_of_options") == ""
+    here = shop.hosting.node.ssh(["cat", shop.hosting.path(PRODUCTION, "current/wp-content/db.php")])
+    assert "of the owner" in here.stdout, "what the comparison says stays, stays"
+    shop.hosting.node.ssh(["rm", shop.hosting.path(PRODUCTION, "current/wp-content/db.php")])
+    for key in (STAGING, PRODUCTION):
+        shop.sql(key, "DELETE FROM wp_posts WHERE ID = 727;")
+
+
 @pytest.mark.long
 def test_it_may_be_killed_anywhere_and_run_again(shop: Shop) -> None:
     shop.put(STAGING, "only_there", "a third value")
@@ -342,6 +386,8 @@ def test_comparing_tells_what_each_side_changed(shop: Shop) -> None:
     assert run.status == 0, run.output
     assert "only_there" in run.output
     assert '"wp_wc_orders"' in run.output
+    protected = run.output.partition('"protected"')[2]
+    assert '"wp_posts"' not in protected, "a guid that names the source is no change"
     assert run.changed == 0
 
 

@@ -1,5 +1,6 @@
 """What a pipeline prints goes to the storage part by part, whatever else its commands say."""
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -33,6 +34,27 @@ def test_parts_are_what_was_printed(parts: list[bytes]) -> None:
     found = sent("printf 1234567890", "cat")
     assert parts == [b"1234", b"5678", b"90"]
     assert (found["etags"], found["size_bytes"]) == (["one 4", "two 4", "three 2"], 10)
+
+
+@pytest.mark.parametrize("printed", ["", "1", "1234", "12345", "12345678"])
+@pytest.mark.parametrize("tail", [b"", b"a", b"abcd", b"abcdefghi"])
+def test_a_tail_comes_behind_what_was_printed(parts: list[bytes], printed: str, tail: bytes) -> None:
+    urls = [str(number) for number in range(9)]
+    sender = transfer.Sender(Run(False, "/nowhere/pending", None), urls, 4)
+    found = sender.send([["printf", printed]], lambda: tail)
+    assert b"".join(parts) == printed.encode() + tail
+    assert {len(part) for part in parts[:-1]} <= {4}
+    assert (found["size_bytes"], len(found["etags"])) == (len(printed) + len(tail), len(parts))
+    assert found["sha256"] == hashlib.sha256(printed.encode() + tail).hexdigest()
+
+
+def test_whoever_knows_more_of_a_failure_says_it(parts: list[bytes]) -> None:
+    def explain(said: str) -> None:
+        raise Failure(f"known: {said}")
+
+    sender = transfer.Sender(Run(False, "/nowhere/pending", None), ["one"], 4)
+    with pytest.raises(Failure, match="known: it broke"):
+        sender.send([["sh", "-c", "echo it broke >&2; exit 3"]], explain=explain)
 
 
 def test_complaints_without_end_hold_up_nothing(parts: list[bytes]) -> None:

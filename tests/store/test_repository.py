@@ -377,3 +377,44 @@ def test_since_when_a_document_names_a_word(store: Repository, clone: Path) -> N
     commit("www.shop.example.com", at=2_000_000_200)
     commit("www.shop.example.com", "shop.example.com", at=2_000_000_300)
     assert since("shop.example.com") == 2_000_000_300, "it went and came back"
+
+
+def test_when_a_word_came_and_went_is_told_through_merges_and_whatever_its_case(
+    store: Repository, tmp_path: Path
+) -> None:
+    """Each version of the document that names it anew or no more, oldest first, with the one before them all."""
+    clone = tmp_path / "clone"
+    run_git(tmp_path, "clone", "-q", str(store.path), str(clone))
+    run_git(clone, "config", "user.name", "Ada")
+    run_git(clone, "config", "user.email", "ada@example.com")
+
+    def write(release: str, *, fastcgi: str = "true") -> None:
+        text = (
+            ENVIRONMENT.decode()
+            .replace("spec:\n", f"spec:\n  release: {release}\n")
+            .replace("fastcgi: true", f"fastcgi: {fastcgi}")
+        )
+        (clone / PATH).write_text(text, encoding="utf-8")
+        run_git(clone, "commit", "-qam", f"Release {release}")
+
+    write("aa-1")
+    write("aa-1", fastcgi="false")
+    run_git(clone, "checkout", "-qb", "topic")
+    write("BB-2", fastcgi="false")
+    run_git(clone, "checkout", "-q", "main")
+    (clone / "README").write_text("Something else\n", encoding="utf-8")
+    run_git(clone, "add", "README")
+    run_git(clone, "commit", "-qm", "Something else")
+    run_git(clone, "merge", "-q", "--no-ff", "-m", "Merge", "topic")
+    write("cc-3")
+    run_git(clone, "push", "-q", "origin", "main")
+
+    def told(*words: str) -> list[object]:
+        found = store.naming(PATH, words)
+        return [
+            one.data["spec"].get("release") for one in found if isinstance(one, Document) and isinstance(one.data, dict)
+        ]
+
+    assert told("aa-1", "bb-2") == [None, "aa-1", "BB-2", "BB-2", "cc-3"], "the merge brings it, too"
+    assert told("cc-3") == ["BB-2", "cc-3"]
+    assert told("dd-4") == told() == []

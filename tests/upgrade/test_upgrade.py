@@ -84,10 +84,15 @@ def _slice(id_: str) -> str:
     return f"{SYSTEMD}/trueup-{id_.replace('-', '')[:12]}.slice"
 
 
-def _moved(id_: str) -> set[str]:
+def _moved(upgrade: Upgrade, id_: str) -> set[str]:
     """What says something else of an environment."""
     units = {f"{SYSTEMD}/trueup-php@{id_}.service", f"{SYSTEMD}/trueup-cron@{id_}.service"}
-    return {*units, f"/var/www/sites/{id_}/shared/wp-config.php", f"/etc/trueup/php/{id_}/php-fpm.conf"}
+    site, release = (
+        f"/var/www/sites/{id_}",
+        upgrade.past.manifests[f"environments/{id_}.json"]["variables"]["release"]["id"],
+    )
+    plugin = f"{site}/releases/{release}/wp-content/mu-plugins/trueup.php"
+    return {*units, plugin, f"{site}/shared/wp-config.php", f"/etc/trueup/php/{id_}/php-fpm.conf"}
 
 
 @pytest.fixture(scope="module", params=WAYS)
@@ -182,7 +187,7 @@ def test_only_what_the_upgrade_is_about_is_written(upgrade: Upgrade) -> None:
     added, moved = ADDED | {_slice(staging)}, set(MOVED)
     for id_, keeps_objects in _standing(upgrade).items():
         added |= _added(id_, keeps_objects=keeps_objects)
-        moved |= _moved(id_)
+        moved |= _moved(upgrade, id_)
     before, after = _outside_staging(upgrade, upgrade.before.files), _outside_staging(upgrade, upgrade.after.files)
     changed = {path for path, was in before.items() if after.get(path) != was and not _is_meant(path)}
     parents = {str(Path(path).parent) for path in (*KEPT_READY, *added, *moved, *GONE)}
@@ -220,7 +225,7 @@ def test_a_manifest_says_the_same_but_for_the_role(upgrade: Upgrade) -> None:
             now = upgrade.after.manifests[name]
             ours = ADDED | MOVED | {f"/var/www/sites/{Path(name).stem}/{one}" for one in DIRECTORIES}
             for id_, keeps_objects in _standing(upgrade).items():
-                ours |= _added(id_, keeps_objects=keeps_objects) | _moved(id_)
+                ours |= _added(id_, keeps_objects=keeps_objects) | _moved(upgrade, id_)
             kept = [{path: sha for path, sha in one["files"].items() if path not in ours} for one in (was, now)]
             assert kept[0] == kept[1], name
             keys = (was.keys() | now.keys()) - {"files", "services"}

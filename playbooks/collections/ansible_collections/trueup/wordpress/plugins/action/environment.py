@@ -126,7 +126,7 @@ def refuse_what_a_file_cannot_hold(variables):
             raise AnsibleActionFail(f"trueup_environment.hostnames has {hostname!r}, which is no host name.")
     if variables["url"].partition("://")[2] not in variables["hostnames"]:
         raise AnsibleActionFail(f"trueup_environment.hostnames lacks the host of the url {variables['url']}.")
-    for name in ("php", "resources"):
+    for name in ("php", "resources", "health"):
         found = variables.get(name) or {}
         numbers = {key: value for key, value in found.items() if not isinstance(value, int) or isinstance(value, bool)}
         if numbers:

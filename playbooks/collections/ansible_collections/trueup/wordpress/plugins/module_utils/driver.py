@@ -76,11 +76,13 @@ def unbuffered(cursor):
                 at += width
             row.append(data[at : at + size])
             at += size
+        # A row may be large: while somebody works with it, it is there once.
+        del data
         yield tuple(row)
 
 
 def _packet(read):
-    data, length = b"", WHOLE
+    parts, length = [], WHOLE
     while length == WHOLE:
         head = read(4)
         if len(head) < 4:
@@ -89,8 +91,8 @@ def _packet(read):
         part = read(length)
         if len(part) < length:
             raise _found().err.OperationalError(2013, "Lost connection to MariaDB during query")
-        data = data + part if data else part
-    return data
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _installed():

@@ -3,8 +3,9 @@
 """Whether environments of this node serve, looked at as they are: nothing is changed, nothing is put right.
 
 Three checks an environment: its home page answers 200, WordPress's own tool finds it installed, its database answers
-its user. Each may take ten seconds, and what fails is tried once more. Of an environment that is unhealthy, its release
-and the one before it are asked on their private addresses too, so that whoever decides knows whose fault it is.
+its user. Each may take ten seconds, or what the environment's variable says, and what fails is tried once more. Of an
+environment that is unhealthy, its release and the one before it are asked on their private addresses too, side by side,
+so that whoever decides knows whose fault it is: a release that is as slow as the other is not at fault.
 """
 
 from __future__ import annotations
@@ -55,7 +56,10 @@ class Look:
         found = {"release": self.release, "checks": checks, "reason": " ".join(reasons) or None}
         if not reasons:
             return {**found, "health": "healthy"}
-        return {**found, "health": "unhealthy", "alone": self._answers(self.release), "previous": self._previous()}
+        before = self._before()
+        previous = before and {"release": before, "answers": self._answers(before)}
+        alone = self._answers(self.release, beside=before)
+        return {**found, "health": "unhealthy", "alone": alone, "previous": previous}
 
     def _unknown(self):
         """Why nothing can be said now."""
@@ -73,7 +77,7 @@ class Look:
             return dict(zip(kinds, pool.map(_twice, kinds.values())))  # noqa: B905
 
     def _page(self):
-        said = health.answer(self.url)
+        said = health.answer(self.url, self.patience.usual)
         return None if said == 200 else f"{self.url} answers {said}."
 
     def _wordpress(self):
@@ -84,7 +88,9 @@ class Look:
         except KeyError:
             return f"The environment's user {layout.user} is gone."
         tool = wordpress.environment(layout)
-        said = _run(sandbox.command(layout, argv, environment=tool, seconds=health.TIMEOUT, unit=secrets.token_hex(8)))
+        late = self.patience.usual
+        command = sandbox.command(layout, argv, environment=tool, seconds=late, unit=secrets.token_hex(8))
+        said = _run(command, late)
         return said and f"`wp core is-installed` {said}."
 
     def _database(self):
@@ -92,31 +98,39 @@ class Look:
         name = self.layout.database
         query = f"SELECT LEFT(option_value, 100) FROM wp_options WHERE {wordpress.URLS} LIMIT 10"
         try:
-            with sql.Session(name, password, name, answer_s=health.TIMEOUT) as session:
+            with sql.Session(name, password, name, answer_s=self.patience.usual) as session:
                 session.rows(query)
         except driver.Missing:
             # A node whose baseline is older than this: that is no fault of the site's.
             argv = [*dump.CLIENT, f"--user={name}", name]
-            said = _run(argv, text=query, environment={"MYSQL_PWD": password})
+            said = _run(argv, self.patience.usual, text=query, environment={"MYSQL_PWD": password})
             return said and f"The database does not answer its user: the query {said}."
         except Failure as error:
             return f"The database does not answer its user: {error}"
         return None
 
-    def _answers(self, release):
+    def _answers(self, release, beside=None):
         """Whether a release makes the home page by itself, as the environment's PHP is asked directly."""
+        tree = f"{self.layout.releases}/{release}"
+        served = beside and f"{self.layout.releases}/{beside}"
+        longest = self.patience.usual
         try:
-            health.private(Layout(self.layout.id, release), f"{self.layout.releases}/{release}", self.url)
+            health.private(
+                Layout(self.layout.id, release), tree, self.url, patience=self.patience, served=served, longest=longest
+            )
         except Failure:
             return False
         return True
 
-    def _previous(self):
+    def _before(self):
         """The release that was applied before this one and is still here; None where there is none."""
         applied = [str(one) for one in self.manifest.get("releases", ())]
         before = applied[: applied.index(self.release)] if self.release in applied else []
-        there = [one for one in before if os.path.isdir(f"{self.layout.releases}/{one}")]
-        return {"release": there[-1], "answers": self._answers(there[-1])} if there else None
+        return next((one for one in reversed(before) if os.path.isdir(f"{self.layout.releases}/{one}")), None)
+
+    @property
+    def patience(self):
+        return health.Patience.of(self.manifest["variables"])
 
     @property
     def url(self):
@@ -131,17 +145,17 @@ def _twice(check):
     return check()
 
 
-def _run(argv, text="", environment=None):
+def _run(argv, seconds, text="", environment=None):
     """How a command failed, in words; None where it did not. What it says itself is nobody's business."""
     begun = time.monotonic()
-    late = f"does not end within {health.TIMEOUT} s"
+    late = f"does not end within {seconds} s"
     try:
         done = subprocess.run(
             argv,
             input=text.encode(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            timeout=health.TIMEOUT + SPARE_SECONDS,
+            timeout=seconds + SPARE_SECONDS,
             check=False,
             cwd="/",
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", **(environment or {})},
@@ -152,7 +166,7 @@ def _run(argv, text="", environment=None):
         return f"cannot be started ({error.strerror})"
     if done.returncode == 0:
         return None
-    return late if time.monotonic() - begun >= health.TIMEOUT else f"fails with exit status {done.returncode}"
+    return late if time.monotonic() - begun >= seconds else f"fails with exit status {done.returncode}"
 
 
 def _manifest(path):

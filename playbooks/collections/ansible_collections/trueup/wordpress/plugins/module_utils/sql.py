@@ -14,6 +14,7 @@ import contextlib
 import os
 import re
 import secrets
+import time
 from itertools import islice
 
 from ansible_collections.trueup.wordpress.plugins.module_utils import driver
@@ -26,10 +27,15 @@ ANSWER_S = 7200
 AT_ONCE = 1 << 20
 MOST_ROWS, MOST_BYTES = 1000, 8 << 20
 """What is read of an answer that a site makes."""
+PACKET = 192 << 20
+"""The longest statement that the server takes: a row of 64 MB in hexadecimal, and what is around it."""
 LONGEST_NAME = 64
 LONGEST_MESSAGE = 2000
 OF_AN_ENVIRONMENT = re.compile(r"wp_([0-9a-f]{12})(?:_[a-z]+)?")
 UNUSABLE = "DATABASE_UNUSABLE"
+OWN_TRIES = 40
+TAKEN = frozenset({1040, 1203, 1226})
+"""MariaDB's numbers for a connection too many."""
 AS_OURS = "CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci"
 
 FILL = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, LOCK TABLES"
@@ -233,6 +239,18 @@ def root():
     return _root[0]
 
 
+def own(database, password):
+    """A session of the environment's permanent user; waits a while where the site has all its connections in use."""
+    for _ in range(OWN_TRIES):
+        try:
+            return Session(database, password, database)
+        except SqlError as error:
+            if error.code not in TAKEN:
+                raise
+            time.sleep(0.5)
+    return Session(database, password, database)
+
+
 def within(database):
     """This run's session in all databases of the environment that ``database`` belongs to."""
     return account(database).session()
@@ -277,6 +295,7 @@ class Account:
         self._session = None
         if not any(one.name.startswith(f"trueup_{short}_") for one in _accounts.values()):
             forget_killed(short)
+        make_room()
         who = f"{identifier(self.name)}@localhost"
         root().say(
             f"CREATE USER {who} IDENTIFIED BY {quoted(self.password)}",
@@ -297,6 +316,12 @@ class Account:
     def _drop(self):
         with contextlib.suppress(Failure):
             root().say(_dropped(self.name))
+
+
+def make_room():
+    """Have the server take long statements, where its own settings are older than the node's baseline is now."""
+    if int(root().value("SELECT @@GLOBAL.max_allowed_packet")) < PACKET:
+        root().say(f"SET GLOBAL max_allowed_packet = {PACKET}")
 
 
 def of_runs(short):

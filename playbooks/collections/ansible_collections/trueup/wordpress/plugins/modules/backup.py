@@ -12,6 +12,8 @@ module: backup
 short_description: Send an environment's database and files to storage
 description:
   - The database is read at one moment, without locks. Caches and Trueup's own tables are left out.
+  - Its views, triggers, routines and events are made once in a database that is thrown away. What a restore would not
+    take is refused.
   - Streams through zstd into the parts of multipart uploads; memory is bounded by one part, and no disk is used.
 options:
   variables:
@@ -43,7 +45,8 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.trueup.wordpress.plugins.module_utils import dump as dumps
-from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import MARK_TABLE, waiting
+from ansible_collections.trueup.wordpress.plugins.module_utils.content import stored_objects
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import waiting
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.transfer import Sender
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import core, sandbox
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
@@ -69,10 +72,40 @@ class Sending(Beside):
 
 
 def dump(run, layout):
-    """All of the database but our own mark, views and triggers included."""
+    """The tables of the database, but for our own."""
     arguments, run.credentials = dumps.reader(layout.database)
-    ignored = f"--ignore-table={layout.database}.{MARK_TABLE}"
-    return [[*dumps.DUMP, *arguments, ignored, layout.database], COMPRESS]
+    return [[*dumps.DUMP, *arguments, *dumps.left_out(layout.database), layout.database], COMPRESS]
+
+
+class Tail:
+    """What comes behind the tables: the texts of views, triggers, routines and events, as a table of ours."""
+
+    def __init__(self, run, layout):
+        self.run = run
+        self.layout = layout
+        self.objects = stored_objects.read(layout.database)
+        stored_objects.check(self.objects, f"{layout.database}_trial")
+
+    def __call__(self):
+        """The end of the compressed stream."""
+        made = stored_objects.read(self.layout.database).without(self.objects)
+        if any(one.kind == stored_objects.VIEW for one in made.objects):
+            # It may be among the tables, where nobody could load it.
+            raise Failure("A view was made while the database was read. Back it up again.")
+        if not self.objects:
+            return b""
+        text = ";\n".join([*stored_objects.keeping(self.objects), ""])
+        return self.run.start(COMPRESS).communicate(text.encode("ascii"))[0]
+
+
+def sent(run, layout, name, urls, part_bytes):
+    """What became of one object."""
+    sender = Sender(run, urls, part_bytes)
+    if not name.startswith("database"):
+        run.credentials = {}
+        return sender.send(files(run, layout))
+    tail = Tail(run, layout)
+    return sender.send(dump(run, layout), tail, lambda said: dumps.explain(layout.database, said))
 
 
 def files(run, layout):
@@ -96,7 +129,7 @@ def main():
     options = {"variables": {"type": "dict", "required": True}, "backup": {"type": "dict", "required": True}}
     module = AnsibleModule(options, supports_check_mode=True)
     variables, backup = module.params["variables"], module.params["backup"]
-    sent, content_id = {}, None
+    objects, content_id = {}, None
     try:
         layout = Layout(variables["id"])
         run = Sending(module.check_mode, layout.pending, variables.get("job"))
@@ -106,15 +139,13 @@ def main():
             run.inherited, run.scope = (fence.handle,), fence.unit
             content_id = Ledger(layout.manifest).served_content(waiting(layout))
             for name, urls in backup["uploads"].items():
-                run.credentials = {}
-                pipeline = dump(run, layout) if name.startswith("database") else files(run, layout)
-                sent[name] = Sender(run, urls, backup["part_bytes"]).send(pipeline)
+                objects[name] = sent(run, layout, name, urls, backup["part_bytes"])
     except (Failure, Refused) as error:
         facts = {"trueup_code": "BACKUP_FAILED", **error.facts}
         module.fail_json(msg=str(error), **facts)
     except (OSError, ValueError) as error:
         module.fail_json(msg=f"{type(error).__name__}: {error}", trueup_code="BACKUP_FAILED")
-    module.exit_json(changed=True, objects=sent, wordpress_version=version(layout), content_id=content_id)
+    module.exit_json(changed=True, objects=objects, wordpress_version=version(layout), content_id=content_id)
 
 
 if __name__ == "__main__":

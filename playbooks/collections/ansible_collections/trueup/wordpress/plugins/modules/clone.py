@@ -37,7 +37,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-rewritten: {description: How many cells were rewritten, by table., type: dict, returned: changed}
+rewritten:
+  description: How many cells were rewritten, by table, and how many files, as C(uploads).
+  type: dict
+  returned: changed
+notes: {description: What a person should know., type: list, returned: success}
 """
 
 import os
@@ -45,12 +49,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.trueup.wordpress.plugins.module_utils import dump
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.domains import address_of
-from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import (
-    OURS,
-    Staging,
-    site_addresses,
-    tables,
-)
+from ansible_collections.trueup.wordpress.plugins.module_utils.content import stored_objects
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import Staging, site_addresses
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import account
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
@@ -87,19 +87,21 @@ class Copy:
             release.result()
         if content is None:
             return {}
-        counts, rows = content
+        counts, rows, objects = content
         tree = baselines.files(f"{self.layout.release}/wp-content")
         baselines.save(self.layout, self.staging.content_id, rows, tree)
-        self.staging.seal(user)
+        self.staging.seal(user, objects=objects, acting=self.variables["type"] == "production")
         return counts
 
     def content(self):
-        """Uploads and database as of now: how many cells were rewritten by table, and the baseline's rows."""
+        """Uploads and database as of now: how many cells were rewritten by table, the baseline's rows, and the
+        StoredObjects."""
         self.staging.open()
         self.uploads()
-        self.database()
-        counts = self.staging.rewrite([(url, self.url) for url in self.addresses()])
-        return counts, self.baseline()
+        objects = self.database()
+        moved = [(self.source.site, self.layout.site)]
+        counts = self.staging.rewrite([(url, self.url) for url in self.addresses()], moved)
+        return counts, self.baseline(), objects
 
     def release(self, user):
         version = self.variables["wordpress_version"]
@@ -121,18 +123,20 @@ class Copy:
         paths.directory(self.staging.uploads)
 
     def database(self):
+        """The tables of the source; its StoredObjects."""
         if self.bundle:
             reader = self.run.start(["zstd", "-dcq", f"{self.bundle}/database.sql.zst"])
-        else:
-            ignored = [name for name in tables(self.source.database) if name.startswith(OURS)]
-            ignored = [f"--ignore-table={self.source.database}.{name}" for name in ignored]
-            reader = dump.started(self.run, self.source.database, *ignored)
-        dump.load(self.run, reader, self.staging.database, hint="The database was not copied")
+            dump.load_whole(self.run, reader, self.staging.database, hint="The database was not copied")
+            return stored_objects.take(self.staging.database).called(self.source.database)
+        source = self.source.database
+        objects = stored_objects.read(source)
+        reader = dump.started(self.run, source)
+        dump.load(self.run, reader, self.staging.database, hint="The database was not copied", source=source)
+        return objects
 
     def baseline(self):
         """What the databases of both have in common as of now: the drift of their contents is measured from it."""
-        normal, host = address_taken_out(self.url)
-        return baselines.database(self.staging.database, normal, host)
+        return baselines.database(self.staging.database, address_taken_out(self.url, self.layout.site))
 
     def addresses(self):
         """Those that are declared, and what the copied site itself says."""

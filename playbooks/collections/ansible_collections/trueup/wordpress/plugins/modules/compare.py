@@ -30,8 +30,9 @@ EXAMPLES = r"""
 RETURN = r"""
 written: {description: By table counts and first keys of what moves or stays or not., type: dict, returned: success}
 code: {description: The same of files., type: dict, returned: success}
+held: {description: Options that stay as what they name is not the same on both sides., type: list, returned: success}
 protected: {description: By table how many rows each side changed., type: dict, returned: success}
-only_in_source: {description: Tables that the target lacks., type: list, returned: success}
+only_in_source: {description: "Tables, views, triggers, routines that the target lacks.", type: list, returned: success}
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -61,6 +62,7 @@ def main():
         result = {
             "written": written,
             "code": told(sides.code()),
+            "held": sides.held[:NAMED],
             "protected": sides.protected(),
             "only_in_source": sides.only_in_source()[:NAMED],
         }

@@ -76,7 +76,7 @@ from ansible_collections.trueup.wordpress.plugins.module_utils import nginx
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.certificates import Certificates
 from ansible_collections.trueup.wordpress.plugins.module_utils.content import leftovers
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import Swap
-from ansible_collections.trueup.wordpress.plugins.module_utils.content.snapshot import FRESH_S, Snapshot
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.snapshot import Snapshot
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import (
     account,
     caches,
@@ -135,6 +135,7 @@ class Environment:
         self.services = Services(run, self.layout, self.texts, keeps_objects=self.variables["redis_cache"])
         self.options = Options(run, self.layout, self.variables, self.ledger, params["held_options"])
         self.staged = params["staged"] or self.variables["content"]["id"]
+        self.patience = health.Patience.of(self.variables)
         self.visit = None
         self.user = None
 
@@ -143,6 +144,8 @@ class Environment:
         self.undo = []
         self.switched = False
         self.snapshot = None
+        self.updating = False
+        self.told = []
         self.draft = None
         try:
             self.steps()
@@ -160,21 +163,20 @@ class Environment:
             self.undo.pop()()
         self.forget_objects()
         caches.empty(self.layout.cache)
+        own = health.taken(self.layout, os.path.realpath(self.layout.current), self.address.url)
         try:
-            health.page(self.address.url)
+            health.page(self.address.url, self.patience, own)
         except Failure as error:
-            return f"Code and content were put back as they were, but: {error}"
+            return " ".join([f"Code and content were put back as they were, but: {error}", *self.told])
         self.run.end()
-        kept = (
-            f" What was written meanwhile is in database {self.snapshot.failed} on the node." if self.snapshot else ""
-        )
-        return f"Code and content were put back as they were, and the site is healthy.{kept}"
+        told = "".join(f" {one}" for one in self.told)
+        return f"Code and content were put back as they were, and the site is healthy.{told}"
 
     def steps(self):
         taken_out = self.begin()
         database, password, installation = self.bring_up()
         swap = self.content()
-        self.keep_database()
+        taken_out = self.keep_database() or taken_out
         is_new = not os.path.lexists(self.layout.current)
         switched = self.switch()
         if is_new and not self.visit and not self.run.check_mode:
@@ -244,9 +246,10 @@ class Environment:
     def look(self, database, password, *, is_new):
         """Whether it is healthy. Of a new site whose code is all our own the page tells, which WordPress makes."""
         if is_new and not self.variables["release"]["source_type"]:
-            health.page(self.address.url)
+            health.page(self.address.url, self.patience)
             return
-        health.check(self.run, self.layout, database, password, self.address.url, thorough=self.run.changed)
+        url, thorough = self.address.url, self.run.changed
+        health.check(self.run, self.layout, database, password, url, thorough=thorough, patience=self.patience)
 
     # Code
 
@@ -272,28 +275,43 @@ class Environment:
         return is_plain and not self.run.check_mode and not os.path.lexists(self.layout.current)
 
     def keep_database(self):
-        """An update's code changes the tables in use: they are kept as they are until it is seen to be healthy."""
-        release, snapshot = self.layout.release_id, Snapshot(self.run, self.layout)
-        updating = self.variables["release"].get("origin") == "update" and release not in self.ledger.releases
-        if updating and self.run.change(f"database {snapshot.database}", "", f"as before release {release}"):
-            snapshot.take(release)
-            self.undo.append(snapshot.back)
-            self.snapshot = snapshot
-        elif not updating and not self.run.check_mode:
-            self.undo_abandoned_update(snapshot)
+        """An update's code changes the tables in use: they are kept as they are until it is seen to be healthy.
 
-    def undo_abandoned_update(self, snapshot):
-        """An update was killed while it changed the tables, and the store took it back."""
-        taken = snapshot.taken_for()
-        if taken is None:
-            return
-        self.snapshot = snapshot
-        release, age = taken
-        # Later than that visitors have written more than the update did, and the older code runs on the newer tables.
-        unfinished = release not in self.ledger.releases and age < FRESH_S
-        if unfinished and self.run.change(f"database {self.layout.database}", f"of release {release}", "as before it"):
-            snapshot.back()
+        Whether what an earlier update had changed was taken out, because the store took that back.
+        """
+        release, snapshot = self.layout.release_id, Snapshot(self.run, self.layout)
+        self.updating = self.variables["release"].get("origin") == "update" and release not in self.ledger.releases
+        if self.updating:
+            if self.run.change(f"database {snapshot.database}", "", f"as before release {release}"):
+                snapshot.take(release)
+                self.snapshot = snapshot
+                self.undo.append(lambda: self.take_out(release))
+            return False
+        return not self.run.check_mode and snapshot.is_there() and self.end_update(snapshot)
+
+    def end_update(self, snapshot):
+        """What is left of an update that ended without this: it was killed, and the store took it back, or it is over.
+
+        Whether there was anything to take out.
+        """
+        self.snapshot, release = snapshot, snapshot.taken_for()
+        if release is None or release in self.ledger.releases:
+            return False
+        if self.run.change(f"database {self.layout.database}", f"of release {release}", "without its changes"):
+            self.take_out(release)
+            self.run.notes += self.told
             self.forget_objects()
+        return True
+
+    def take_out(self, release):
+        """Take out of the tables what an update's code changed; visitors wait for it.
+
+        The code that was served before is put back first, if that was not done: the other would change them again.
+        """
+        with self.services.at_rest():
+            if self.ledger.releases and os.path.basename(os.path.realpath(self.layout.current)) == release:
+                core.switch_to(self.run, self.layout, f"releases/{self.ledger.releases[-1]}")
+            self.told = self.snapshot.take_out(release)
 
     def switch(self):
         """Make the release the current one, so that it can be taken back."""
@@ -301,7 +319,12 @@ class Environment:
         if former and former != f"releases/{self.layout.release_id}" and not self.run.check_mode:
             if self.layout.release_id not in self.ledger.releases:
                 self.undo.append(lambda: releases.discard(self.layout))
-            health.private(self.layout, self.layout.release, self.address.url, self.ledger.url)
+            # An update's code would change the tables in use; what it makes of a copy was seen in its rehearsal.
+            if not self.updating:
+                served = os.path.realpath(self.layout.current)
+                health.private(
+                    self.layout, self.layout.release, self.address.url, self.ledger.url, self.patience, served=served
+                )
         if not core.switch(self.run, self.layout):
             return False
         if former and not self.run.check_mode:
@@ -324,7 +347,7 @@ class Environment:
             toggled = not os.path.lexists(path)
             place.file(self.run, path, text)
         else:
-            toggled = b"Plugin Name: Trueup object cache" in (read(path) or b"") and place.absent(self.run, path)
+            toggled = releases.OBJECT_CACHE in (read(path) or b"") and place.absent(self.run, path)
         if toggled and not self.run.check_mode:
             self.forget_objects()
 

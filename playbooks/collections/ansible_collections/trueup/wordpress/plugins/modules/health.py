@@ -12,7 +12,8 @@ module: health
 short_description: Ask whether an environment serves
 description:
   - The home page answers 200, C(wp core is-installed) says yes, the database answers the environment's user.
-  - Ten seconds each; what fails is tried once more. That an environment is unhealthy is an answer, not a failure.
+  - Ten seconds each, or what the environment's C(health.timeout_s) says; what fails is tried once more.
+  - That an environment is unhealthy is an answer, not a failure.
 options:
   id:
     description: The environment's id.

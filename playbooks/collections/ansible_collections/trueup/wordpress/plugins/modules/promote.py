@@ -34,12 +34,12 @@ EXAMPLES = r"""
 RETURN = r"""
 moved: {description: How many rows by table, and files, are to move., type: dict, returned: changed}
 kept: {description: How many rows by table, and files, only this environment changed., type: dict, returned: changed}
-only_in_source: {description: Tables that this environment lacks., type: list, returned: changed}
+only_in_source: {description: "Tables, views, triggers, routines that it lacks.", type: list, returned: changed}
 """
 
 import contextlib
 
-from ansible_collections.trueup.wordpress.plugins.module_utils import sql
+from ansible_collections.trueup.wordpress.plugins.module_utils import dump, sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.domains import address_of
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import Staging
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import account
@@ -70,6 +70,10 @@ class Promotion:
         sides = self.sides()
         written, code = sides.written(), sides.code()
         refuse_conflicts(conflicts(written) + [f"wp-content/{path}" for path in code.conflicts])
+        self.run.notes += [
+            f"Option {name[:80]} stays: the posts or terms that it names are not the same here."
+            for name in sides.held[:20]
+        ]
         self.run.notes += [f"Only this environment changed wp-content/{path}; it stays." for path in code.stays[:20]]
         if not self.run.change(f"content {self.staging.content_id}", "", f"promotion of {sides.source.layout.id}"):
             return self._told(sides, written, code)
@@ -85,7 +89,9 @@ class Promotion:
                 "url": self.url,
                 "preset": sides.preset,
                 "baseline": self._known(sides),
+                "layered": sides.layered,
                 "declared": sorted(self.declared),
+                "held": sides.held,
             },
         )
         return self._told(sides, written, code)
@@ -112,11 +118,15 @@ class Promotion:
         source = sides.source.layout.database
         session = sql.between(source, self.staging.database)
         session.say("SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO'")
-        for table in sorted(sides.source.tables(sides.preset).shapes):
+        tables = sorted(sides.source.tables(sides.preset, layered=sides.layered).shapes)
+        dump.refuse_large_rows(source, tables)
+        for table in tables:
             there, here = sql.qualified(source, table), sql.qualified(self.staging.database, table)
             sql.needed_table(session, source, table)
             session.say(f"CREATE TABLE {here} LIKE {there}", f"INSERT INTO {here} SELECT * FROM {there}")
-        self.staging.rewrite([(sides.source.url, self.url)])
+        # As the baseline was digested: what says the same on both sides must do so here, too, or it would move.
+        moved = [(sides.source.layout.site, self.layout.site)] if sides.layered else []
+        self.staging.rewrite([(sides.source.url, self.url)], moved, layered=sides.layered)
 
     def settle(self):
         """What was promoted is what both sides have in common now."""
@@ -124,7 +134,7 @@ class Promotion:
             self.sides().advance()
 
     def _known(self, sides):
-        written = sides.source.tables(sides.preset).shapes
+        written = sides.source.tables(sides.preset, layered=sides.layered).shapes
         return {table: rows for table, rows in sides.rows.items() if table in written}
 
     def _told(self, sides, written, code):

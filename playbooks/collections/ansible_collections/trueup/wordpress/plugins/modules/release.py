@@ -38,6 +38,7 @@ EXAMPLES = r"""
 RETURN = r"""
 wanted: {description: Whether the archive has to be sent first., type: bool, returned: always}
 unmanaged: {description: Plugins and themes that were carried over., type: list, returned: always}
+left_out: {description: What of the archive goes into no release., type: list, returned: always}
 notes: {description: What a person should know., type: list, returned: always}
 """
 
@@ -66,20 +67,21 @@ class Release:
     def bring(self):
         """Facts for the result."""
         if releases.is_there(self.layout):
-            return {"wanted": False, "unmanaged": releases.unmanaged(self.layout)}
+            left_out = releases.left_out(self.layout)
+            return {"wanted": False, "unmanaged": releases.unmanaged(self.layout), "left_out": left_out}
         if self.run.check_mode:
             self.run.change(self.layout.release, "", str(self.variables["release"]["source_ref"]))
-            return {"wanted": False, "unmanaged": []}
+            return {"wanted": False, "unmanaged": [], "left_out": []}
         if not self.archive:
-            return {"wanted": True, "unmanaged": []}
+            return {"wanted": True, "unmanaged": [], "left_out": []}
         refuse_unless_as_sent("The archive", self.archive)
         user = account.ensure_user(self.run, self.layout)
         account.ensure_directories(self.run, self.layout, user)
         try:
-            carried = self._make(user)
+            carried, left_out = self._make(user)
         finally:
             paths.remove(self.unpacked)
-        return {"wanted": False, "unmanaged": carried}
+        return {"wanted": False, "unmanaged": carried, "left_out": left_out}
 
     def _make(self, user):
         paths.remove(self.unpacked)
@@ -90,18 +92,24 @@ class Release:
         top = trees.top_of(tree)
         version = self.variables["wordpress_version"]
         content = trees.content_of(top, version)
+        extras = trees.extras_of(top, content, version)
+        trees.refuse_incomplete(top, content, extras, is_git=self.variables["release"]["source_type"] == "git")
+        left_out = trees.left_out(top, content, version, extras)
         self._compose(top, content, user)
         served = os.path.realpath(self.layout.current)
         carry = self.variables["files"] != "locked" and os.path.isdir(f"{served}/wp-content")
-        return releases.from_content(
+        # Before the release is there: it appears with all that is told of it.
+        releases.note_left_out(self.layout, left_out)
+        carried = releases.from_content(
             self.run,
             self.layout,
             version,
             user,
             content,
             carry_from=f"{served}/wp-content" if carry else None,
-            extras=trees.extras_of(top, content, version),
+            extras=extras,
         )
+        return carried, left_out
 
     def _compose(self, top, content, user):
         """Composer's own packages, as the site's user: what a package runs may do no more than the site itself."""

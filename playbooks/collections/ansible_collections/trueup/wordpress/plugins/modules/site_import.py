@@ -34,7 +34,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-rewritten: {description: How many cells were rewritten, by table., type: dict, returned: success}
+rewritten:
+  description: How many cells were rewritten, by table, and how many files, as C(uploads).
+  type: dict
+  returned: success
 notes: {description: What a person should know., type: list, returned: success}
 """
 
@@ -98,13 +101,13 @@ class Import:
         # A release of an attempt that was killed may be of what the address gave then.
         self._discard()
         self.staging.open()
-        foreign = databases.load(self.run, self.staging.database, f"{tree}/db.sql", export.prefix)
-        counts = self._rewrite(export)
+        foreign, objects = databases.load(self.run, self.staging.database, f"{tree}/db.sql", export.prefix)
         self._uploads(f"{tree}/files/uploads")
+        counts = self._rewrite(export)
         releases.from_content(
             self.run, self.layout, self.variables["wordpress_version"], user, f"{tree}/files", ours=True
         )
-        self.staging.seal(user)
+        self.staging.seal(user, objects=objects, acting=self.variables["type"] == "production")
         self._tell(export, foreign)
         return counts
 

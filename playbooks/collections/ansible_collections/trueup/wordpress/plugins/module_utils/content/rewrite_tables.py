@@ -3,16 +3,17 @@
 """Addresses replaced in a database's tables: at rest, where nobody else writes, or while the site is at work.
 
 At work, a row is changed only while it says what it said when it was read, and the way back is on disk before that.
+Nothing but the cells changes: a column that MariaDB would set to the time of the change keeps its value.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from itertools import islice
 
 from ansible_collections.trueup.wordpress.plugins.module_utils import sql
-from ansible_collections.trueup.wordpress.plugins.module_utils.content.rewrite import Rewriter
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.rewrite import excerpt
 from ansible_collections.trueup.wordpress.plugins.module_utils.sql import identifier, literal
 
 TEXT_TYPES = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "json")
@@ -20,36 +21,95 @@ TEXT_TYPES += ("tinyblob", "blob", "mediumblob", "longblob", "binary", "varbinar
 NUMBERS = ("tinyint", "smallint", "mediumint", "int", "bigint")
 KEPT_COLUMNS = frozenset({"guid"})
 _BATCH = 200
+_BATCH_BYTES = 8 << 20
+"""Of values that wait to be written; one alone may be larger."""
+_LONG = 4096
+"""Bytes of a value of which a statement says the digest, where it only has to know it again."""
 ROUNDS = 5
 """How often what changed meanwhile is looked for; a cell that somebody changes all the time is left as it is."""
 _AGAIN = frozenset({1205, 1213})
 """MariaDB's numbers for a lock that was waited for too long, and for two that waited for each other."""
+_REFUSED = frozenset({1062, 1406, 1452, 3819, 4025})
+"""Its numbers for a row that may not become so: a key that is there already, a check, a value that is too long."""
+
+HOLDS_KEY = "it is what the row is known by"
+TOO_LONG = "the new one is too long for its column"
+NOT_TAKEN = "the table does not take the new one"
 
 
-def rewrite_database(database, names, replacements):
-    """Rewrite every text column of these tables; how many cells changed, by table."""
-    rewriter = Rewriter(replacements)
-    if not rewriter.rules:
-        return {}
-    with AtRest(database) as cells:
-        return _rewrite_tables(database, names, rewriter, cells)
+class Changes:
+    """What a rewriting did: ``counts``, cells by table; ``left``, what stays as it is, by table, column and reason."""
+
+    MOST = 50
+    """Kinds of what is left that are told one by one."""
+
+    def __init__(self):
+        self.counts = {}
+        self._left = {}
+        self.more = 0
+
+    @property
+    def left(self):
+        """``[{table, column, reason, count, example}]``, the most frequent first."""
+        kinds = sorted(self._left.items(), key=lambda kind: (-kind[1][0], kind[0]))
+        names = ("table", "column", "reason")
+        return [{**dict(zip(names, kind)), "count": n, "example": example} for kind, (n, example) in kinds]  # noqa: B905
+
+    def notes(self):
+        """The same as sentences for a person; none where nothing is left."""
+        told = [
+            f"{one['table']}.{one['column']} names the former address in {_counted(one['count'])}, left so because "
+            f"{one['reason']}, as in: {one['example']}"
+            for one in self.left
+        ]
+        return told + ([f"{_counted(self.more)} more left as they are."] if self.more else [])
+
+    def leave(self, table, column, reason, example, count=1):
+        kind = (shown(table), shown(column), reason)
+        if kind in self._left:
+            self._left[kind][0] += count
+        elif len(self._left) < self.MOST:
+            self._left[kind] = [count, example]
+        else:
+            self.more += count
+
+    def leave_nothing(self):
+        """What was left is looked for once more."""
+        self._left, self.more = {}, 0
 
 
-def rewrite_in_use(database, replacements, undo):
+def _counted(count):
+    return f"{count:,} value{'s' if count > 1 else ''}"
+
+
+def shown(name):
+    """A name that a site chose, as no terminal obeys it."""
+    return "".join(one if one.isprintable() else "?" for one in name[:64])
+
+
+def rewrite_database(database, names, rewriter):
+    """Rewrite every text column of these tables, which nobody else writes to: the Changes."""
+    changes = Changes()
+    if rewriter.rules:
+        with AtRest(database) as cells:
+            _rewrite_tables(database, names, rewriter, cells, changes)
+    return changes
+
+
+def rewrite_in_use(database, rewriter, undo):
     """The same while the site is at work: a cell that somebody has changed since it was read is read again.
 
     Options come last, because WordPress's own address is among them. ``undo``: a file for the way back, see
-    ``take_back``. How many cells were to change, by table.
+    ``take_back``. The Changes; a cell that was written again in between counts twice.
     """
-    rewriter, total = Rewriter(replacements), {}
+    changes = Changes()
     names = _tables(database)
     with InUse(database, undo) as cells:
         for _ in range(ROUNDS if rewriter.rules else 0):
-            counts = _rewrite_tables(database, names, rewriter, cells)
-            total = {name: total.get(name, 0) + counts.get(name, 0) for name in total.keys() | counts.keys()}
-            if not counts:
+            changes.leave_nothing()
+            if not _rewrite_tables(database, names, rewriter, cells, changes):
                 break
-    return total
+    return changes
 
 
 def take_back(database, undo):
@@ -57,10 +117,16 @@ def take_back(database, undo):
     if not os.path.exists(undo):
         return
     with open(undo, encoding="ascii") as file, InUse(database) as cells:
-        # What a killed run wrote last may break off.
-        whole = (statement for line in file if (statement := _statement_of(line)))
-        while part := list(islice(whole, _BATCH)):
-            cells.write(part)
+        part, size = [], 0
+        for line in file:
+            # What a killed run wrote last may break off.
+            if statement := _statement_of(line):
+                part.append(statement)
+                size += len(statement)
+            if len(part) >= _BATCH or size >= _BATCH_BYTES:
+                cells.write(part)
+                part, size = [], 0
+        cells.write(part)
     os.unlink(undo)
 
 
@@ -76,95 +142,173 @@ def _tables(database):
     return sorted(names, key=lambda name: (name.endswith("options"), name))
 
 
-def _rewrite_tables(database, names, rewriter, cells):
-    counts = {}
+def _rewrite_tables(database, names, rewriter, cells, changes):
+    """How many cells changed."""
+    total = 0
     for name in names:
-        columns, key = _columns(database, name)
-        if columns and (count := _rewrite_table(database, name, columns, key, rewriter, cells)):
-            counts[name] = count
-    return counts
+        table = _Table(database, name)
+        if table.columns:
+            count = _rewrite_table(table, rewriter, cells, changes)
+            total += count
+            if count:
+                changes.counts[name] = changes.counts.get(name, 0) + count
+    return total
 
 
-def _columns(database, table):
-    """Names of the text columns; and of the primary key's columns, each with whether it is a number."""
-    found = sql.within(database).rows(
-        "SELECT column_name, data_type, column_key, extra FROM information_schema.columns "
-        f"WHERE table_schema = {literal(database)} AND table_name = {literal(table)} ORDER BY ordinal_position"
-    )
-    key = [(name, kind in NUMBERS) for name, kind, role, _ in found if role == "PRI"]
-    keys = {name for name, _ in key}
-    texts = [
-        name
-        for name, kind, _, extra in found
-        if kind in TEXT_TYPES and name not in keys and name not in KEPT_COLUMNS and "GENERATED" not in extra.upper()
-    ]
-    return texts, key
+class _Table:
+    """A table as it is rewritten: ``key``, the columns of its primary key, each with whether it is a number;
+
+    ``columns``, those with text that may change, and how long it may be; ``timed``, those that MariaDB sets by itself.
+    """
+
+    def __init__(self, database, name):
+        self.database = database
+        self.name = name
+        self.place = sql.qualified(database, name)
+        found = sql.within(database).rows(
+            "SELECT column_name, data_type, column_key, extra, IFNULL(character_maximum_length, 0), "
+            "IFNULL(character_octet_length, 0) FROM information_schema.columns "
+            f"WHERE table_schema = {literal(database)} AND table_name = {literal(name)} ORDER BY ordinal_position"
+        )
+        self.key = [(column, kind in NUMBERS) for column, kind, role, *_ in found if role == "PRI"]
+        self.columns = {
+            column: (int(characters), int(size))
+            for column, kind, role, extra, characters, size in found
+            if kind in TEXT_TYPES and role != "PRI" and column not in KEPT_COLUMNS and "GENERATED" not in extra.upper()
+        }
+        self.key_texts = {
+            column: (int(characters), int(size))
+            for column, kind, role, _, characters, size in found
+            if kind in TEXT_TYPES and role == "PRI" and column not in KEPT_COLUMNS
+        }
+        self.timed = [column for column, _, _, extra, *_ in found if "ON UPDATE" in extra.upper()]
+
+    def query(self, needles):
+        """Rows that have a needle in them: their key's columns, then those that may change."""
+        tests = [
+            f"LOCATE({literal(needle)}, CAST({identifier(column)} AS BINARY))"
+            for column, (characters, size) in [*self.columns.items(), *self.key_texts.items()]
+            for needle in needles
+            # The two slashes in front of a name are no shorter than themselves.
+            if len(needle) + 2 <= max(characters, size)
+        ]
+        chosen = ", ".join(identifier(name) for name in [*(name for name, _ in self.key), *self.columns])
+        return f"SELECT {chosen} FROM {self.place} WHERE {' OR '.join(tests)}" if tests else None
+
+    def holds(self, column, value):
+        """Whether a value is short enough for a column."""
+        characters, size = self.columns[column]
+        if len(value) <= characters:
+            return True
+        # A byte that goes on with a character is none of its own.
+        return len(value) <= size and sum(1 for byte in value if byte & 0xC0 != 0x80) <= characters
 
 
-def _rewrite_table(database, table, columns, key, rewriter, cells):
-    tests = [
-        f"LOCATE({literal(host)}, CAST({identifier(column)} AS BINARY))"
-        for column in columns
-        for host in rewriter.hosts
-    ]
-    chosen = ", ".join(identifier(name) for name in [*(name for name, _ in key), *columns])
-    place = sql.qualified(database, table)
-    query = f"SELECT {chosen} FROM {place} WHERE {' OR '.join(tests)}"
-    changed, waiting = 0, []
+def _rewrite_table(table, rewriter, cells, changes):
+    query = table.query(rewriter.needles)
+    if query is None:
+        return 0
+    changed, waiting, size = 0, [], 0
     # Bytes as they are stored, whatever the column's character set.
-    for row in sql.within(database).stream(query, "SET SESSION character_set_results = NULL"):
-        found = _changes(columns, key, row, rewriter)
-        changed += len(found.sets)
-        waiting += [(place, found)] if found.sets else []
-        if len(waiting) >= _BATCH:
-            cells.change(waiting)
-            waiting = []
-    cells.change(waiting)
-    return changed
+    for row in sql.within(table.database).stream(query, "SET SESSION character_set_results = NULL"):
+        found = _changes(table, row, rewriter, changes)
+        if found.sets:
+            waiting.append((table.place, found))
+            size += found.size
+        if len(waiting) >= _BATCH or size >= _BATCH_BYTES:
+            changed += _written(table, cells, waiting, changes)
+            waiting, size = [], 0
+    return changed + _written(table, cells, waiting, changes)
+
+
+def _written(table, cells, rows, changes):
+    """Write rows; how many of their cells were taken."""
+    refused = cells.change(rows)
+    for row in refused:
+        for column, old, _ in row.sets:
+            changes.leave(table.name, column, NOT_TAKEN, excerpt(old))
+    return sum(len(row.sets) for _, row in rows) - sum(len(row.sets) for row in refused)
 
 
 class Row:
-    """What changes in one row: conditions that name it, and for each column its value before and after."""
+    """What changes in one row: conditions that name it, and for each column its value before and after.
 
-    def __init__(self, where, sets):
+    ``timed``: columns that keep their values while MariaDB would set them.
+    """
+
+    def __init__(self, where, sets, timed=()):
         self.where = where
         self.sets = sets
+        self.timed = timed
+
+    @property
+    def size(self):
+        return sum(len(old) + len(new) for _, old, new in self.sets)
 
     def update(self, table):
         """Without a key, what the row says is what names it."""
         where = self.where or [_says(column, old) for column, old, _ in self.sets]
-        return _statement(table, [(column, new) for column, _, new in self.sets], where)
+        return self._statement(table, [(column, new) for column, _, new in self.sets], where)
 
     def update_in_use(self, table):
         """Only while it says what it said."""
         where = [*self.where, *(_says(column, old) for column, old, _ in self.sets)]
-        return _statement(table, [(column, new) for column, _, new in self.sets], where)
+        return self._statement(table, [(column, new) for column, _, new in self.sets], where)
 
     def back(self, table):
         where = [*self.where, *(_says(column, new) for column, _, new in self.sets)]
-        return _statement(table, [(column, old) for column, old, _ in self.sets], where)
+        return self._statement(table, [(column, old) for column, old, _ in self.sets], where)
+
+    def _statement(self, table, sets, where):
+        values = [f"{identifier(column)} = {literal(value)}" for column, value in sets]
+        values += [f"{identifier(column)} = {identifier(column)}" for column in self.timed]
+        return f"UPDATE {table} SET {', '.join(values)} WHERE {' AND '.join(where)}"
 
 
-def _changes(columns, key, cells, rewriter):
-    places, values = cells[: len(key)], cells[len(key) :]
+def _changes(table, cells, rewriter, changes):
+    places, values = cells[: len(table.key)], cells[len(table.key) :]
     sets = []
-    for column, old in zip(columns, values):  # noqa: B905 - not in Python 3.9
-        if old is not None and (new := rewriter(old)) != old:
-            sets.append((column, old, new))
+    for column, old in zip(table.columns, values):  # noqa: B905 - not in Python 3.9
+        if old is None:
+            continue
+        found = rewriter.read(old)
+        for reason, example in found.left:
+            changes.leave(table.name, column, reason, example)
+        if found.value != old and not table.holds(column, found.value):
+            changes.leave(table.name, column, TOO_LONG, excerpt(old))
+        elif found.value != old:
+            sets.append((column, old, found.value))
+    for (name, number), cell in zip(table.key, places):  # noqa: B905
+        if not number and name in table.key_texts and rewriter(cell) != cell:
+            changes.leave(table.name, name, HOLDS_KEY, excerpt(cell))
     where = [
         f"{identifier(name)} = {int(cell)}" if number else _says(name, cell)
-        for (name, number), cell in zip(key, places)  # noqa: B905
+        for (name, number), cell in zip(table.key, places)  # noqa: B905
     ]
-    return Row(where, sets)
+    return Row(where, [*sets, *_permalink(table, values, sets)], table.timed)
+
+
+def _permalink(table, values, sets):
+    """Yoast SEO finds its rows by a digest of their address, which follows it."""
+    if not {"permalink", "permalink_hash"} <= table.columns.keys():
+        return []
+    was = dict(zip(table.columns, values))["permalink_hash"]  # noqa: B905
+    return [
+        ("permalink_hash", was, _hashed(new))
+        for column, old, new in sets
+        if column == "permalink" and was == _hashed(old)
+    ]
+
+
+def _hashed(permalink):
+    return b"%d:%s" % (len(permalink), hashlib.md5(permalink, usedforsecurity=False).hexdigest().encode())
 
 
 def _says(column, value):
-    return f"CAST({identifier(column)} AS BINARY) = {literal(value)}"
-
-
-def _statement(table, sets, where):
-    values = ", ".join(f"{identifier(column)} = {literal(value)}" for column, value in sets)
-    return f"UPDATE {table} SET {values} WHERE {' AND '.join(where)}"
+    said = f"CAST({identifier(column)} AS BINARY)"
+    if len(value) > _LONG:
+        return f"SHA2({said}, 256) = {literal(hashlib.sha256(value).hexdigest())}"
+    return f"{said} = {literal(value)}"
 
 
 class AtRest:
@@ -172,7 +316,8 @@ class AtRest:
 
     def __init__(self, database):
         self.session = sql.opened(database)
-        # Or "on update" columns would say that every row was changed now, by somebody.
+        # What is in a table already may be what strict modes refuse, such as the date 0000-00-00. What would be cut off
+        # is told before: see ``_Table.holds``.
         self.session.say("SET SESSION sql_mode = ''")
 
     def __enter__(self):
@@ -182,7 +327,25 @@ class AtRest:
         self.session.close()
 
     def change(self, rows):
-        self.write([row.update(table) for table, row in rows])
+        """Change rows, ``[(table, Row)]``: those that the table does not take stay, and are returned."""
+        return self._each(rows, [row.update(table) for table, row in rows])
+
+    def _each(self, rows, statements):
+        try:
+            self.write(statements)
+            return []
+        except sql.SqlError as error:
+            if error.code not in _REFUSED:
+                raise
+        refused = []
+        for (_, row), statement in zip(rows, statements):  # noqa: B905
+            try:
+                self.write([statement])
+            except sql.SqlError as error:
+                if error.code not in _REFUSED:
+                    raise
+                refused.append(row)
+        return refused
 
     def write(self, statements, together=_BATCH):
         """``together``: how many go into one transaction."""
@@ -217,7 +380,7 @@ class InUse(AtRest):
             # As JSON: a column's name may have a line break in it.
             self.file.writelines(f"{json.dumps(row.back(table))}\n" for table, row in rows)
             self.file.flush()
-        self.write([row.update_in_use(table) for table, row in rows])
+        return self._each(rows, [row.update_in_use(table) for table, row in rows])
 
     def write(self, statements, together=20):
         for attempt in range(ROUNDS):

@@ -31,20 +31,39 @@ class Sender:
         self.size = 0
         self.etags = []
 
-    def send(self, pipeline):
-        """``etags``, ``sha256`` and ``size_bytes`` of the object; the pipeline's commands must all succeed."""
+    def send(self, pipeline, tail=bytes, explain=lambda _said: None):
+        """``etags``, ``sha256`` and ``size_bytes`` of the object; the pipeline's commands must all succeed.
+
+        ``tail``: called when all of them have, and answers what comes behind what they printed. ``explain``: is told
+        what commands that failed said, and may raise a Failure that says it better.
+        """
+        filled = self._pipeline(pipeline, explain)
+        rest = memoryview(tail())
+        while rest:
+            taken = min(len(rest), len(self.buffer) - filled)
+            self.buffer[filled : filled + taken] = rest[:taken]
+            rest, filled = rest[taken:], filled + taken
+            if filled == len(self.buffer):
+                self._part(memoryview(self.buffer))
+                filled = 0
+        if filled:
+            self._part(memoryview(self.buffer)[:filled])
+        return {"etags": self.etags, "sha256": self.digest.hexdigest(), "size_bytes": self.size}
+
+    def _pipeline(self, pipeline, explain):
+        """Send whole parts of what is printed; how much of the buffer the rest fills."""
         processes = self._start(pipeline)
         stream = processes[-1].stdout
         # A site has as much said of its files as it likes: nobody waits for it to be heard, nor keeps all of it.
         with ThreadPoolExecutor(len(processes)) as pool:
             said = [pool.submit(drained, process.stderr) for process in processes]
             try:
-                while length := self._fill(stream):
-                    self._part(memoryview(self.buffer)[:length])
+                while (length := self._fill(stream)) == len(self.buffer):
+                    self._part(memoryview(self.buffer))
             finally:
                 stream.close()
-                self._end(processes, said)
-        return {"etags": self.etags, "sha256": self.digest.hexdigest(), "size_bytes": self.size}
+                self._end(processes, said, explain)
+        return length
 
     def _start(self, pipeline):
         processes = []
@@ -55,7 +74,7 @@ class Sender:
                 feed.close()
         return processes
 
-    def _end(self, processes, said):
+    def _end(self, processes, said, explain):
         for process in processes:
             if process.stdin:
                 process.stdin.close()
@@ -64,6 +83,7 @@ class Sender:
         # tar says 1 where a file changed while it was read, which a living site's do.
         bad = [s for process, s in zip(processes, status) if s and not ("tar" in process.args and s == 1)]  # noqa: B905
         if bad:
+            explain(" ".join(said))
             raise Failure(f"What was to be sent could not be read ({status}): {' '.join(said)[-1000:]}")
 
     def _fill(self, stream):

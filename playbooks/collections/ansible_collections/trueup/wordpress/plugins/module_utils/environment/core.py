@@ -365,7 +365,7 @@ def forget_old_releases(run, layout, applied):
 
 def forget_notes(layout, release):
     """What was written down beside a release when it was made."""
-    for kind in ("sha256", "unmanaged", "update"):
+    for kind in ("sha256", "unmanaged", "left-out", "update"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{layout.releases}/{release}.{kind}")
 

@@ -4,12 +4,18 @@
 
 from __future__ import annotations
 
+import time
+
 from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
 from ansible_collections.trueup.wordpress.plugins.module_utils.sql import identifier, literal, pattern
 
 ROOM = 10
 """Connections beside those of PHP's workers: of cron, of WP-CLI, of whoever looks at the site."""
+
+
+END_S = 600
+"""The longest that is waited for a statement that has to be undone."""
 
 
 class Database:
@@ -112,3 +118,14 @@ class Database:
         rights = f"ALL PRIVILEGES ON {identifier(pattern(self.draft))}.*"
         sql.drop(self.draft)
         sql.root().say(f"GRANT {rights} TO {self.who}", f"REVOKE {rights} FROM {self.who}")
+
+
+def end_connections(database):
+    """End what the environment's own user asks of its database; returns when nothing of it is under way."""
+    root, deadline = sql.root(), time.monotonic() + END_S
+    query = f"SELECT COUNT(*) FROM information_schema.processlist WHERE user = {literal(database)}"
+    while root.value(query) != "0":
+        root.say(f"KILL USER {identifier(database)}@localhost")
+        if time.monotonic() > deadline:
+            raise Failure(f"A statement of database user {database} does not end. Look at the processes of MariaDB.")
+        time.sleep(0.02)

@@ -7,9 +7,10 @@ from __future__ import annotations
 import contextlib
 import os
 
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment import caches, place, units
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import caches, place, sandbox, units
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import layout as names
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.bridge import Bridge, forget_sockets
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.database import end_connections
 
 CRON_TABLES = "/var/spool/cron/crontabs"
 
@@ -76,6 +77,23 @@ class Services:
         self._do("start", inactive)
         running = [unit for unit in self.units if unit not in inactive]
         self._renew(running, {path for path in self.files if self.run.interrupted} | changed & known)
+
+    @contextlib.contextmanager
+    def at_rest(self):
+        """Nothing of the site runs meanwhile, and nothing that it asked of its database. Afterwards it runs again."""
+        names = [self.layout.cron_timer, self.layout.cron_service, self.layout.php_service]
+        hint = f"systemd did not stop {' '.join(names)}"
+        self.run.command(["systemctl", "stop", "--no-block", *names], hint=hint)
+        # Nobody waits for the end of a request that may be what has to be stopped.
+        self.run.command(["systemctl", "kill", "--signal=KILL", self.layout.php_service, self.layout.cron_service])
+        self.run.command(["systemctl", "stop", *names], hint=hint)
+        sandbox.end_all(self.run, self.layout)
+        end_connections(self.layout.database)
+        try:
+            yield
+        finally:
+            forget_sockets(self.layout)
+            self._systemctl(["start"], [self.php, self.timer])
 
     def _renew(self, running, changed):
         """Have those that run read the files that changed."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 import re
 import secrets
 
-from ansible_collections.trueup.wordpress.plugins.module_utils.content.rewrite_tables import rewrite_in_use
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.rewrite import Rewriter
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.rewrite_tables import Changes, rewrite_in_use
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import place, sandbox
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, read
 from ansible_collections.trueup.wordpress.plugins.module_utils.sql import literal
@@ -134,7 +135,9 @@ def move_address(run, database, password, before, after, undo):
     rows = database.ask(password, f"SELECT option_name FROM wp_options WHERE {stale};")
     if rows and not run.change(f"address of {database.name}", before, after):
         return True
-    counts = {} if run.check_mode else rewrite_in_use(database.name, [(before, after)], undo)
+    rewriter = Rewriter([(before, after)])
+    changes = Changes() if run.check_mode else rewrite_in_use(database.name, rewriter, undo)
+    run.notes += changes.notes()
     if rows:
         database.ask(password, f"UPDATE wp_options SET option_value = {literal(after)} WHERE {stale};")
-    return bool(rows or counts)
+    return bool(rows or changes.counts)

@@ -4,26 +4,36 @@
 
 A row's digest is of its values with the environment's own address taken out, so that it says the same of a copy at
 another address. The file is gzip JSON, one object a line: first ``{"format", "content"}``, then ``{"table", "rows"}``
-for each table and ``{"files"}``; docs/drift.md tells it to people.
+for each table and ``{"files"}``; docs/drift.md tells it to people. In format 1 addresses were taken out of serialized
+data and text alone; what compares with it does so, too, or every value with more layers would count as changed.
 """
 
 from __future__ import annotations
 
+import binascii
 import gzip
 import hashlib
 import json
 import os
 
 from ansible_collections.trueup.wordpress.plugins.module_utils import sql
+from ansible_collections.trueup.wordpress.plugins.module_utils.dump import too_large
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, write_durably
 from ansible_collections.trueup.wordpress.plugins.module_utils.sql import identifier, literal, qualified
 from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
 
-FORMAT = 1
+FORMAT = 2
+UNLAYERED = 1
+"""The first format: digests are of all columns, and values were not read in layers."""
 PLACE = "http://trueup.invalid"
 """Stands for the environment's own address in what is digested."""
+DIRECTORY = "/var/www/sites/trueup.invalid"
+"""And for its own directory."""
+BLOCK = 1 << 20
 IDENTITY = {"wp_options": ("option_name",)}
 """What a row is known by, where that isn't its primary key: an option's number differs between environments."""
+UNCOMPARED = {"wp_posts": ("guid",)}
+"""Columns that are no part of what a row says: a guid keeps the address of where a post was made, on both sides."""
 OURS = frozenset({"mu-plugins/trueup.php", "object-cache.php"})
 SKIPPED = frozenset({"uploads", "cache", "upgrade", "upgrade-temp-backup"})
 
@@ -37,6 +47,12 @@ class Shape:
         surrogate = set(primary) - set(self.key) if name in IDENTITY else set()
         self.columns = tuple(column for column in columns if column not in surrogate)
         self.engine = engine
+        self.whole = False
+        """Whether every column is digested, as in a baseline of the first format."""
+
+    @property
+    def digested(self):
+        return [one for one in self.columns if self.whole or one not in UNCOMPARED.get(self.name, ())]
 
 
 def shapes(database):
@@ -58,28 +74,39 @@ def shapes(database):
 
 def raw(shape, alias="t"):
     """SQL for a row's values as one text that no two rows share, byte for byte."""
-    return _hex(shape.columns, alias)
+    return _hex(shape.digested, alias)
 
 
-def rows(database, shape, normal, needle):
-    """``{key: digest}`` of a table's rows. ``normal`` takes the address out of a value that has ``needle`` in it.
+def rows(database, shape, normal):
+    """``{key: digest}`` of a table's rows. ``normal``, a Rewriter, takes the address out of a value.
 
-    Where a row has it not, the server digests it itself: the values of a large table need not come here.
+    Where a row does not have it, the server digests it itself: the values of a large table need not come here.
     """
     values = raw(shape)
-    columns = ", ".join(f"CAST(t.{identifier(column)} AS BINARY)" for column in shape.columns)
+    columns = ", ".join(f"CAST(t.{identifier(column)} AS BINARY)" for column in shape.digested)
+    sought = " OR ".join(f"LOCATE({literal(needle)}, CONCAT_WS(' ', {columns})) > 0" for needle in normal.needles)
     query = (
         f"SELECT {_hex(shape.key, 't')}, "
-        f"IF(LOCATE({literal(needle.encode())}, CONCAT_WS(' ', {columns})) > 0, {values}, "
+        f"IF({sought}, {values}, "
         f"CONCAT('=', SHA1({values}))) FROM {qualified(database, shape.name)} t"
     )
     answer = sql.within(database).stream(query)
-    return {_key(key.decode("ascii")): _digest(value.decode("ascii"), normal) for key, value in answer}
+    found = {}
+    for key, value in answer:
+        if value is None:
+            # The server answers nothing that is longer than what it takes.
+            raise too_large(database, shape.name)
+        found[_key(key.decode("ascii"))] = _digest(value, normal)
+        del value
+    return found
 
 
-def database(name, normal, needle, only=lambda _table: True):
-    """``{table: {key: digest}}`` of the tables that ``only`` wants."""
-    return {table: rows(name, shape, normal, needle) for table, shape in shapes(name).items() if only(table)}
+def database(name, normal, only=lambda _table: True, *, layered=True):
+    """``{table: {key: digest}}`` of the tables that ``only`` wants. ``layered``: False as in the first format."""
+    found = {table: shape for table, shape in shapes(name).items() if only(table)}
+    for shape in found.values():
+        shape.whole = not layered
+    return {table: rows(name, shape, normal) for table, shape in found.items()}
 
 
 def files(root):
@@ -92,9 +119,9 @@ def path(layout, content_id):
     return f"{layout.site}/baseline/{content_id}.jsonl.gz"
 
 
-def save(layout, content_id, tables, tree):
+def save(layout, content_id, tables, tree, *, layered=True):
     """Write the baseline of a content; it appears whole."""
-    lines = [{"format": FORMAT, "content": content_id}]
+    lines = [{"format": FORMAT if layered else UNLAYERED, "content": content_id}]
     lines += [{"table": table, "rows": tables[table]} for table in sorted(tables)]
     lines.append({"files": tree})
     text = "".join(json.dumps(line, sort_keys=True, separators=(",", ":")) + "\n" for line in lines)
@@ -104,7 +131,7 @@ def save(layout, content_id, tables, tree):
 
 
 def load(layout, content_id):
-    """``(tables, files)`` as they were saved; None where nothing was."""
+    """``(tables, files, layered)`` as they were saved; None where nothing was."""
     try:
         with gzip.open(path(layout, content_id), "rt", encoding="utf-8", errors="surrogateescape") as file:
             lines = [json.loads(line) for line in file]
@@ -113,10 +140,11 @@ def load(layout, content_id):
     except (OSError, EOFError, ValueError) as error:
         place = path(layout, content_id)
         raise Failure(f"Baseline {place} cannot be read ({error}). Clone the environment anew.") from error
-    if not lines or lines[0].get("format") != FORMAT:
+    if not lines or lines[0].get("format") not in (FORMAT, UNLAYERED):
         raise Failure(f"Baseline {path(layout, content_id)} has another format. Clone the environment anew.")
     tables = {line["table"]: line["rows"] for line in lines if "table" in line}
-    return tables, next((line["files"] for line in lines if "files" in line), {})
+    files = next((line["files"] for line in lines if "files" in line), {})
+    return tables, files, lines[0]["format"] == FORMAT
 
 
 def _hex(columns, alias):
@@ -131,8 +159,19 @@ def _key(text):
     return ",".join(bytes.fromhex(part).decode("utf-8", "backslashreplace") for part in text.split(","))
 
 
-def _digest(text, normal):
-    if text.startswith("="):
-        return text[1:21].lower()
-    fields = [field if field == "-" else normal(bytes.fromhex(field)).hex().upper() for field in text.split(",")]
-    return hashlib.sha1(",".join(fields).encode()).hexdigest()[:20]
+def _digest(value, normal):
+    """Of what the server answers for a row, in pieces: it may be large."""
+    if value.startswith(b"="):
+        return value[1:21].decode("ascii").lower()
+    digest, view, at = hashlib.sha1(), memoryview(value), 0
+    while True:
+        end = value.find(b",", at)
+        field = view[at : len(value) if end < 0 else end]
+        told = memoryview(b"" if field == b"-" else normal(binascii.unhexlify(field)))
+        digest.update(b"-" if field == b"-" else b"")
+        for start in range(0, len(told), BLOCK):
+            digest.update(binascii.hexlify(told[start : start + BLOCK]).upper())
+        if end < 0:
+            return digest.hexdigest()[:20]
+        digest.update(b",")
+        at = end + 1

@@ -24,34 +24,39 @@ ROUNDS = 3
 MOVED_ON = "TRUEUP_MOVED_ON"
 DEADLOCK = 1213
 MARK = "trueup_content"
+OPTIONS = "wp_options"
 LOCK_SECONDS = 4
 """How long the transaction waits for somebody else's lock; it holds its own no longer than its statements take."""
 NAMED = 20
 """Keys that a message or a result names, of each kind."""
 
 
-def address_taken_out(url):
-    """What turns a value at ``url`` into one that says the same at any address; and what to look for in a value."""
-    return Rewriter([(url, baselines.PLACE)]), url.partition("://")[2]
+def address_taken_out(url, site, *, layered=True):
+    """What turns a value at ``url``, of the site in this directory, into one that says the same anywhere.
+
+    ``layered``: as the baseline says that its digests were made.
+    """
+    directories = [(site, baselines.DIRECTORY)] if layered else []
+    return Rewriter([(url, baselines.PLACE)], directories, layered=layered)
 
 
 class Tables:
     """The write set of one environment's database."""
 
-    def __init__(self, database, url, preset):
+    def __init__(self, database, normal, preset):
         self.database = database
-        self.normal, self.host = address_taken_out(url)
+        self.normal = normal
         shapes = baselines.shapes(database)
         self.shapes = {name: shape for name, shape in shapes.items() if presets.is_written(name, preset)}
 
     def digests(self, table):
-        return baselines.rows(self.database, self.shapes[table], self.normal, self.host)
+        return baselines.rows(self.database, self.shapes[table], self.normal)
 
 
 def compared(source, target, baseline, declared=()):
     """``{table: Comparison}`` of the tables that both have and that the baseline knows.
 
-    ``declared``: the options that the target's document sets, whatever anybody made of them.
+    ``declared``: options that are left alone, as those that the target's document sets.
     """
     found = {}
     declared = frozenset(declared)
@@ -85,10 +90,11 @@ class Merge:
         self.staged = staged
         self.former = former
         self.content_id = content_id
-        self.url = merge["url"]
+        # What was sealed before an upgrade does not say how, and was compared in the first way.
+        self.normal = address_taken_out(merge["url"], layout.site, layered=merge.get("layered", False))
         self.preset = merge["preset"]
         self.baseline = merge["baseline"]
-        self.declared = merge.get("declared", ())
+        self.left_alone = (*merge.get("declared", ()), *merge.get("held", ()))
 
     def forward(self):
         """Put in what moves, against the target as it is now. The seconds for which its rows were locked."""
@@ -130,9 +136,9 @@ class Merge:
 
     def _moves(self):
         """``[(shape, keys)]`` of the tables in which anything moves."""
-        source = Tables(self.staged, self.url, self.preset)
-        target = Tables(self.live, self.url, self.preset)
-        found = compared(source, target, self.baseline, self.declared)
+        source = Tables(self.staged, self.normal, self.preset)
+        target = Tables(self.live, self.normal, self.preset)
+        found = compared(source, target, self.baseline, self.left_alone)
         refuse_conflicts(conflicts(found))
         moves = [(target.shapes[table], one.moves) for table, one in found.items() if one.moves]
         for shape, _ in moves:
@@ -156,7 +162,12 @@ class Merge:
         steps.append(f"INSERT INTO {mark} VALUES ({literal(self.content_id)})")
         started = time.monotonic()
         self._say([*steps, "COMMIT"])
-        return time.monotonic() - started
+        seconds = time.monotonic() - started
+        if any(shape.name == OPTIONS for shape, _ in moves):
+            # They were made of what the options said before. Whoever needs one makes it anew, as after its time.
+            kept = literal("^(?:_site)?_transient_")
+            self._say([f"DELETE FROM {qualified(self.live, OPTIONS)} WHERE option_name REGEXP {kept}"])
+        return seconds
 
     def _prepare(self, moves):
         """All that needs no lock: lists of what moves, with what is expected there, and room for what was there."""

@@ -44,7 +44,7 @@ PRESETS = ("content-protect", "commerce-protect")
 DEFAULT = "commerce-protect"
 
 OWN = r"siteurl|home|blog_public|upload_path|upload_url_path"
-OWN += r"|trueup_.*|(?:.*_)?db_version|db_upgraded|(?:.*_)?schema_version|schema-.*|woocommerce_version"
+OWN += r"|trueup_.*|(?:.*_)?db_version|db_upgraded|(?:.*_)?schema_version|schema-.*|woocommerce_version|wc_.*_version"
 """An environment's own address and visibility, and the shape of its own tables, which code brings about by itself."""
 
 OF_CONTENT = r"sticky_posts|.*_children"
@@ -56,7 +56,7 @@ CHURN += r"|wp_calendar_block_has_published_posts|using_application_passwords|se
 CHURN += r"|auto_core_update_(?:notified|failed)|auto_plugin_theme_update_emails|dismissed_update_core|_split_terms"
 CHURN += r"|can_compress_scripts|admin_email_lifespan|delete_blog_hash|https_(?:detection_errors|migration_required)"
 CHURN += r"|_wp_suggested_policy_text_has_changed|(?:auth|secure_auth|logged_in)_(?:key|salt)|secret_key|nonce_.*"
-CHURN += r"|action_scheduler_.*|wc_.*_cron_.*"
+CHURN += r"|action_scheduler_.*|wc_.*_cron_.*|wc_pending_batch_processes|jetpack_offline_mode"
 """What WordPress, or a request, changes without anybody having decided it."""
 
 _COMMERCE = re.compile("|".join(COMMERCE))

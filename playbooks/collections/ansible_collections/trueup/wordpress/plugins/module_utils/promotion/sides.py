@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import os
 
+from ansible_collections.trueup.wordpress.plugins.module_utils.content import stored_objects
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.ledger import Ledger
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion import baseline as baselines
-from ansible_collections.trueup.wordpress.plugins.module_utils.promotion import presets
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion import presets, references
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.merge import (
     Tables,
     address_taken_out,
@@ -34,14 +35,18 @@ class Side:
         self.url = self.ledger.url
         self.content = f"{os.path.realpath(self.layout.current)}/wp-content"
 
-    def tables(self, preset):
-        return Tables(self.layout.database, self.url, preset)
+    def normal(self, *, layered):
+        return address_taken_out(self.url, self.layout.site, layered=layered)
 
-    def protected(self, preset):
+    def tables(self, preset, *, layered):
+        return Tables(self.layout.database, self.normal(layered=layered), preset)
+
+    def protected(self, preset, *, layered):
         """Digests of all rows of every table that the preset protects."""
-        normal, host = address_taken_out(self.url)
-        database = self.layout.database
-        return baselines.database(database, normal, host, lambda table: not presets.is_written(table, preset))
+        normal, database = self.normal(layered=layered), self.layout.database
+        return baselines.database(
+            database, normal, lambda table: not presets.is_written(table, preset), layered=layered
+        )
 
 
 class Sides:
@@ -53,7 +58,8 @@ class Sides:
         self.target = Side(run, target_id)
         self.declared = self.target.ledger.declared_options if declared is None else declared
         self.preset = preset or presets.DEFAULT
-        self.baseline_of, (self.rows, self.files) = self._baseline()
+        self.held = ()
+        self.baseline_of, (self.rows, self.files, self.layered) = self._baseline()
 
     def _baseline(self):
         for content in reversed(self.source.ledger.contents):
@@ -67,9 +73,18 @@ class Sides:
         )
 
     def written(self):
-        """``{table: Comparison}`` of the write set."""
-        tables = (self.source.tables(self.preset), self.target.tables(self.preset))
-        return compared(*tables, self.rows, self.declared)
+        """``{table: Comparison}`` of the write set; ``held`` names the options that stay because of what they name."""
+        found = compared(*self._tables(), self.rows, self.declared)
+        options = found.get(references.TABLE)
+        if options:
+            coming = (*options.moves, *options.conflicts)
+            held = references.unresolved(self.source.layout.database, self.target.layout.database, coming)
+            self.held = tuple(sorted(held))
+            found[references.TABLE] = options.without(held)
+        return found
+
+    def _tables(self):
+        return [side.tables(self.preset, layered=self.layered) for side in (self.source, self.target)]
 
     def code(self):
         """The Comparison of the files of plugins, themes and the like."""
@@ -79,23 +94,24 @@ class Sides:
         """``{table: {source, target}}``: how many rows of protected tables each side changed since the baseline."""
         found = {}
         for name, side in (("source", self.source), ("target", self.target)):
-            for table, rows in side.protected(self.preset).items():
+            for table, rows in side.protected(self.preset, layered=self.layered).items():
                 was = self.rows.get(table, {})
                 changed = sum(1 for key in {*rows, *was} if rows.get(key) != was.get(key))
                 found.setdefault(table, {"source": 0, "target": 0})[name] = changed
         return {table: counts for table, counts in found.items() if any(counts.values())}
 
     def only_in_source(self):
-        """Tables that the target lacks: their plugin makes them there, nothing moves them."""
-        there = baselines.shapes(self.target.layout.database)
-        return sorted(set(baselines.shapes(self.source.layout.database)) - set(there))
+        """Tables, views, triggers, routines and events that the target lacks: their plugin makes them there."""
+        source, target = self.source.layout.database, self.target.layout.database
+        tables = set(baselines.shapes(source)) - set(baselines.shapes(target))
+        return sorted(tables) + sorted(set(stored_objects.names(source)) - set(stored_objects.names(target)))
 
     def advance(self):
         """Both sides have the same now in much of it: that is what they have in common from here on."""
-        source, target = self.source.tables(self.preset), self.target.tables(self.preset)
+        source, target = self._tables()
         rows = dict(self.rows)
         for table in source.shapes:
             if table in target.shapes:
                 rows[table] = advanced(rows.get(table, {}), source.digests(table), target.digests(table))
         trees = (baselines.files(self.source.content), baselines.files(self.target.content))
-        baselines.save(self.source.layout, self.baseline_of, rows, advanced(self.files, *trees))
+        baselines.save(self.source.layout, self.baseline_of, rows, advanced(self.files, *trees), layered=self.layered)

@@ -23,6 +23,10 @@ class Comparison:
 
     __hash__ = None
 
+    def without(self, keys):
+        """The same but for some keys."""
+        return Comparison(*([key for key in found if key not in keys] for found in vars(self).values()))
+
     def counts(self):
         return {name: len(keys) for name, keys in vars(self).items()}
 

@@ -15,7 +15,7 @@ import time
 
 from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.domains import address_of
-from ansible_collections.trueup.wordpress.plugins.module_utils.content.snapshot import copy_database
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.snapshot import Snapshot, copy_database
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import health, wordpress
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.bridge import moved_pool, moved_unit
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, read, write_durably
@@ -45,19 +45,32 @@ class Rehearsal:
         self.unit = f"trueup-rehearsal-{layout.short}.service"
         self.sockets = f"trueup-rehearsal-{layout.short}"
         self.socket = f"/run/{self.sockets}/fpm.sock"
+        self.migration = Snapshot(run, layout).migration
 
     def hold(self, scope):
-        """Raise Failure (``UPDATE_UNHEALTHY``) unless the release is healthy on the copy; the copy goes either way."""
+        """Raise Failure (``UPDATE_UNHEALTHY``) unless the release is healthy on the copy; the copy goes either way.
+
+        What its code changed in the tables stays, for the day on which that has to be taken out of those in use.
+        """
         self.throw_away()
         try:
             self._copy_files()
             self._copy_database()
+            self.migration.begin(self.database)
             self._start(scope)
             self._try()
-        finally:
+            self.migration.record(self.database, self.layout.release_id)
+        except (Failure, OSError, ValueError):
             self.throw_away()
+            raise
+        self._throw_away()
 
     def throw_away(self):
+        """The copy, and what was learned of it."""
+        self._throw_away()
+        self.migration.forget()
+
+    def _throw_away(self):
         unit = f"{UNITS}/{self.unit}"
         if os.path.exists(unit):
             self.run.command(["systemctl", "stop", self.unit], hint="The rehearsal's PHP did not stop")
@@ -95,12 +108,14 @@ class Rehearsal:
         write_durably(f"{self.tree}/wp-config.php", _defined(text, values).encode(), 0o640, gid=self.user.pw_gid)
 
     def _copy_database(self):
-        copy_database(self.run, self.layout.database, self.database)
+        objects = copy_database(self.run, self.layout.database, self.database)
         who = f"{sql.identifier(self.database)}@localhost"
         sql.root().say(
             f"CREATE USER {who} IDENTIFIED BY {sql.quoted(self.password)} WITH MAX_USER_CONNECTIONS 20",
             f"GRANT ALL PRIVILEGES ON {sql.identifier(sql.pattern(self.database))}.* TO {who}",
         )
+        with sql.Session(self.database, self.password, self.database) as session:
+            objects.make(session, self.database, acting=False)
 
     # Its PHP
 

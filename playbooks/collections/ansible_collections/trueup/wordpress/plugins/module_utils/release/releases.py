@@ -22,6 +22,7 @@ LEFT_OUT = ("uploads", "cache", "upgrade", "upgrade-temp-backup")
 CARRIED = ("plugins", "themes", "languages")
 FOREIGN_DROP_INS = ("object-cache.php", "advanced-cache.php", "db.php", "sunrise.php")
 """Drop-ins of another host's caches: they speak to what isn't here."""
+OBJECT_CACHE = b"Plugin Name: Trueup object cache"
 
 
 def is_there(layout):
@@ -38,7 +39,8 @@ def from_release(run, layout, version, user, source):
 def from_content(run, layout, version, user, content, *, carry_from=None, extras=(), ours=False):
     """Core ``version`` with the directory ``content`` as wp-content, without uploads; ``extras``: files beside it.
 
-    ``ours``: only root ever wrote there, on the sites' file system, and it may be used up.
+    ``ours``: only root ever wrote there, on the sites' file system, and it may be used up. It is the environment's own
+    code, so it keeps its drop-ins.
 
     Plugins, themes and translations that only ``carry_from``, another wp-content, has are carried over. The names of
     those plugins and themes are answered, and kept beside the release as unmanaged.
@@ -51,6 +53,17 @@ def from_content(run, layout, version, user, content, *, carry_from=None, extras
 def unmanaged(layout):
     """Plugins and themes of the release that no source has, as they were told when it was made."""
     return (paths.read(f"{layout.releases}/{layout.release_id}.unmanaged") or b"").decode("utf-8").splitlines()
+
+
+def left_out(layout):
+    """What of its source is not in the release, as it was told when it was made."""
+    return (paths.read(f"{layout.releases}/{layout.release_id}.left-out") or b"").decode("utf-8").splitlines()
+
+
+def note_left_out(layout, names):
+    if names:
+        text = "".join(f"{name}\n" for name in names)
+        write_durably(f"{layout.releases}/{layout.release_id}.left-out", text.encode("utf-8"), 0o644)
 
 
 def has_unmanaged(release):
@@ -85,7 +98,9 @@ def _place(run, layout, version, user, content, carry_from=None, extras=(), *, o
     _bring(run, content, f"{draft}/wp-content", ours=ours)
     carried = _carry(run, carry_from, f"{draft}/wp-content") if carry_from else ()
     for name in FOREIGN_DROP_INS:
-        paths.remove(f"{draft}/wp-content/{name}")
+        path = f"{draft}/wp-content/{name}"
+        if not ours or OBJECT_CACHE in (paths.read(path) or b""):
+            paths.remove(path)
     core.own_content(f"{draft}/wp-content", user, layout.uploads)
     for name in core.USER_DIRECTORIES:
         core.own(run, f"{draft}/wp-content/{name}", user.pw_uid, user.pw_gid)

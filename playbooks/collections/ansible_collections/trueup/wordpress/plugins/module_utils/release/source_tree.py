@@ -5,14 +5,22 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
 
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import core
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
+from ansible_collections.trueup.wordpress.plugins.module_utils.release.releases import FOREIGN_DROP_INS, LEFT_OUT
 from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
+from ansible_collections.trueup.wordpress.plugins.module_utils.tree.tree import Tree
 
 PARTS = ("plugins", "themes", "mu-plugins")
 ITSELF = (*PARTS, "wp-content", "wp-includes")
 DEEPEST = 4
+POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+POINTER_BYTES = range(len(POINTER), 1025)
+NAMED = 5
+MOST_TOLD = 100
 NEVER_SERVED = ("wp-config.php", "wp-config-sample.php", "wp-content", "node_modules")
 
 
@@ -61,6 +69,88 @@ def extras_of(top, content, version):
     tree, pristine = os.path.dirname(content), set(paths.names(core.pristine(version)))
     names = [name for name in paths.names(tree) if name not in pristine and name not in NEVER_SERVED]
     return tuple(f"{tree}/{name}" for name in names if not name.startswith(".") and _is_file(f"{tree}/{name}"))
+
+
+def refuse_incomplete(top, content, extras, *, is_git):
+    """Raise Failure where the source only names a part of what would be served: a submodule, a file that Git LFS keeps.
+
+    Of a submodule an archive has an empty directory, which nothing else is in Git's own.
+    """
+    base = os.path.relpath(content, top)
+    declared = _submodules_of(top)
+    submodules, pointers, filled = [], [], set()
+    with Tree(top) as tree:
+        for path, directory, name, kind in tree.walk("" if base == "." else base, leave_out=LEFT_OUT):
+            filled.add(os.path.dirname(path))
+            whole = os.path.normpath(f"{base}/{path}")
+            if kind == stat.S_IFDIR and path not in filled and (is_git or whole in declared):
+                submodules.append(whole)
+            elif kind == stat.S_IFREG and _size(directory, name) in POINTER_BYTES:
+                pointers += [whole] if _is_pointer(tree, whole) else []
+        if not filled and not paths.names(content) and (is_git or base in declared):
+            submodules.append(base)
+        files = [os.path.relpath(path, top) for path in extras]
+        pointers += [path for path in files if _is_pointer(tree, path)]
+    reasons = [f"{_named(submodules)}: Git submodules"] if submodules else []
+    reasons += [f"{_named(pointers)}: in Git LFS"] if pointers else []
+    if reasons:
+        raise Failure(
+            f"The source only names a part of itself ({'; '.join(reasons)}), and a deploy does not fetch those. "
+            "Put the files themselves into the repository, or deploy an archive that holds them.",
+            trueup_code="SOURCE_INCOMPLETE",
+        )
+
+
+def left_out(top, content, version, extras):
+    """What of the source goes into no release, below its top, directories with a slash: at most ``MOST_TOLD``, sorted.
+
+    Core of a whole tree is not told: the release has it, from elsewhere. Files at its top that were changed are.
+    """
+    found = [f"{content}/{name}" for name in paths.names(content) if name in (*LEFT_OUT, *FOREIGN_DROP_INS)]
+    inside = content
+    while inside != top:
+        directory = os.path.dirname(inside)
+        names = [name for name in paths.names(directory) if not name.startswith(".git")]
+        beside = [f"{directory}/{name}" for name in names if f"{directory}/{name}" not in (inside, *extras)]
+        found += [path for path in beside if not _is_core(path, version)]
+        inside = directory
+    told = [f"{os.path.relpath(path, top)}{'/' if paths.is_directory(path) else ''}" for path in sorted(found)]
+    # One a line; a name that no line can hold is nobody's to miss.
+    return [name for name in told if name.isprintable()][:MOST_TOLD]
+
+
+def _is_core(path, version):
+    """Whether it is what the pinned WordPress has in the place of it, too."""
+    if core.version_of(os.path.dirname(path)) is None:
+        return False
+    own = f"{core.pristine(version)}/{os.path.basename(path)}"
+    if paths.is_directory(path) or not paths.is_file(path):
+        return paths.is_directory(own)
+    return paths.is_file(own) and paths.digest(own) == paths.digest(path)
+
+
+def _submodules_of(top):
+    """Where a repository says that its submodules are; nothing where it says none."""
+    text = (paths.read(f"{top}/.gitmodules") or b"") if paths.is_file(f"{top}/.gitmodules") else b""
+    said = re.findall(r"^\s*path\s*=\s*(\S.*?)\s*$", text.decode("utf-8", "replace"), re.MULTILINE)
+    return {os.path.normpath(path) for path in said}
+
+
+def _size(directory, name):
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False).st_size
+    except OSError:
+        return 0
+
+
+def _is_pointer(tree, path):
+    return (tree.read(path) or b"").startswith(POINTER)
+
+
+def _named(names):
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    said = ", ".join(sorted(names)[:NAMED]) + more
+    return said.encode("utf-8", "replace").decode("utf-8")
 
 
 def _children(top):

@@ -10,7 +10,8 @@ import threading
 
 from ansible_collections.trueup.wordpress.plugins.module_utils import dump as dumps
 from ansible_collections.trueup.wordpress.plugins.module_utils import sql
-from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import OURS, site_addresses, tables
+from ansible_collections.trueup.wordpress.plugins.module_utils.content import stored_objects
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import site_addresses
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
 from ansible_collections.trueup.wordpress.plugins.module_utils.site_import.sql import Dump, refused
 from ansible_collections.trueup.wordpress.plugins.module_utils.sql import literal, qualified
@@ -22,10 +23,29 @@ _KEYS = ("capabilities", "user_level", "user-settings", "user-settings-time", "d
 
 
 def load(run, database, path, prefix):
-    """The dump's tables in ``database``, their prefix made ``wp_``; names of the tables that had another one."""
-    arguments, environment = dumps.filler(database)
+    """The dump's tables in ``database``, their prefix made ``wp_``: names of the tables that had another one, and the
+    StoredObjects that go with them.
+    """
+    arguments, environment = dumps.owner(database)
     _fill(run, [*dumps.CLIENT, *arguments, database], environment, path)
-    return _named_as_here(database, prefix)
+    dumps.refuse_large_rows(database)
+    # A view would be told of the names that its tables had.
+    objects = stored_objects.take(database).at_home(sql.tables(database))
+    foreign, moved = _named_as_here(database, prefix)
+    return foreign, _moved(objects, prefix, moved)
+
+
+def _moved(objects, prefix, moved):
+    """The same with the names that tables have here; what is called like the site's tables is, too."""
+    if not objects or prefix == "wp_":
+        return objects
+    if not prefix:
+        raise refused(
+            "has views, triggers or routines and tables without a prefix, whose names could be any word. Give the "
+            "tables a prefix before they are exported, or take those out"
+        )
+    names = {one.name: "wp_" + one.name[len(prefix) :] for one in objects.objects if one.name.startswith(prefix)}
+    return objects.with_names({**names, **moved})
 
 
 def _fill(run, argv, environment, path):
@@ -53,7 +73,14 @@ def _fill(run, argv, environment, path):
     if status == -signal.SIGKILL:
         raise refused(f"was not loaded within {LONGEST_S} s")
     if status:
-        raise refused(f"was not taken by MariaDB: {said[0].decode('utf-8', 'replace').strip()[-600:]}")
+        text = said[0].decode("utf-8", "replace").strip()[-600:]
+        if dumps.code_of(text).get("trueup_code") == dumps.TOO_LARGE:
+            raise Failure(
+                f"The archive's db.sql has a statement of more than {sql.PACKET >> 20} MB: a row is larger than "
+                f"{dumps.LONGEST_ROW >> 20} MB. Nothing was changed.",
+                trueup_code=dumps.TOO_LARGE,
+            )
+        raise refused(f"was not taken by MariaDB: {text}")
 
 
 def _write(process, path):
@@ -67,14 +94,14 @@ def _write(process, path):
 
 
 def _named_as_here(database, prefix):
-    names = tables(database)
-    ours = [name for name in names if name.startswith(OURS)]
+    names = sql.tables(database)
+    ours = [name for name in names if name.startswith(dumps.OURS)]
     session = sql.within(database)
     session.say(*(f"DROP TABLE {qualified(database, name)}" for name in ours))
     names = [name for name in names if name not in ours]
     foreign = [name for name in names if not name.startswith(prefix)]
     if prefix == "wp_":
-        return foreign
+        return foreign, {}
     moved = {name: "wp_" + name[len(prefix) :] for name in names if name.startswith(prefix)}
     taken = set(moved.values()) & set(foreign)
     if taken:
@@ -82,7 +109,7 @@ def _named_as_here(database, prefix):
     steps = ", ".join(f"{qualified(database, old)} TO {qualified(database, new)}" for old, new in moved.items())
     session.say(f"RENAME TABLE {steps}")
     _say(database, *_renamed_keys(database, prefix))
-    return foreign
+    return foreign, moved
 
 
 def _renamed_keys(database, prefix):

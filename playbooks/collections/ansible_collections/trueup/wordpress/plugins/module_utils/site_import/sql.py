@@ -1,6 +1,7 @@
 # Copyright the Trueup contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What a dump of a WordPress database may say: make tables, fill them, and set its own session. Nothing else.
+"""What a dump of a WordPress database may say: make tables, views, triggers, routines and events, fill tables, and set
+its own session. Nothing else. Definers are left out: whoever loads it makes them.
 
 This is a courtesy, so that people are told early what is wrong. What keeps a dump inside its database is the user that
 loads it, who has rights on nothing else, and a client whose own commands are off.
@@ -13,22 +14,36 @@ import re
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
 
 NEEDED = ("options", "posts", "users", "usermeta")
-_SPECIAL = re.compile(rb"['\"`;\\#\0]|--(?=[\s\x00-\x1f]|$)|/\*(?:M?![0-9]*)?|\*/")
+_SPECIAL = rb"|['\"`\\#\0]|--(?=[\s\x00-\x1f]|$)|/\*(?:M?![0-9]*)?|\*/"
+_DELIMITER = re.compile(rb"(?i)\s*DELIMITER[ \t]+(\S+)[ \t]*(?:\r?\n|\Z)")
+_A_DELIMITER = re.compile(rb"[;$/|@~^%&!:]{1,8}")
+_BEGINS_DEFINER = re.compile(rb"(?i)\bDEFINER\s*=\s*(?:[\w.$-]+\s*@\s*)?\Z")
+_QUOTED_USER = re.compile(
+    rb"(?:`(?:[^`]|``){0,320}`|'[^']{0,320}'|\"[^\"]{0,320}\")"
+    rb"(?:\s*@\s*(?:`(?:[^`]|``){0,260}`|'[^']{0,260}'|\"[^\"]{0,260}\"|[\w.%-]{1,260}))?"
+)
+_BARE_DEFINER = re.compile(rb"(?i)\bDEFINER\s*=\s*(?:CURRENT_USER(?:\(\))?|[\w.$-]+(?:\s*@\s*[\w.%-]+)?)(?![\w@(])")
 _INSIDE = {quote: re.compile(rb"[^%b\\]*(?:\\.[^%b\\]*)*" % (quote, quote), re.DOTALL) for quote in (b"'", b'"')}
 _INSIDE[b"`"] = re.compile(rb"[^`]*")
 _ALLOWED = re.compile(
     rb"(?i)\s*(?:SET\s|DROP\s+TABLE\s|CREATE\s+TABLE\s|INSERT\s|REPLACE\s+INTO\s|(?:UN)?LOCK\s+TABLES\b"
+    rb"|DROP\s+(?:VIEW|TRIGGER|PROCEDURE|FUNCTION|EVENT)\s"
+    rb"|CREATE\s+(?:OR\s+REPLACE\s+)?(?:ALGORITHM\s*=\s*\w+\s+)?(?:SQL\s+SECURITY\s+\w+\s+)?(?:AGGREGATE\s+)?"
+    rb"(?:VIEW|TRIGGER|PROCEDURE|FUNCTION|EVENT)\s"
     rb"|ALTER\s+TABLE\s|TRUNCATE\s|COMMIT\b|START\s+TRANSACTION\b|BEGIN\b(?!\s+NOT)|ANALYZE\s+TABLE\s|$)"
 )
-_NEVER = re.compile(rb"(?i)\b(?:INTO\s+(?:OUT|DUMP)FILE|LOAD_FILE|DATA\s+DIRECTORY|INDEX\s+DIRECTORY|DEFINER)\b")
+_NEVER = re.compile(rb"(?i)\b(?:INTO\s+(?:OUT|DUMP)FILE|LOAD_FILE|DATA\s+DIRECTORY|INDEX\s+DIRECTORY|SONAME)\b")
 _SET = re.compile(rb"(?i)\bGLOBAL\b|\bPERSIST|\bPASSWORD\b|\bROLE\b|NO_BACKSLASH|ANSI_QUOTES|\bANSI\b|sql_log_bin")
 _CREATED = re.compile(rb"(?i)\s*CREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?(?:`([^`]+)`|([A-Za-z0-9_$]+))(\s*\.)?")
 _SANDBOX = re.compile(rb"/\*M?!999999\\- enable the sandbox mode \*/ ?")
 _COLLATION = re.compile(rb"(?i)utf8mb4_0900_[a-z_]+|utf8mb4_[a-z_]+_0900_[a-z_]+")
 _TABLE = re.compile(r"[A-Za-z0-9_$-]{1,64}")
+_QUOTES = (b"'", b'"', b"`")
 HEAD = 400
-AHEAD = 64
-"""Bytes kept until more is known: no token is longer."""
+AHEAD = 1024
+"""Bytes kept until more is known: no token is longer, and no definer."""
+FIRST = 128
+"""Bytes that say what a file is."""
 
 
 class Dump:
@@ -41,6 +56,8 @@ class Dump:
         self.head = b""
         self.judged = False
         self.begun = False
+        self.delimiter = b";"
+        self.special = _special(self.delimiter)
         self.tables = set()
 
     def feed(self, block):
@@ -48,7 +65,7 @@ class Dump:
         if not self.begun and self.waiting + block:
             block = self.waiting + block
             self.waiting = b""
-            if len(block) < AHEAD * 2:
+            if len(block) < FIRST:
                 self.waiting = block
                 return b""
             block = self._first(block)
@@ -124,19 +141,27 @@ class Dump:
         return end
 
     def _code(self, data, at, cut, out, final):
-        found = _SPECIAL.search(data, at)
+        if not self.head.strip() and (delimiter := _DELIMITER.match(data, at)):
+            return self._delimited(delimiter, out)
+        found = self.special.search(data, at)
         if found is None or (found.start() >= cut and not final):
             end = len(data) if final else self._whole_words(data, at, cut)
             self._text(data[at:end], out)
             return end
-        self._text(data[at : found.start()], out)
-        token = found.group()
+        text, token = data[at : found.start()], found.group()
+        if token in _QUOTES and (definer := _BEGINS_DEFINER.search(text)):
+            user = _QUOTED_USER.match(data, found.start())
+            if user is None:
+                raise refused("has a view, trigger or routine whose definer is no name of a user. Take it out")
+            self._text(text[: definer.start()], out)
+            return user.end()
+        self._text(text, out)
         if token in (b"\\", b"\0"):
             raise refused("holds a command of the client (a backslash outside of a text). Export it with mariadb-dump")
-        if token in (b"'", b'"', b"`"):
+        if token in _QUOTES:
             self.quote = token
             self._note(token)
-        elif token == b";":
+        elif token == self.delimiter:
             self._judge()
             self.head, self.judged = b"", False
         elif token in (b"#", b"--"):
@@ -145,6 +170,14 @@ class Dump:
             self.comment = b"*/"
         # What is inside of /*! is run like what is outside of it.
         out.append(token)
+        return found.end()
+
+    def _delimited(self, found, out):
+        """What ends a statement from here on: bodies of triggers and routines have semicolons in them."""
+        if not _A_DELIMITER.fullmatch(found[1]):
+            raise refused(f"ends statements with {found[1][:20].decode('utf-8', 'replace')!r}. Use DELIMITER ;;")
+        self.delimiter, self.special = found[1], _special(found[1])
+        out.append(found.group())
         return found.end()
 
     @staticmethod
@@ -158,6 +191,7 @@ class Dump:
     def _text(self, text, out):
         if _NEVER.search(text):
             raise refused(f"says {_NEVER.search(text).group().decode().upper()}, which an import may not. Take it out")
+        text = _BARE_DEFINER.sub(b"", text)
         self._note(text)
         out.append(_COLLATION.sub(b"utf8mb4_unicode_520_ci", text))
 
@@ -181,6 +215,11 @@ class Dump:
             if created[3] or not _TABLE.fullmatch(name):
                 raise refused(f"makes a table {name[:80]!r} that an import may not make")
             self.tables.add(name)
+
+
+def _special(delimiter):
+    """What the reading has to stop at."""
+    return re.compile(re.escape(delimiter) + _SPECIAL)
 
 
 def refused(why):

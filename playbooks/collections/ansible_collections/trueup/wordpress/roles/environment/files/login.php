@@ -24,7 +24,9 @@ global $wpdb;
 $prefix = $wpdb->prefix;
 $user   = $wpdb->get_var(
 	$wpdb->prepare(
-		"SELECT user_id FROM {$prefix}usermeta WHERE meta_key = %s AND meta_value LIKE %s ORDER BY user_id LIMIT 1",
+		// What is left of a user who is gone can be an administrator's, too.
+		"SELECT user_id FROM {$prefix}usermeta JOIN {$prefix}users ON {$prefix}users.ID = user_id
+			WHERE meta_key = %s AND meta_value LIKE %s ORDER BY user_id LIMIT 1",
 		"{$prefix}capabilities",
 		'%"administrator";b:1%'
 	)

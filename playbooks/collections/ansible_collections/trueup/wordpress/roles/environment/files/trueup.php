@@ -27,13 +27,86 @@ function trueup_login() {
 	if ( ! $user ) {
 		wp_die( 'This login was used already, or is older than a minute. Ask for a new one.', 'Login', array( 'response' => 403 ) );
 	}
-	wp_set_auth_cookie( $user->ID );
-	wp_set_current_user( $user->ID );
-	do_action( 'wp_login', $user->user_login, $user );
-	wp_safe_redirect( admin_url() );
-	exit;
+	trueup_log_in( $user );
 }
 add_action( 'init', 'trueup_login', 0 );
+
+/**
+ * Log the browser in, whatever a plugin makes of it: one that asks for a second factor ends this very request with its
+ * own page, after it took back cookies and session. Who has the token was let in by whoever runs this server.
+ */
+function trueup_log_in( $user ) {
+	$made  = null;
+	$ended = true;
+	$level = ob_get_level();
+	add_action(
+		'set_logged_in_cookie',
+		static function ( $cookie, $expire, $expiration, $user_id, $scheme, $token ) use ( $user, &$made ) {
+			// Cookies that somebody makes afterwards are not sent.
+			if ( null === $made && $user_id === $user->ID ) {
+				$made = array( $token, WP_Session_Tokens::get_instance( $user_id )->get( $token ) );
+			}
+		},
+		PHP_INT_MIN,
+		6
+	);
+	add_action(
+		'shutdown',
+		static function () use ( $user, &$made, &$ended, $level ) {
+			trueup_complete_login( $user, $made, $ended, $level );
+		},
+		PHP_INT_MIN
+	);
+	ob_start();
+	// Also for a plugin that sends what there is by now.
+	header( 'Location: ' . admin_url(), true, 302 );
+	try {
+		wp_set_auth_cookie( $user->ID );
+		wp_set_current_user( $user->ID );
+		// From now on nobody sends other cookies, or ones that are over.
+		add_filter( 'send_auth_cookies', '__return_false', PHP_INT_MAX );
+		do_action( 'wp_login', $user->user_login, $user );
+		$ended = false;
+	} catch ( Throwable $error ) {
+		error_log( "Trueup: a plugin failed at a one-time login: $error" );
+	}
+	exit;
+}
+
+/**
+ * `$made`: token and session of the cookies that were made, or null. `$ended`: somebody ended the request meanwhile.
+ */
+function trueup_complete_login( $user, $made, $ended, $level ) {
+	list( $token, $session ) = $made ? $made : array( '', null );
+	$sessions = WP_Session_Tokens::get_instance( $user->ID );
+	if ( $session && ! $sessions->verify( $token ) ) {
+		$sessions->update( $token, $session );
+		$ended = true;
+	}
+	for ( $left = ob_get_level() - $level; $left > 0; $left-- ) {
+		ob_end_clean();
+	}
+	if ( headers_sent() || ( ! $ended && trueup_is_sent( $token ) ) ) {
+		return;
+	}
+	foreach ( array( 'attach_session_information', 'set_auth_cookie', 'set_logged_in_cookie', 'send_auth_cookies' ) as $hook ) {
+		remove_all_filters( $hook );
+	}
+	wp_set_auth_cookie( $user->ID, false, '', $token );
+	header( 'Location: ' . admin_url(), true, 302 );
+}
+
+/**
+ * Whether a cookie with this token is among what is sent.
+ */
+function trueup_is_sent( $token ) {
+	foreach ( headers_list() as $header ) {
+		if ( str_starts_with( $header, 'Set-Cookie: ' . LOGGED_IN_COOKIE . '=' ) && str_contains( $header, $token ) ) {
+			return true;
+		}
+	}
+	return false;
+}
 
 function trueup_show_login_form( $token ) {
 	header( 'Content-Type: text/html; charset=utf-8' );
