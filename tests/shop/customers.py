@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -76,8 +77,7 @@ class Customers:
         except httpx.HTTPError:
             self.refused += 1
             return
-        if answer.status_code == 200:
-            said = answer.json()
+        if answer.status_code == 200 and (said := _said(answer)):
             assert said["token"] == token, "an answer for somebody else"
             self.orders.append(Order(int(said["order_id"]), token, began, time.monotonic()))
         elif answer.is_redirect:
@@ -85,3 +85,12 @@ class Customers:
             self._shop = (place.scheme, place.netloc)
         else:
             self.refused += 1
+
+
+def _said(answer: httpx.Response) -> dict[str, Any] | None:
+    """What the shop acknowledges; None for an answer that broke off, which no customer takes for one."""
+    try:
+        found: dict[str, Any] = answer.json()
+    except ValueError:
+        return None
+    return found
