@@ -186,7 +186,7 @@ class Trial:
         clone = self.stand.place.plane.clone
         before = len(self._provisionings())
         lines = clone.read("nodes/web-1.yaml")
-        percent = f"  redis:\n    memory_percent: {10 + self.count % 2}\n"
+        percent = f"  redis:\n    memory_percent: {11 + self.count % 2}\n"
         kept = lines.partition("  redis:\n")[0]
         clone.push({"nodes/web-1.yaml": kept + percent}, "Give Redis another share")
         until(
