@@ -126,9 +126,6 @@ class Migration:
     def forget(self):
         sql.drop(self.former, self.later, self.draft)
 
-    def is_there(self):
-        return bool(sql.tables(self.later))
-
     def _tables(self):
         """Tables that it made leave, unless somebody wrote into them; those that it removed come back."""
         there, before = _theirs(self.served), _theirs(self.before)

@@ -83,15 +83,16 @@ class Services:
         """Nothing of the site runs meanwhile, and nothing that it asked of its database. Afterwards it runs again."""
         names = [self.layout.cron_timer, self.layout.cron_service, self.layout.php_service]
         hint = f"systemd did not stop {' '.join(names)}"
-        self.run.command(["systemctl", "stop", "--no-block", *names], hint=hint)
-        # Nobody waits for the end of a request that may be what has to be stopped.
-        self.run.command(["systemctl", "kill", "--signal=KILL", self.layout.php_service, self.layout.cron_service])
-        self.run.command(["systemctl", "stop", *names], hint=hint)
-        sandbox.end_all(self.run, self.layout)
-        end_connections(self.layout.database)
         try:
+            self.run.command(["systemctl", "stop", "--no-block", *names], hint=hint)
+            # Nobody waits for the end of a request that may be what has to be stopped.
+            self.run.command(["systemctl", "kill", "--signal=KILL", self.layout.php_service, self.layout.cron_service])
+            self.run.command(["systemctl", "stop", *names], hint=hint)
+            sandbox.end_all(self.run, self.layout)
+            end_connections(self.layout.database)
             yield
         finally:
+            # Also where it did not come to rest: a site that could be served is not left without its PHP.
             forget_sockets(self.layout)
             self._systemctl(["start"], [self.php, self.timer])
 
