@@ -6,13 +6,14 @@ from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from api.forms import ARCHIVE_URL, EMAIL, SOURCE_REF
 from reconciler.core.errors import Invalid
 from reconciler.core.fields import DisplayName, Hostname, Slug
 from reconciler.core.manifests import BackupScope, EnvironmentType, PromotionPreset, UpdateScope
 
+HeldName = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 Password = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
 
@@ -56,6 +57,12 @@ class DeployRequest(_Lenient):
 
 class RollbackRequest(_Lenient):
     release_id: UUID | None = None
+
+
+class ReleaseRequest(_Lenient):
+    """Absent is all; ``null`` the contract refuses."""
+
+    names: Annotated[tuple[HeldName, ...], Field(min_length=1, max_length=100)] = ()
 
 
 class UpdateRequest(_Lenient):

@@ -15,6 +15,7 @@ from reconciler.core.entries import EnvironmentEntry, NodeEntry, SiteEntry
 from reconciler.core.jobs import JobStatus, JobType
 from reconciler.core.manifests import BackupScope, EnvironmentType, Metadata, PromotionPreset, id_of
 from reconciler.core.status import DriftStatus, EnvironmentStatus, NodeStatus
+from reconciler.nodes.held import Held as Waiting
 from reconciler.operations.domains import DeclaredDomain
 from reconciler.records.backups import Backup as BackupRow
 from reconciler.records.deliveries import Delivery
@@ -51,6 +52,25 @@ class Upload(_View):
 class MagicLogin(_View):
     login_url: str
     expires_at: datetime
+
+
+class HeldName(_View):
+    kind: Literal["event", "action", "webhook"]
+    name: str
+    count: Annotated[int, Field(ge=0)]
+    due_at: str | None
+
+
+class Held(_View):
+    """What a copy was kept from doing, and what waits in it."""
+
+    egress: Literal["closed", "open", "unknown"]
+    stopped: dict[str, int]
+    held: tuple[HeldName, ...]
+
+
+class Released(_View):
+    held: tuple[HeldName, ...]
 
 
 class AdoptionBranch(_View):
@@ -268,6 +288,10 @@ def environment_views(current: CurrentState) -> list[Environment]:
 def node_views(current: CurrentState) -> list[Node]:
     """Every node, by name."""
     return [node_view(current, node) for node in sorted(current.fleet.nodes.values(), key=lambda node: node.slug)]
+
+
+def held_names(found: Iterable[Waiting]) -> tuple[HeldName, ...]:
+    return tuple(HeldName(kind=one.kind, name=one.name, count=one.count, due_at=one.due_at) for one in found)
 
 
 def job_view(job: JobRow) -> Job:

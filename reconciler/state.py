@@ -15,6 +15,7 @@ from reconciler.core.entries import Document, Entry, Parsed, Stalled, parse
 from reconciler.core.errors import NotFound
 from reconciler.core.fleet import Fleet, assemble
 from reconciler.core.jobs import JobStatus, JobType
+from reconciler.core.observed import ObservedEnvironment
 from reconciler.core.plan import Answer
 from reconciler.core.status import (
     BUSY,
@@ -167,6 +168,13 @@ class CurrentState:
         if check is None:
             return Drift(DriftStatus.UNKNOWN)
         return Drift(DriftStatus(check.status), check.created_at, check.id)
+
+    def seen(self, environment_id: UUID) -> ObservedEnvironment | None:
+        """What its node said of it last; None: nothing yet."""
+        node = self.fleet.node_of(self.fleet.environment(environment_id))
+        observation = self.observations.get(node.id) if node else None
+        observed = observation.observed if observation else None
+        return observed.environments.get(str(environment_id)) if observed else None
 
     def health(self, environment_id: UUID) -> ReleaseHealth | None:
         """What is known of the declared release's health; None: nobody has looked."""

@@ -12,14 +12,27 @@ from api.requests import (
     CacheRequest,
     DeployRequest,
     PromoteRequest,
+    ReleaseRequest,
     RollbackRequest,
     UpdateRequest,
     no_body,
     no_null,
 )
 from api.terms import IfNoneMatch, Who, tagged
-from api.views import AdoptionBranch, Environment, JobAccepted, MagicLogin, accepted, environment_view
+from api.views import (
+    AdoptionBranch,
+    Environment,
+    Held,
+    JobAccepted,
+    MagicLogin,
+    Released,
+    accepted,
+    environment_view,
+    held_names,
+)
+from reconciler.core.observed import reach, stopped
 from reconciler.operations import proposing
+from reconciler.operations.held import HeldEvents
 from reconciler.operations.logins import MagicLogins
 from reconciler.operations.releases import earlier_release
 from reconciler.sources.resolving import sources_of
@@ -122,6 +135,24 @@ def propose_adoption(id: UUID, who: Who, deps: Deps) -> AdoptionBranch:
 def discard_drift(id: UUID, who: Who, response: Response, deps: Deps) -> JobAccepted:
     """Declare this environment's code as it was released; a job brings it back after a full backup."""
     return accepted(response, deps.operations.discard(id, who))
+
+
+@router.get("/held")
+def get_held(id: UUID, deps: Deps) -> Held:
+    """What this copy was kept from doing, and what waits in it."""
+    found = HeldEvents(deps.settings, deps.state, deps.connections).of(id)
+    there = deps.state.current().seen(id)
+    return Held(egress=reach(there), stopped=stopped(there), held=held_names(found))
+
+
+@router.post("/held/release")
+def release_held(id: UUID, body: ReleaseRequest, who: Who, deps: Deps) -> Released:
+    """Have what waits in this copy be done, all or by name."""
+    held = HeldEvents(deps.settings, deps.state, deps.connections)
+    view = Released(held=held_names(held.release(id, body.names or None, who, deps.now())))
+    if who.terms.key:
+        deps.records.idempotency.remember(who.terms.key, view.model_dump(mode="json"), deps.now())
+    return view
 
 
 @router.post("/magic-login", dependencies=[Depends(no_body)])

@@ -13,6 +13,7 @@ from reconciler.cli import (
     control,
     domains,
     environments,
+    events,
     jobs,
     nodes,
     plans,
@@ -38,6 +39,7 @@ app.add_typer(nodes.app, name="node")
 app.add_typer(sites.app, name="site")
 app.add_typer(domains.app, name="domain")
 app.add_typer(jobs.app, name="job")
+app.add_typer(events.app, name="events")
 app.add_typer(upstream.app, name="upstream")
 app.add_typer(admin.app, name="admin")
 app.add_typer(backups.app, name="backup")

@@ -20,6 +20,7 @@ from reconciler.core.entries import EnvironmentEntry
 from reconciler.core.errors import Invalid, NotFound
 from reconciler.core.fleet import Fleet
 from reconciler.core.holds import said
+from reconciler.core.observed import reach, stopped
 from reconciler.core.plan import ON_REQUEST, Plan, Step, plan_data
 from reconciler.core.policy import effective_mode, in_force
 from reconciler.core.status import DriftStatus
@@ -218,6 +219,8 @@ def status(output: Output = Format.TABLE) -> None:
                 "status": current.status_of(environment.id).value,
                 "drift": current.drift(environment.id).status.value,
                 "health": _health(current, environment.id),
+                "egress": reach(current.seen(environment.id)),
+                "stopped": ", ".join(f"{n} {kind}" for kind, n in stopped(current.seen(environment.id)).items()),
                 "mode": effective_mode(environment.manifest.spec.reconcile, clock()).value,
                 "node": environment.manifest.spec.node,
                 "url": current.fleet.preview_url(environment),
@@ -246,7 +249,7 @@ def status(output: Output = Format.TABLE) -> None:
     say()
     show(report["nodes"], ("name", "address", "status", "environments", "observed_at", "hold"), output)
     say()
-    show(environments, ("environment", "status", "drift", "health", "mode", "node", "url"), output)
+    show(environments, ("environment", "status", "drift", "health", "egress", "stopped", "mode", "node", "url"), output)
     for node in report["nodes"]:
         for about, reason in node["unusable"].items():
             say(f"silent {node['name']}: Of {about}: {reason}")

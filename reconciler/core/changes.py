@@ -74,6 +74,8 @@ class Change:
 
 
 NODE_REDIS = "redis-server.service"
+EGRESS = "/etc/trueup/egress.d/"
+"""Where the files are by which an environment is closed; one of an earlier version has none."""
 _FIELDS = {
     "wordpress_version": "spec.wordpress.version",
     "fastcgi_cache": "spec.cache.fastcgi",
@@ -94,6 +96,7 @@ def diff_environment(
     return (
         *_configuration(desired, role_digest, observed),
         *_options(desired, observed),
+        *_egress(desired, observed),
         *_content(observed),
         *_code(observed),
     )
@@ -247,6 +250,23 @@ def _options(desired: EnvironmentVariables, observed: ObservedEnvironment) -> It
             yield Change(options.FIELD + name, options.shown(wanted), options.shown(there), Cause.DESIRED_MOVED)
         elif name in observed.options and stored != now:
             yield Change(options.FIELD + name, options.shown(wanted), options.shown(now), Cause.NODE_TOUCHED)
+
+
+def _egress(desired: EnvironmentVariables, observed: ObservedEnvironment) -> Iterator[Change]:
+    """The node's firewall lets packets of the environment's out, or not, against what was applied."""
+    applied, there = observed.applied, observed.egress
+    if applied is None or there is None or there.closed == desired.is_closed:
+        return
+    known = applied.variables
+    if (known.get("type") != "production" and known.get("egress") != "open") != desired.is_closed:
+        return  # told as what moved
+    ours = any(path.startswith(EGRESS) for path in applied.files)
+    cause = Cause.UPGRADED if desired.is_closed and not ours else Cause.NODE_TOUCHED
+    yield Change("egress", _reach(desired.is_closed), _reach(there.closed), cause)
+
+
+def _reach(closed: bool) -> str:
+    return "closed" if closed else "open"
 
 
 def _content(observed: ObservedEnvironment) -> Iterator[Change]:

@@ -156,6 +156,7 @@ class Fleet:
             resources=_resources_variables(spec.resources, self.platform.spec.resources),
             health=_health_variables(spec.health, self.platform.spec.health),
             files=spec.files,
+            egress="open" if spec.egress == "open" and spec.type is not EnvironmentType.PRODUCTION else None,
             options=dict(spec.options),
             domains=tuple(
                 variables.DomainVariables(

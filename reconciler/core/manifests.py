@@ -353,6 +353,11 @@ class EnvironmentSpec(Strict):
     versions: Versions = Versions()
     options: Options = Field(default={}, description="WordPress's options that Git is the source of, by name.")
     files: Literal["writable", "locked"] = "writable"
+    egress: Literal["closed", "open"] | None = Field(
+        default=None,
+        description="Whether its code reaches other hosts; left out: production does, and no copy. Never closed for "
+        "production.",
+    )
     expires_at: AwareDatetime | None = Field(
         default=None, description="When it is backed up and removed. Never for production."
     )
@@ -362,6 +367,12 @@ class EnvironmentSpec(Strict):
     def _production_stays(self) -> EnvironmentSpec:
         if self.expires_at and self.type is EnvironmentType.PRODUCTION:
             raise ValueError("a production environment goes with its site alone; remove expires_at")
+        return self
+
+    @model_validator(mode="after")
+    def _production_reaches_others(self) -> EnvironmentSpec:
+        if self.egress == "closed" and self.type is EnvironmentType.PRODUCTION:
+            raise ValueError("a production environment is never closed; remove egress")
         return self
 
     @model_validator(mode="after")

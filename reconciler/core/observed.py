@@ -147,6 +147,15 @@ class ObservedDomain(_Observed):
     failure: CertificateFailure | None = None
 
 
+class ObservedEgress(_Observed):
+    """What the node's firewall does with packets of the environment's user."""
+
+    closed: bool
+    """None reaches another host, or a neighbour. What is there, whatever was applied."""
+    refused: Count | None = None
+    """Packets that were refused since the rules were loaded; None where it is open."""
+
+
 class ObservedEnvironment(_Observed):
     applied: Applied | None
     pending: bool = False
@@ -165,6 +174,10 @@ class ObservedEnvironment(_Observed):
     """Declared options as they are stored now; None: there is none. One that isn't here could not be read."""
     domains: Annotated[dict[Word, ObservedDomain], _Some] = {}
     """By hostname, those that were applied with a certificate."""
+    egress: ObservedEgress | None = None
+    """None: it has no user, or the probe is of an earlier version."""
+    stopped: Annotated[dict[Word, Count], _Few] = {}
+    """Of a copy, what it was kept from doing, by kind (``mails``), as its own code has counted it."""
 
 
 class OnPrivateAddress(_Observed):
@@ -260,3 +273,18 @@ class Unreachable(_Observed):
     def about(self, environment_id: UUID) -> Unreachable:
         """Nothing is known of any environment."""
         return self
+
+
+def reach(there: ObservedEnvironment | None) -> Literal["closed", "open", "unknown"]:
+    """What an environment's code reaches, as it was seen."""
+    if there is None or there.egress is None:
+        return "unknown"
+    return "closed" if there.egress.closed else "open"
+
+
+def stopped(there: ObservedEnvironment | None) -> dict[str, int]:
+    """How much a copy was kept from doing, by kind; what never happened is not there."""
+    if there is None:
+        return {}
+    packets = there.egress.refused if there.egress else None
+    return {kind: count for kind, count in {"packets": packets or 0, **there.stopped}.items() if count}

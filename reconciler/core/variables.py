@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 DEFAULT_POOL = 1
-_LATER = frozenset({"resources", "health"})
+_LATER = frozenset({"resources", "health", "egress"})
 """Came after the first environments were configured: none of them is configured anew for what it does not say."""
 
 
@@ -141,7 +141,14 @@ class EnvironmentVariables(_Variables):
     """The most that it takes; None, which is not written down, for what its PHP needs: it came later."""
     health: HealthVariables | None = None
     """How long its health checks take at most; None, which is not written down, for the defaults."""
+    egress: Literal["open"] | None = None
+    """Whether a copy's code reaches other hosts all the same; None, which is not written down: as its type has it."""
     job: Job | None = None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether its code reaches no other host. Production is never closed, and a copy is, unless it is opened."""
+        return self.type != "production" and self.egress != "open"
 
     @model_serializer(mode="wrap")
     def _without_later_ones(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -70,6 +70,16 @@ SCRIPT = re.compile(r"\.(?:php\d*|phtml|phar|pht|phps)(?:\.|$)", re.IGNORECASE)
 # Plugins put an empty index.php into their upload directories, so that nobody lists them.
 SILENCE = re.compile(rb"\s*<\?php\s*(?://[^\n]*|/\*.*?\*/|#[^\n]*)?\s*(?:\?>)?\s*", re.DOTALL)
 
+SHUT_OUT = [
+    {"match": {"op": "==", "left": {"meta": {"key": "skuid"}}, "right": "@closed"}},
+    {"jump": {"target": "shut"}},
+]
+"""The rule of the node's firewall that refuses what closed users send."""
+STOPPED = ("mails", "events", "actions", "webhooks")
+MOST_STOPPED = 4096
+REFUSING = 2
+"""Rules that it leads to: for TCP, and for all else."""
+
 Found = dict[str, Any]
 
 
@@ -77,6 +87,7 @@ def main(options: Found) -> Found:
     """The whole answer."""
     node = _subject(NODE_MANIFEST)
     environments = {one: _environment(one) for one in _environment_ids(options.get("environments"))}
+    _look_at_egress(environments)
     subjects = [node, *environments.values()]
     states = _service_states(unit for subject in subjects for unit in _services_of(subject))
     for subject in subjects:
@@ -142,12 +153,80 @@ def _environment(one: str) -> Found:
         "database": os.path.isdir(f"{DATABASES}/{_database(one)}"),
         "wordpress_version": _wordpress_version(f"{SITES}/{one}/current"),
         "options": {},
+        "egress": None,
+        "stopped": {},
         "differences": None,
     }
 
 
 def _database(one: str) -> str:
     return "wp_" + one.replace("-", "")[:12]
+
+
+# What goes out
+
+
+def _look_at_egress(environments: dict[str, Found]) -> None:
+    """Fill in whether the firewall refuses what each environment's user sends, and how much of it."""
+    if not environments:
+        return
+    import pwd
+
+    closed = _closed_users()
+    for one, environment in environments.items():
+        name = "wp-" + one.replace("-", "")[:12]
+        with contextlib.suppress(KeyError):  # it was not made yet
+            uid = pwd.getpwnam(name).pw_uid
+            if closed is not None:
+                # nft tells a number, or the name that the number has.
+                refused = next((closed[who] for who in (uid, name) if who in closed), None)
+                environment["egress"] = {"closed": refused is not None, "refused": refused}
+        environment["stopped"] = _stopped(f"{SITES}/{one}")
+
+
+def _stopped(site: str) -> dict[str, int]:
+    """What the environment's own code counts: a file that it may put anything into."""
+    site_directory = _opened(site, None, os.O_DIRECTORY)
+    if site_directory is None:
+        return {}
+    handles = [site_directory]
+    try:
+        logs = _opened("logs", site_directory, os.O_DIRECTORY)
+        if logs is None:
+            return {}
+        handles.append(logs)
+        counted = json.loads(Look(1.0).head("stopped.json", logs, MOST_STOPPED) or b"null")
+        found = {name: counted.get(name) for name in STOPPED} if isinstance(counted, dict) else {}
+        return {name: count for name, count in found.items() if type(count) is int and 0 <= count < 1 << 53}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    finally:
+        for handle in handles:
+            os.close(handle)
+
+
+def _closed_users() -> dict[Any, int] | None:
+    """Packets that were refused, by user; of nobody where the rules, whose text is the node role's, are not whole.
+
+    None: the firewall does not answer.
+    """
+    try:
+        argv = ["nft", "--json", "list", "table", "inet", "trueup_egress"]
+        said = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False).stdout
+        found = json.loads(said)["nftables"]
+        sets = {one["set"]["name"]: one["set"].get("elem", ()) for one in found if "set" in one}
+        hooks = {one["chain"]["name"]: one["chain"].get("hook") for one in found if "chain" in one}
+        rules = [(one["rule"]["chain"], one["rule"]["expr"]) for one in found if "rule" in one]
+        refusing = [expr for chain, expr in rules if chain == "shut" and "reject" in expr[-1]]
+        if hooks["output"] != "output" or ("output", SHUT_OUT) not in rules or len(refusing) != REFUSING:
+            return {}
+        # An element with a counter is an object.
+        elements = [one["elem"] for one in sets["closed"]]
+        return {one["val"]: int(one["counter"]["packets"]) for one in elements}
+    except subprocess.TimeoutExpired:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 # WordPress's options

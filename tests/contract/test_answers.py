@@ -30,6 +30,9 @@ UNREACHED = {(operation.key, 500) for operation in built()} | {
     ("POST /environments/{id}/health-check", 409),
     # It takes a node to answer: tests/operations/test_magic_login.py.
     ("POST /environments/{id}/magic-login", 200),
+    # It takes a copy, and a node that does not answer: tests/operations/test_held.py.
+    ("GET /environments/{id}/held", 502),
+    ("POST /environments/{id}/held/release", 502),
     # It takes a node that has two releases: tests/operations/test_deploy.py.
     ("POST /environments/{id}/rollback", 202),
     # It takes storage that has a backup: tests/operations/test_backups.py.
@@ -59,6 +62,7 @@ GOOD_BODIES: dict[str, dict[str, Any]] = {
     "POST /environments/{id}/rollback": {},
     "POST /environments/{id}/backups": {"backup_scope": "full"},
     "POST /environments/{id}/updates": {"scope": "all"},
+    "POST /environments/{id}/held/release": {},
     "POST /environments/{id}/restore": {"backup_id": "00000000-0000-4000-8000-000000000000"},
     "POST /environments/{id}/domains": {"hostname": "shop.example.com"},
     "PATCH /environments/{id}/cache": {"fastcgi_cache_enabled": False},
@@ -226,6 +230,12 @@ def made(world: World, operation: Operation) -> Response:
     return world.ask(operation)
 
 
+def at_once(world: World, operation: Operation) -> Response:
+    if operation.path.endswith("/held/release"):
+        world.control.set_status(world.environment_id, "active")
+    return world.ask(operation)
+
+
 def unreachable_node(world: World, operation: Operation) -> Response:
     world.control.set_status(world.environment_id, "active")
     return world.ask(operation)
@@ -273,7 +283,7 @@ WAYS: dict[int, Callable[[World, Operation], Response]] = {
     304: unchanged,
     412: moved,
     422: key_used_for_another,
-    200: lambda world, operation: world.ask(operation),
+    200: at_once,
     201: made,
     202: accepted,
     400: bad_request,

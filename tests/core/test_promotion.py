@@ -22,8 +22,17 @@ PROTECTED += ["comments", "commentmeta", "users", "usermeta"]
 COMMERCE = ["wc_orders", "wc_orders_meta", "wc_order_stats", "wc_order_addresses", "woocommerce_order_items"]
 COMMERCE += ["woocommerce_order_itemmeta", "wc_customer_lookup", "wc_product_meta_lookup", "woocommerce_sessions"]
 COMMERCE += ["woocommerce_payment_tokens", "woocommerce_payment_tokenmeta", "wc_download_log"]
-COMMERCE += ["woocommerce_downloadable_product_permissions", "actionscheduler_actions", "actionscheduler_logs"]
-UNKNOWN = ["yoast_indexable", "gf_entry", "wc_webhooks", "options_backup", "2_options", ""]
+COMMERCE += ["woocommerce_downloadable_product_permissions"]
+UNKNOWN = [
+    "actionscheduler_actions",
+    "actionscheduler_logs",
+    "yoast_indexable",
+    "gf_entry",
+    "wc_webhooks",
+    "options_backup",
+    "2_options",
+    "",
+]
 PREFIXES = st.sampled_from(["wp_", "shop_", "x7Q_wp_"])
 SIDES = st.dictionaries(st.sampled_from("abcdef"), st.sampled_from("123"))
 

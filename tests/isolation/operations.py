@@ -292,6 +292,20 @@ def login(ground: Ground, hacked: Hacked) -> list[End]:
     return [End("login", "succeeded" if known else "failed", answer.json().get("code"), answer.text)]
 
 
+def release(ground: Ground, hacked: Hacked) -> list[End]:
+    """Of what waits in a copy, which is as hacked as its source. An answer, no job."""
+    copied = clone(ground, hacked)
+    if not copied[-1].succeeded:
+        return copied
+    url = f"/api/environments/{hacked.derived[-1]['id']}/held/release"
+    try:
+        answer = ground.place.plane.http.post(url, json={}, timeout=PATIENCE_S)
+    except httpx.TimeoutException:
+        return [*copied, End("release", "hung")]
+    known = answer.status_code in {200, 409, 502}
+    return [*copied, End("release", "succeeded" if known else "failed", answer.json().get("code"), answer.text)]
+
+
 def reconcile(ground: Ground, hacked: Hacked) -> list[End]:
     """A file of ours was touched, and the loop puts it right; what the site planted may have made it try before."""
 
@@ -390,6 +404,7 @@ OPERATIONS: Mapping[str, Operation] = {
         Operation("health-check", health_check, (JobType.HEALTH_CHECK,), ("health.yml",)),
         Operation("reset", reset, (JobType.HEALTH_CHECK,)),
         Operation("login", login),
+        Operation("release", release),
         Operation("reconcile", reconcile, (JobType.RECONCILE,), ("environment.yml",), begins_afresh=True),
         Operation("by-hand", by_hand_environment, (JobType.OPERATOR_RUN,), ("environment.yml",)),
         Operation("provision", provision, (JobType.NODE_PROVISION,), ("node.yml",)),

@@ -47,6 +47,7 @@ ROUTES: Mapping[str, str] = {
     "purge_cache": "purge",
     "check_health": "health-check",
     "magic_login": "login",
+    "release_held": "release",
     "create_backup": "backup",
     "add_domain": "domains",
     "remove_domain": "domains",

@@ -351,8 +351,10 @@ def test_a_copy_logs_its_mail_instead_of_sending_it(hosting: Hosting) -> None:
     assert page.status_code == 302
     log = hosting.node.ssh(["tail", "-n1", hosting.path(STAGING, "logs", "mail.log")]).stdout
     assert json.loads(log)["to"] == "webmaster@example.com"
-    sent = hosting.php(STAGING, "echo json_encode(@mail('someone@example.com', 'x', 'y'));")
-    assert sent == "false"
+    sent = hosting.php(STAGING, "echo json_encode(mail('someone@example.com', 'Round', 'WordPress', '', '-fme'));")
+    assert sent == "true"
+    log = json.loads(hosting.node.ssh(["tail", "-n1", hosting.path(STAGING, "logs", "mail.log")]).stdout)
+    assert (log["to"], log["subject"], log["message"].strip()) == ("someone@example.com", "Round", "WordPress")
     assert hosting.node.ssh(["test", "-e", hosting.path(PRODUCTION, "logs", "mail.log")], check=False).returncode == 1
 
 

@@ -25,6 +25,7 @@ WHERE_ONLY_ROOT_WRITES = {
     "module_utils/environment/bridge.py": "a unit of systemd's, below /run",
     "module_utils/environment/caches.py": "pages that nginx keeps, which no site reaches",
     "module_utils/environment/core.py": "the directory of the store",
+    "module_utils/environment/egress.py": "the lock of the firewall's files",
     "module_utils/environment/place.py": "the lock of /etc/hosts",
     "module_utils/environment/run.py": "the directory of manifests",
     "module_utils/environment/seed.py": "seeds, which are Trueup's own",

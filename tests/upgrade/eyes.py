@@ -17,8 +17,7 @@ UNITS = """
 systemctl show '*.service' '*.timer' '*.socket' -p Id,Type,ActiveState,MainPID,NRestarts,InvocationID \
 -p ActiveEnterTimestampMonotonic,StateChangeTimestampMonotonic
 """
-WORKERS = "pgrep --full 'nginx: worker process' --parent $(systemctl show nginx.service -p MainPID --value) | sort -n"
-"""A reload replaces them."""
+RELOADS = "journalctl --quiet --unit=nginx.service --output=cat | grep --count '^Reloaded ' || true"
 FILES = r"""
 find /etc /usr/local /opt /var/www/sites /var/spool/cron /var/lib/trueup -xdev -path /var/lib/trueup/fences -prune -o \
 ! -path /etc/trueup ! -path /etc/trueup/environments ! -path '/etc/trueup/*.json' \
@@ -41,8 +40,9 @@ def units(node: Node) -> dict[str, dict[str, str]]:
     return {one["Id"]: one for one in standing if not one["Id"].startswith(("user@", "session-", "run-"))}
 
 
-def workers(node: Node) -> list[str]:
-    return node.ssh(WORKERS).stdout.split()
+def reloads(node: Node) -> int:
+    """How often nginx was told to read its files again: each time its workers are replaced."""
+    return int(node.ssh(RELOADS).stdout)
 
 
 def files(node: Node) -> dict[str, str]:

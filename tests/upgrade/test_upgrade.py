@@ -18,6 +18,7 @@ import pytest
 from reconciler.core.jobs import JobType
 from tests.controlplane import EMAIL, PASSWORD, run_git, until
 from tests.lab import Lab
+from tests.playbooks.environments import PROBE
 from tests.proof import count
 from tests.upgrade import eyes
 from tests.upgrade.history import MARKER, Site
@@ -57,10 +58,12 @@ ADDED = {
     *(f"{SYSTEMD}/trueup-statements.{kind}" for kind in ("service", "timer")),
     f"{SYSTEMD}/timers.target.wants/trueup-statements.timer",
     *(f"{SYSTEMD}/opt-trueup-wordpress.mount", f"{WISHES}/opt-trueup-wordpress.mount"),
+    # By what is in there the copy is closed.
+    "/etc/trueup/egress.d",
 }
 """Files that the node's role has in addition."""
-MOVED = {"/etc/redis/redis.conf"}
-"""Files of the node's role that say something else."""
+MOVED = {"/etc/redis/redis.conf", "/etc/nftables.conf", "/etc/hosts", "/etc/nginx/sites-enabled"}
+"""Files of the node's role that say something else; and where the copy, which is closed now, finds itself."""
 GONE = {f"{WISHES}/redis-server.service", f"{SYSTEMD}/redis.service"}
 """The node's own Redis, which no environment uses any more, does not start again."""
 BESIDE = re.compile(
@@ -74,10 +77,11 @@ DIRECTORIES = ("releases", "shared", "shared/uploads", "tmp", "logs")
 
 
 def _added(id_: str, *, keeps_objects: bool) -> set[str]:
-    """What an environment has in addition: a slice, what keeps a login, and a Redis of its own."""
+    """What an environment has in addition: a slice, what keeps a login, what a copy runs, and a Redis of its own."""
     redis = f"trueup-redis@{id_}.service"
     own = {f"{SYSTEMD}/{redis}", f"{WISHES}/{redis}", f"/etc/trueup/php/{id_}/redis.conf"}
-    return {_slice(id_), f"/var/www/sites/{id_}/shared/login.php"} | (own if keeps_objects else set())
+    shared = {f"/var/www/sites/{id_}/shared/{name}.php" for name in ("login", "copy")}
+    return {_slice(id_), *shared} | (own if keeps_objects else set())
 
 
 def _slice(id_: str) -> str:
@@ -232,21 +236,22 @@ def test_a_manifest_says_the_same_but_for_the_role(upgrade: Upgrade) -> None:
             assert {key for key in keys if was.get(key) != now.get(key)} == written, name
 
 
-def test_nothing_is_restarted_or_reloaded_but_php(upgrade: Upgrade) -> None:
+def test_nothing_is_restarted_but_php_nor_reloaded_but_for_the_copy(upgrade: Upgrade) -> None:
     before, after = _outside_staging(upgrade, upgrade.before.units), _outside_staging(upgrade, upgrade.after.units)
     assert {"nginx.service", "mariadb.service", "redis-server.service"} <= before.keys()
     assert sum(name.startswith("trueup-php@") for name in before) == len(upgrade.sites)
     of_redis = {f"trueup-redis@{id_}.service" for id_, keeps in _standing(upgrade).items() if keeps}
     assert after.keys() ^ before.keys() == {"redis-server.service", "trueup-statements.timer", *of_redis}
     # A session that begins or ends is a change of logind's, and the look itself is one.
-    own = {"systemd-logind.service": {"StateChangeTimestampMonotonic"}}
+    # nginx is told once: of the address at which the copy, which is closed, finds itself.
+    own = dict.fromkeys(("systemd-logind.service", "nginx.service"), {"StateChangeTimestampMonotonic"})
     changed = {
         name: {key for key in was.keys() - own.get(name, set()) if after[name][key] != was[key]}
         for name, was in before.items()
         if name in after and not name.startswith("trueup-php@")
     }
     assert {name: keys for name, keys in changed.items() if keys} == {}
-    assert upgrade.after.workers == upgrade.before.workers, "a worker that ends may cut off a request"
+    assert upgrade.after.reloads == upgrade.before.reloads + 1, "a worker that ends may cut off a request"
     assert {name for name in before if name.startswith("trueup-php@") and after[name] == before[name]} == set()
 
 
@@ -254,6 +259,15 @@ def _outside_staging(upgrade: Upgrade, seen: dict[str, Seen]) -> dict[str, Seen]
     """The copy is what a job that waited deploys to."""
     staging = upgrade.sites["shop"].environments["staging"]["id"]
     return {name: one for name, one in seen.items() if staging not in name}
+
+
+def test_the_copy_is_closed_and_no_production_is(upgrade: Upgrade) -> None:
+    staging = upgrade.sites["shop"].environments["staging"]["id"]
+    node = upgrade.past.node
+    observed = json.loads(node.ssh(["python3", "-I", "-S", "-"], input=PROBE.read_text()).stdout)
+    egress = {id_: one["egress"]["closed"] for id_, one in observed["environments"].items()}
+    assert egress == {id_: id_ == staging for id_ in egress}
+    assert len(egress) == len(upgrade.sites) + 1
 
 
 # The fleet converges

@@ -26,13 +26,13 @@ class Sight:
     """The node at one moment."""
 
     units: dict[str, dict[str, str]]
-    workers: list[str]
+    reloads: int
     files: dict[str, str]
     manifests: dict[str, dict[str, Any]]
 
     @classmethod
     def of(cls, node: Node) -> Sight:
-        return cls(eyes.units(node), eyes.workers(node), eyes.files(node), eyes.manifests(node))
+        return cls(eyes.units(node), eyes.reloads(node), eyes.files(node), eyes.manifests(node))
 
 
 @dataclass

@@ -16,7 +16,7 @@ from ansible.module_utils.common.text.converters import to_text
 from ansible.template import trust_as_template
 from ansible_collections.trueup.wordpress.plugins.module_utils import archive as archives
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates import resolution
-from ansible_collections.trueup.wordpress.plugins.module_utils.digest import role_digest, role_paths
+from ansible_collections.trueup.wordpress.plugins.module_utils.digest import COLLECTION, role_digest, role_paths
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import layout, sandbox
 from ansible_collections.trueup.wordpress.plugins.plugin_utils.rounds import ModuleInRounds
 
@@ -32,6 +32,8 @@ PATTERNS = {
     "wordpress_version": r"[0-9]+\.[0-9]+(?:\.[0-9]+)?",
     "files": r"writable|locked",
 }
+EGRESS = os.path.join(COLLECTION, "roles", "node", "templates", "system", "egress.nft.j2")
+"""The node's rules for what goes out, of which nothing has to be filled in: a node may have been provisioned before."""
 """What a template writes into a file must look like this; the rest travels as data and may be anything."""
 
 
@@ -71,6 +73,7 @@ class ActionModule(ModuleInRounds):
             "most": sandbox.resources(variables),
         }
         files = {name: self._render(template, context) for name, template in TEMPLATES.items()}
+        files[layout.EGRESS] = to_text(self._loader.get_text_file_contents(EGRESS))
         return {**files, **{name: self._text(file) for name, file in PLAIN.items()}}
 
     def _render(self, name, context):
@@ -112,7 +115,12 @@ TEMPLATES = {
     layout.REDIS: "redis.conf.j2",
     layout.WP_CONFIG: "wp-config.php.j2",
 }
-PLAIN = {layout.MU_PLUGIN: "trueup.php", layout.DROP_IN: "object-cache.php", layout.LOGIN: "login.php"}
+PLAIN = {
+    layout.MU_PLUGIN: "trueup.php",
+    layout.DROP_IN: "object-cache.php",
+    layout.LOGIN: "login.php",
+    layout.COPY: "copy.php",
+}
 
 
 def refuse_what_a_file_cannot_hold(variables):

@@ -81,6 +81,7 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.environment impor
     account,
     caches,
     core,
+    egress,
     health,
     place,
     sandbox,
@@ -133,6 +134,7 @@ class Environment:
             forget_objects=self.forget_objects,
         )
         self.services = Services(run, self.layout, self.texts, keeps_objects=self.variables["redis_cache"])
+        self.egress = egress.Egress(run, self.layout, self.variables, self.texts)
         self.options = Options(run, self.layout, self.variables, self.ledger, params["held_options"])
         self.staged = params["staged"] or self.variables["content"]["id"]
         self.patience = health.Patience.of(self.variables)
@@ -186,7 +188,7 @@ class Environment:
         if switched and self.snapshot:
             # What WordPress kept of the former versions, and of which ones there are.
             self.forget_objects()
-        place.hosts(self.run, self.layout.id, self.variables["hostnames"])
+        place.hosts(self.run, self.layout.id, self.variables["hostnames"], self.address.own)
         self.address.settle(database, password, self.user, self.undo)
         set_anew = self.options.ensure(database, self.user, self.undo)
         if set_anew and not self.run.check_mode:
@@ -196,6 +198,7 @@ class Environment:
             return
         self.address.certificates.served()
         nginx.until_replaced(self.run.former_workers)
+        self.egress.admit(self.user)
         if self.visit:
             self.visit.wait()
         self.look(database, password, is_new=installation is not None)
@@ -209,7 +212,11 @@ class Environment:
         if self.run.interrupted and not self.run.check_mode:
             sandbox.end_all(self.run, self.layout)
         self.user = account.ensure_user(self.run, self.layout)
+        self.egress.ensure(self.user)
+        self.address.own = self.egress.own_address(self.user)
         account.ensure_directories(self.run, self.layout, self.user)
+        # wp-config.php loads it where the environment, or a rehearsal of it, is a copy.
+        place.file(self.run, self.layout.copy_script, self.texts[names.COPY])
         leave_nothing(self.run, self.layout)
         taken_out = leftovers.contents(self.run, self.layout, self.ledger, self.staged)
         if taken_out and not self.run.check_mode:
@@ -413,8 +420,8 @@ class Environment:
 
     def write_down(self, swap=None):
         layout = self.layout
-        files = [layout.server_block, layout.wp_config, layout.mu_plugin, layout.login, layout.hosts_section]
-        files += self.services.files
+        files = [layout.server_block, layout.wp_config, layout.mu_plugin, layout.login, layout.copy_script]
+        files += [layout.hosts_section, *self.services.files, *self.egress.files]
         files += [layout.drop_in] if self.variables["redis_cache"] else []
         files += self.address.files
         files += [layout.releases, layout.shared, layout.uploads, layout.tmp, layout.logs]

@@ -45,7 +45,7 @@ notes: {description: What a person should know., type: list, returned: always}
 import os
 import shutil
 
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment import account, core, sandbox
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import account, core, egress, sandbox
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
 from ansible_collections.trueup.wordpress.plugins.module_utils.release import releases
 from ansible_collections.trueup.wordpress.plugins.module_utils.release import source_tree as trees
@@ -126,6 +126,7 @@ class Release:
                 self.layout,
                 [composer, *COMPOSER, "--working-dir", project],
                 seconds=600,
+                group=egress.fetching_group(self.run, self.variables),
                 environment={"HOME": self.layout.tmp, "COMPOSER_HOME": f"{self.layout.tmp}/composer"},
                 hint="composer install failed",
             )

@@ -52,7 +52,7 @@ from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.certificates import Certificates
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.domains import Names
 from ansible_collections.trueup.wordpress.plugins.module_utils.content import leftovers
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment import caches, place, units
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import caches, egress, place, units
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.ledger import Ledger
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, Run
@@ -86,6 +86,7 @@ class Removal:
         self.certificates.forget([*Ledger(self.layout.manifest).certified, *self.certified])
         place.absent(self.run, f"/var/spool/cron/crontabs/{self.layout.user}")
         place.absent(self.run, self.layout.undo)
+        place.absent(self.run, self.layout.egress)
         place.absent(self.run, self.layout.manifest)
         if not self.run.check_mode:
             self.run.end()
@@ -146,6 +147,7 @@ class Removal:
             return
         if self.run.change(f"user {self.layout.user}", self.layout.user, ""):
             end_processes(user.pw_uid)
+            egress.forget(self.run, self.layout, user)
             self.run.command(["userdel", self.layout.user], hint=f"User {self.layout.user} was not removed")
 
 

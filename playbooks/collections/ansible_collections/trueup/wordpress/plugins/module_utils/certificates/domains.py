@@ -68,17 +68,24 @@ class Names:
             return self.preview_url
         return f"{'https' if self.domains[ready] else 'http'}://{ready}"
 
-    def servers(self, template, url):
-        """Text of the server blocks that make ``url`` the address, one for each way in which names are treated."""
+    def servers(self, template, url, own=None):
+        """Text of the server blocks that make ``url`` the address, one for each way in which names are treated.
+
+        ``own``: an address of the loopback at which nginx has these blocks and no others, whatever name is asked for.
+        """
         host = host_of(url)
         # A former address that is declared no more keeps its certificate until nobody is sent there.
         certificate = certificate_of(host) if url.startswith("https:") else None
         secure = certificate is not None
         fronted = url.startswith("https:")
         preview = host if fronted and host == self.preview else None
-        blocks = [_block(template, [host], plain=not secure, certificate=certificate, fronted=fronted, preview=preview)]
+        blocks = [
+            _block(
+                template, [host], plain=not secure, certificate=certificate, fronted=fronted, preview=preview, own=own
+            )
+        ]
         if secure:
-            blocks.append(_block(template, [host], plain=True, moves=(PERMANENT, url), every=True))
+            blocks.append(_block(template, [host], plain=True, moves=(PERMANENT, url), every=True, own=own))
         groups = {}
         for name in (self.preview, *self.domains):
             if name != host:
@@ -96,9 +103,13 @@ class Names:
                 moves=(status, url),
                 fronted=fronted,
                 preview=self.preview if fronted else None,
+                own=own,
             )
             for (found, status, fronted), group in groups.items()
         ]
+        if own and not secure and not any(found for found, _, _ in groups):
+            # Else what is asked for there would be answered by whoever has the name.
+            blocks.append(f"server {{\n    listen {own}:443 ssl;\n    ssl_reject_handshake on;\n}}\n")
         return "\n".join(blocks)
 
 
@@ -137,14 +148,15 @@ def host_of(url):
     return url.partition("://")[2]
 
 
-def _block(template, group, *, plain, certificate=None, moves=None, every=False, fronted=False, preview=None):
+def _block(template, group, *, plain, certificate=None, moves=None, every=False, fronted=False, preview=None, own=None):
     """One server block. ``every``: requests that change something are sent on too, and keep their body.
 
     ``preview``: the preview URL's host, if the block is for that and it is https.
     """
     listen = ["listen 80;", *(["listen [::]:80;"] if _ipv6() else [])] if plain else []
+    listen += [f"listen {own}:80;"] if plain and own else []
     if certificate:
-        listen += _secure_listen()
+        listen += _secure_listen(own)
         listen += [f"ssl_certificate {certificate[0]};", f"ssl_certificate_key {certificate[1]};"]
     rules = []
     if moves:
@@ -188,8 +200,8 @@ def preview_rules(chain, key):
     return "\n".join(lines) + "\n"
 
 
-def _secure_listen():
-    addresses = ["443", *(["[::]:443"] if _ipv6() else [])]
+def _secure_listen(own=None):
+    addresses = ["443", *(["[::]:443"] if _ipv6() else []), *([f"{own}:443"] if own else [])]
     # Since 1.25.1 HTTP/2 is a directive of its own.
     if _nginx_version() >= (1, 25, 1):
         return [*(f"listen {address} ssl;" for address in addresses), "http2 on;"]

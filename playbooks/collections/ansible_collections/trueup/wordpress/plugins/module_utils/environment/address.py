@@ -30,6 +30,8 @@ class Address:
         self.refused = refused or {}
         self.forget_objects = forget_objects
         self.former = self.url = ledger.url or variables["url"]
+        self.own = None
+        """An address of the loopback that is this environment's alone."""
         self.files = []
 
     @property
@@ -81,6 +83,6 @@ class Address:
             self.forget_objects()
 
     def _serve(self):
-        servers = self.names.servers(self.texts[names.SERVER], self.url).rstrip("\n")
+        servers = self.names.servers(self.texts[names.SERVER], self.url, self.own).rstrip("\n")
         text = units.filled(self.texts[names.NGINX], {"@SERVERS@": servers})
         units.ensure_server_block(self.run, self.layout, text)

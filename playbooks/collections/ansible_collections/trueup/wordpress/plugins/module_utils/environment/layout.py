@@ -21,6 +21,8 @@ WP_CONFIG = "wp_config"
 MU_PLUGIN = "mu_plugin"
 LOGIN = "login"
 DROP_IN = "drop_in"
+COPY = "copy"
+EGRESS = "egress"
 
 
 class Layout:
@@ -42,6 +44,7 @@ class Layout:
         self.uploads = f"{self.shared}/uploads"
         self.wp_config = f"{self.shared}/wp-config.php"
         self.login = f"{self.shared}/login.php"
+        self.copy_script = f"{self.shared}/copy.php"
         self.tmp = f"{self.site}/tmp"
         self.logs = f"{self.site}/logs"
         self.releases = f"{self.site}/releases"
@@ -61,6 +64,7 @@ class Layout:
         self.cron_timer = f"trueup-cron@{environment_id}.timer"
         self.manifest = f"/etc/trueup/environments/{environment_id}.json"
         self.pending = f"/etc/trueup/environments/{environment_id}.pending"
+        self.egress = f"/etc/trueup/egress.d/{environment_id}.nft"
         self.undo = f"/var/lib/trueup/undo-{environment_id}.sql"
         self.attempts = f"/etc/trueup/certificates/{environment_id}.json"
         self.hosts_section = f"/etc/hosts#{environment_id}"

@@ -143,10 +143,10 @@ def _access_list(owner, visitor, visitor_rights, group):
 # Sections: the lines of /etc/hosts that end in our mark
 
 
-def hosts(run, environment_id, hostnames):
-    """Make the names resolve to this node, or none of them; whatever else is in the file stays."""
+def hosts(run, environment_id, hostnames, address=None):
+    """Make the names resolve to an address of this node, or none of them; whatever else is in the file stays."""
     mark = section_mark(environment_id)
-    wanted = f"127.0.0.1 {' '.join(hostnames)} {mark}\n" if hostnames else ""
+    wanted = f"{address or '127.0.0.1'} {' '.join(hostnames)} {mark}\n" if hostnames else ""
     if not run.check_mode:
         os.makedirs(os.path.dirname(HOSTS_LOCK), mode=0o700, exist_ok=True)
     with open(HOSTS_LOCK, "w") if not run.check_mode else contextlib.nullcontext() as lock:

@@ -110,15 +110,17 @@ def properties(layout):
     )
 
 
-def command(layout, argv, *, environment=None, seconds=LONGEST_S, scope=None, unit=None):
+def command(layout, argv, *, environment=None, seconds=LONGEST_S, scope=None, unit=None, group=None):
     """An argv, for root, that runs ``argv`` in the environment's sandbox and answers with its output and exit status.
 
     ``environment``: variables, which every user of the node may read. ``seconds``: after so long the run is ended.
     ``scope``: the unit of the job, with which it ends too. ``unit``: part of its name, where this process is not alone.
+    ``group``: one that the node's firewall lets out, where the environment's own is closed.
     """
     name = f"trueup-run-{layout.short}-{unit or f'{os.getpid()}-{next(_numbers)}'}.service"
     settings = [*properties(layout), *_OF_A_RUN, ("RuntimeMaxSec", str(seconds))]
     settings += [("BindsTo", scope), ("After", scope)] if scope else []
+    settings += [("Group", group), ("SupplementaryGroups", layout.user)] if group else []
     variables = {"LC_ALL": "C.UTF-8", **(environment or {})}
     return [
         *("systemd-run", "--quiet", "--collect", "--pipe", "--wait", f"--unit={name}"),
@@ -130,18 +132,19 @@ def command(layout, argv, *, environment=None, seconds=LONGEST_S, scope=None, un
     ]
 
 
-def start(run, layout, argv, *, environment=None, seconds=LONGEST_S):
+def start(run, layout, argv, *, environment=None, seconds=LONGEST_S, group=None):
     """The running command, of which ``run.wait`` tells the output.
 
     systemd-run, which is root's, has the run's lock; what it started has not.
     """
-    ordered = command(layout, argv, environment=environment, seconds=seconds, scope=run.scope)
+    ordered = command(layout, argv, environment=environment, seconds=seconds, scope=run.scope, group=group)
     return run.start(ordered, process=Bounded)
 
 
-def ask(run, layout, argv, *, text="", environment=None, seconds=LONGEST_S, hint=""):
+def ask(run, layout, argv, *, text="", environment=None, seconds=LONGEST_S, group=None, hint=""):
     """Standard output of a command that runs in the sandbox; a Failure where it fails."""
-    return run.wait(start(run, layout, argv, environment=environment, seconds=seconds), text=text, hint=hint)
+    started = start(run, layout, argv, environment=environment, seconds=seconds, group=group)
+    return run.wait(started, text=text, hint=hint)
 
 
 def end_all(run, layout):

@@ -24,9 +24,8 @@ COMMERCE = (
     r"woocommerce_payment_token.*",
     r"wc_download_log",
     r"woocommerce_downloadable_product_permissions",
-    r"actionscheduler_.*",
 )
-"""Protected by ``commerce-protect`` besides."""
+"""Protected by ``commerce-protect`` besides. Scheduled actions are in no list: those of a copy wait, or are its own."""
 
 SETTINGS = (
     "options",

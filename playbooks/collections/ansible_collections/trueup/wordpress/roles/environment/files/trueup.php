@@ -152,22 +152,34 @@ if ( ! defined( 'TRUEUP_ENVIRONMENT' ) || 'production' === TRUEUP_ENVIRONMENT ) 
 
 add_filter( 'pre_option_blog_public', static fn() => '0' );
 
+// A wp-config.php of an earlier version does not load it. One in which WordPress is only installed has none.
+if ( ! function_exists( 'trueup_keep_mail' ) && is_file( dirname( TRUEUP_MAIL_LOG, 2 ) . '/shared/copy.php' ) ) {
+	require_once dirname( TRUEUP_MAIL_LOG, 2 ) . '/shared/copy.php';
+}
+
 /**
- * Keep a message in the log instead of sending it: one JSON object a line.
- *
- * wp_mail() takes any answer but null for its own, so this says that the message was sent.
+ * What a wp_mail() that is not copy.php's would send: it takes any answer but null for its own.
  */
-function trueup_keep_mail( $answer, $message ) {
-	$line = array(
-		'time'        => gmdate( 'c' ),
-		'to'          => $message['to'],
-		'subject'     => $message['subject'],
-		'message'     => $message['message'],
-		'headers'     => $message['headers'],
-		'attachments' => array_map( 'basename', array_values( (array) $message['attachments'] ) ),
-	);
-	$json = wp_json_encode( $line, JSON_UNESCAPED_UNICODE | JSON_UNESCAPED_SLASHES );
-	file_put_contents( TRUEUP_MAIL_LOG, $json . "\n", FILE_APPEND | LOCK_EX );
+function trueup_keep_mail_of_wordpress( $answer, $message ) {
+	if ( function_exists( 'trueup_keep_mail' ) ) {
+		trueup_keep_mail( $message );
+	}
 	return true;
 }
-add_filter( 'pre_wp_mail', 'trueup_keep_mail', PHP_INT_MAX, 2 );
+add_filter( 'pre_wp_mail', 'trueup_keep_mail_of_wordpress', PHP_INT_MAX, 2 );
+
+/**
+ * Keep what was asked for of whom and refused, so that nobody wonders.
+ */
+function trueup_keep_refused( $response, $context, $transport, $arguments, $url ) {
+	if ( is_wp_error( $response ) && function_exists( 'trueup_keep_line' ) ) {
+		$line = array(
+			'method' => $arguments['method'] ?? '',
+			'host'   => (string) wp_parse_url( $url, PHP_URL_HOST ),
+			// What it says in words may have the whole address in it.
+			'error'  => (string) $response->get_error_code(),
+		);
+		trueup_keep_line( dirname( TRUEUP_MAIL_LOG ) . '/refused.log', $line );
+	}
+}
+add_action( 'http_api_debug', 'trueup_keep_refused', 10, 5 );

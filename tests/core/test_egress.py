@@ -1,0 +1,84 @@
+"""Whose code reaches other hosts, and what a plan says where the node's firewall has it otherwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reconciler.core.changes import EGRESS, diff_environment
+from reconciler.core.observed import ObservedEgress, ObservedEnvironment
+from reconciler.core.variables import EnvironmentVariables
+from tests.core import documents as d
+from tests.core.fake_node import ROLES, configured
+
+PRODUCTION = "sites/acme/environments/production.yaml"
+
+
+def variables(type_: str = "staging", **spec: Any) -> EnvironmentVariables:
+    slug = "production" if type_ == "production" else "copy"
+    document = {f"sites/acme/environments/{slug}.yaml": d.environment(type=type_, **spec)}
+    fleet = d.fleet_of(d.small() | document)
+    assert fleet.stalled == ()
+    return fleet.environment_variables(fleet.environments_by_key[f"acme/{slug}"].id)
+
+
+@pytest.mark.parametrize("type_", ["staging", "clone"])
+def test_a_copy_is_closed_unless_it_is_opened_and_its_digest_says_nothing_of_it(type_: str) -> None:
+    unsaid, closed, opened = (variables(type_, **spec) for spec in ({}, {"egress": "closed"}, {"egress": "open"}))
+    assert (unsaid.is_closed, closed.is_closed, opened.is_closed) == (True, True, False)
+    assert "egress" not in unsaid.settings()
+    assert unsaid.digest() == closed.digest() != opened.digest()
+    assert opened.settings()["egress"] == "open"
+
+
+def test_production_is_never_closed() -> None:
+    assert not variables("production").is_closed
+    assert variables("production", egress="open").digest() == variables("production").digest()
+    (stalled,) = d.fleet_of(d.small() | {PRODUCTION: d.environment(egress="closed")}).stalled
+    assert "never closed" in stalled.message
+
+
+def seen(applied: EnvironmentVariables, *, closed: bool, ours: bool = True) -> ObservedEnvironment:
+    """As it was applied, with a firewall that closes it or does not; ``ours``: by a version that closes copies."""
+    there = configured(applied)
+    assert there.applied is not None
+    files = {f"{EGRESS}{applied.id}.nft": "f" * 64} if ours and applied.is_closed else {}
+    manifest = there.applied.model_copy(update={"files": {**there.applied.files, **files}})
+    egress = ObservedEgress(closed=closed, refused=3 if closed else None)
+    return there.model_copy(update={"applied": manifest, "files": manifest.files, "egress": egress})
+
+
+def lines(desired: EnvironmentVariables, there: ObservedEnvironment) -> list[str]:
+    changes = diff_environment(desired, ROLES.environment, there)
+    return [f"{one.field}: {one.desired} <- {one.observed} ({one.cause})" for one in changes if one.is_due]
+
+
+def test_what_is_as_it_should_be_is_not_told() -> None:
+    for one, closed in ((variables(), True), (variables(egress="open"), False), (variables("production"), False)):
+        assert lines(one, seen(one, closed=closed)) == []
+        there = seen(one, closed=closed).model_copy(update={"egress": None})
+        assert lines(one, there) == [], "an earlier probe says nothing"
+
+
+def test_a_copy_that_somebody_opened_on_the_node_is_closed_again() -> None:
+    assert lines(variables(), seen(variables(), closed=False)) == ["egress: closed <- open (changed on the node)"]
+
+
+def test_a_copy_of_an_earlier_version_is_closed_by_the_upgrade() -> None:
+    there = seen(variables(), closed=False, ours=False)
+    assert lines(variables(), there) == ["egress: closed <- open (Trueup was upgraded)"]
+
+
+def test_a_production_that_is_closed_is_opened() -> None:
+    one = variables("production")
+    assert lines(one, seen(one, closed=True)) == ["egress: open <- closed (changed on the node)"]
+
+
+def test_what_a_document_moves_is_told_once() -> None:
+    assert lines(variables(egress="open"), seen(variables(), closed=True)) == [
+        "spec.egress: open <- nothing (desired state moved)"
+    ]
+    assert lines(variables(), seen(variables(egress="open"), closed=False)) == [
+        "spec.egress: nothing <- open (desired state moved)"
+    ]

@@ -1,0 +1,79 @@
+"""Listens on an address of the lab and keeps what comes: each connection, and each datagram."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+
+SMTP, SUBMISSION = 25, 587
+PATIENCE_S = 10.0
+MOST = 4096
+
+
+@dataclass
+class Listener:
+    """`calls`: the first that each said, and nothing for who said nothing; who was greeted is in it at once."""
+
+    address: str
+    port: int = 0
+    calls: list[bytes] = field(default_factory=list)
+
+    def url(self, path: str) -> str:
+        return f"http://{self.address}:{self.port}{path}"
+
+    def has(self, word: str) -> bool:
+        return any(word.encode() in call for call in self.calls)
+
+
+@contextmanager
+def listener(address: str) -> Iterator[Listener]:
+    """One port for HTTP and UDP, and the ports of mail, which greet as a mail server does."""
+    found = Listener(address)
+    with ExitStack() as stack:
+        web = stack.enter_context(socket.create_server((address, 0)))
+        found.port = web.getsockname()[1]
+        datagrams = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        datagrams.bind((address, found.port))
+        mail = [stack.enter_context(socket.create_server((address, port))) for port in (SMTP, SUBMISSION)]
+        work = [(_serve, (found, web, b"")), (_take, (found, datagrams))]
+        work += [(_serve, (found, one, b"220 lab ESMTP\r\n")) for one in mail]
+        for one in (web, datagrams, *mail):
+            stack.callback(_end, one)
+        for act, arguments in work:
+            threading.Thread(target=act, args=arguments, daemon=True).start()
+        yield found
+
+
+def _serve(found: Listener, server: socket.socket, greeting: bytes) -> None:
+    while True:
+        try:
+            connection, _ = server.accept()
+        except OSError:
+            return
+        threading.Thread(target=_answer, args=(found, connection, greeting), daemon=True).start()
+
+
+def _answer(found: Listener, connection: socket.socket, greeting: bytes) -> None:
+    with connection:
+        connection.settimeout(PATIENCE_S)
+        try:
+            connection.sendall(greeting)
+            said = connection.recv(MOST)
+            found.calls.append(said)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        except OSError:
+            found.calls.append(b"")
+
+
+def _take(found: Listener, datagrams: socket.socket) -> None:
+    while True:
+        try:
+            found.calls.append(datagrams.recv(MOST))
+        except OSError:
+            return
+
+
+def _end(one: socket.socket) -> None:
+    with suppress(OSError):  # nobody is connected
+        one.shutdown(socket.SHUT_RDWR)

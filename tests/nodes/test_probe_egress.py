@@ -1,0 +1,103 @@
+"""What the probe says of what goes out: by rules that are not whole nobody is closed; what a site counts is numbers."""
+
+import json
+import os
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.nodes import probe
+from tests.playbooks.node_modules import load
+
+UID = 998
+LISTING: dict[str, Any] = {
+    "nftables": [
+        {"metainfo": {"version": "1.0.6", "release_name": "Lester Gooch #5", "json_schema_version": 1}},
+        {"table": {"family": "inet", "name": "trueup_egress", "handle": 3}},
+        {"set": {"name": "closed", "type": "uid", "elem": [{"elem": {"val": UID, "counter": {"packets": 7}}}]}},
+        {"set": {"name": "fetching", "type": "gid"}},
+        {"set": {"name": "own", "type": ["uid", "ipv4_addr"], "elem": [{"concat": [UID, "127.64.3.230"]}]}},
+        {"chain": {"name": "output", "type": "filter", "hook": "output", "prio": 0, "policy": "accept"}},
+        {"chain": {"name": "shut"}},
+        {"rule": {"chain": "output", "expr": [{"accept": None}]}},
+        {"rule": {"chain": "output", "expr": probe.SHUT_OUT}},
+        {"rule": {"chain": "shut", "expr": [{"match": {}}, {"reject": {"type": "tcp reset"}}]}},
+        {"rule": {"chain": "shut", "expr": [{"reject": {"type": "icmpx", "expr": "admin-prohibited"}}]}},
+    ]
+}
+"""As nft 1.0.6 tells it, without what nobody reads."""
+
+
+class User:
+    pw_uid, pw_name = UID, "wp-0123456789ab"
+
+
+def seen(listing: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[Any, int] | None, bool]:
+    """Who is closed as the probe sees it, and whether the module that closes has anything to do."""
+    tool = tmp_path / "nft"
+    tool.write_text(
+        "#!/bin/sh\ncat <<'END'\n" + (listing if isinstance(listing, str) else json.dumps(listing)) + "\nEND\n"
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return probe._closed_users(), load("environment.egress").Rules.found().closes(User)
+
+
+def test_who_is_in_the_set_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert seen(LISTING, tmp_path, monkeypatch) == ({UID: 7}, True)
+    named = deepcopy(LISTING)
+    named["nftables"][2]["set"]["elem"][0]["elem"]["val"] = User.pw_name
+    assert seen(named, tmp_path, monkeypatch) == ({User.pw_name: 7}, True)
+
+
+@pytest.mark.parametrize("number", range(2, len(LISTING["nftables"])))
+def test_rules_that_lack_a_part_close_nobody(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lacking = deepcopy(LISTING)
+    part = lacking["nftables"].pop(number)
+    harmless = part.get("set", {}).get("name") in {"fetching", "own"} or part == LISTING["nftables"][7]
+    # A chain that a rule is in cannot be lacking; the one that a packet comes to has to be there.
+    harmless = harmless or part.get("chain", {}).get("name") == "shut"
+    assert seen(lacking, tmp_path, monkeypatch) == (({UID: 7}, True) if harmless else ({}, False))
+
+
+@pytest.mark.parametrize("said", ["", "[]", "null", "{}", '{"nftables": [1]}', "Error: No such file or directory"])
+def test_what_is_no_listing_closes_nobody(said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert seen(said, tmp_path, monkeypatch) == ({}, False)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    (tmp_path / "site" / "logs").mkdir(parents=True)
+    return tmp_path / "site"
+
+
+def test_what_was_stopped_is_what_the_site_has_counted(site: Path) -> None:
+    assert probe._stopped(str(site)) == {}
+    (site / "logs" / "stopped.json").write_text('{"mails": 3, "events": 0, "more": 1}')
+    assert probe._stopped(str(site)) == {"mails": 3, "events": 0}
+
+
+NO_COUNT = ("", "[]", "3", "[" * 4000, '{"mails": 3}' + " " * 5000, "\0")
+NO_NUMBER = ("-1", "true", "1.5", '"3"', "1e400", "9" * 20, "null", "{}")
+
+
+@pytest.mark.parametrize("text", [*NO_COUNT, *(f'{{"mails": {one}}}' for one in NO_NUMBER)])
+def test_a_count_that_is_none_is_not_told(site: Path, text: str) -> None:
+    (site / "logs" / "stopped.json").write_text(text)
+    assert probe._stopped(str(site)) == {}
+
+
+def test_no_link_is_followed_and_nothing_is_waited_for(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text('{"mails": 3}')
+    (site / "logs" / "stopped.json").symlink_to(tmp_path / "other.json")
+    assert probe._stopped(str(site)) == {}
+    (site / "logs" / "stopped.json").unlink()
+    os.mkfifo(site / "logs" / "stopped.json")
+    assert probe._stopped(str(site)) == {}
+    (site / "logs" / "stopped.json").unlink()
+    (site / "logs").rmdir()
+    (site / "logs").symlink_to(tmp_path)
+    (tmp_path / "stopped.json").write_text('{"mails": 3}')
+    assert probe._stopped(str(site)) == {}

@@ -1,0 +1,263 @@
+"""A copy reaches nobody, whatever its code does; production reaches everybody, and so does a copy that was opened."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from reconciler.core.observed import ObservedEgress
+from reconciler.nodes.module_utils import load
+from tests.controlplane import until
+from tests.lab.listener import Listener, listener
+from tests.playbooks.environments import Hosting
+from tests.playbooks.test_deploy import packed
+
+COPY, PRODUCTION, OTHER = "reaching/staging", "reaching/production", "reaching/other"
+
+pytestmark = [pytest.mark.lab, pytest.mark.in_order]
+
+WORDPRESS = "require dirname( __DIR__, 2 ) . '/wp-load.php';"
+BY_PHP = {
+    "curl": "$c = curl_init( '@URL@' ); curl_setopt( $c, CURLOPT_TIMEOUT, 5 ); curl_exec( $c );",
+    "streams": "@file_get_contents( '@URL@' );",
+    "fsockopen": "$s = @fsockopen( '@HOST@', @PORT@, $n, $e, 5 ); if ( $s ) { fwrite( $s, '@WHO@' ); fread( $s, 9 ); }",
+    "udp": "$s = @stream_socket_client( 'udp://@HOST@:@PORT@' ); if ( $s ) { @fwrite( $s, '@WHO@' ); }",
+    "wp_remote_get": WORDPRESS + "wp_remote_get( '@URL@', array( 'timeout' => 5 ) );",
+    "smtp": WORDPRESS
+    + "require_once ABSPATH . WPINC . '/PHPMailer/PHPMailer.php'; require_once ABSPATH . WPINC . '/PHPMailer/SMTP.php';"
+    "$s = new PHPMailer\\PHPMailer\\SMTP(); if ( $s->connect( '@HOST@', 587, 5 ) ) { $s->hello( '@WHO@' ); }",
+}
+"""By way, PHP that says ``WHO`` to the listener."""
+BY_PROGRAM = {
+    # What a hacked site's native code has: no function that PHP lacks is in its way.
+    "sendmail": "/usr/local/bin/lab-sendmail @HOST@ @WHO@",
+    "mptcp": "python3 -c 'import socket; s = socket.socket(2, 1, 262); s.settimeout(5); "
+    's.connect(("@HOST@", @PORT@)); s.send(b"@WHO@")\'',
+    "datagram": 'python3 -c \'import socket; socket.socket(2, 2).sendto(b"@WHO@", ("@HOST@", @PORT@))\'',
+}
+"""The same in the site's sandbox, by programs."""
+SENDMAIL = """#!/usr/bin/python3
+import socket, sys
+with socket.create_connection((sys.argv[1], 25), 5) as mail:
+    mail.recv(100)
+    mail.sendall(b"EHLO " + sys.argv[2].encode() + b"\\r\\n")
+"""
+
+
+@pytest.fixture(scope="module")
+def hosting(own_hosting: Hosting) -> Hosting:
+    for key in (PRODUCTION, COPY):
+        own_hosting.apply(key).raise_if_failed()
+    own_hosting.node.ssh("tee /usr/local/bin/lab-sendmail && chmod 755 /usr/local/bin/lab-sendmail", input=SENDMAIL)
+    return own_hosting
+
+
+@pytest.fixture(scope="module")
+def outside(hosting: Hosting) -> Iterator[Listener]:
+    with listener(hosting.node.network.gateway) as found:
+        yield found
+
+
+def call(hosting: Hosting, outside: Listener, key: str, way: str) -> str:
+    """Have the environment's code call the listener; the word by which it is known there."""
+    who = f"{key.partition('/')[2]}-{way}-{len(outside.calls)}"
+    values = {"URL": outside.url(f"/{who}"), "HOST": outside.address, "PORT": str(outside.port), "WHO": who}
+    code = {**BY_PHP, **BY_PROGRAM}[way]
+    for name, value in values.items():
+        code = code.replace(f"@{name}@", value)
+    if way in BY_PHP:
+        hosting.php(key, code + " echo 'said';")
+    else:
+        hosting.node.ssh(sandboxed(hosting, key, code), check=False)
+    return who
+
+
+def sandboxed(hosting: Hosting, key: str, script: str) -> list[str]:
+    layout = load("environment/layout").Layout(hosting.id(key))
+    argv: list[str] = load("environment/sandbox").command(layout, ["sh", "-c", script], seconds=30)
+    return argv
+
+
+def egress(hosting: Hosting, key: str = COPY) -> ObservedEgress:
+    found = hosting.look(key).egress
+    assert found is not None
+    return found
+
+
+def uid(hosting: Hosting, key: str) -> int:
+    return int(hosting.node.ssh(["id", "-u", f"wp-{hosting.short(key)}"]).stdout)
+
+
+def table(hosting: Hosting) -> str:
+    return hosting.node.ssh(["nft", "list", "table", "inet", "trueup_egress"], check=False).stdout
+
+
+def reaches(hosting: Hosting, outside: Listener, key: str, way: str = "fsockopen") -> bool:
+    """Whether a call arrives, as it has when production's, which is made after it, has."""
+    who = call(hosting, outside, key, way)
+    after = call(hosting, outside, PRODUCTION, way)
+    until(lambda: outside.has(after), f"{way} of production to arrive")
+    return outside.has(who)
+
+
+@pytest.mark.parametrize("way", [*BY_PHP, *BY_PROGRAM])
+def test_a_copy_reaches_nobody_and_production_does(hosting: Hosting, outside: Listener, way: str) -> None:
+    before = len(outside.calls)
+    assert not reaches(hosting, outside, COPY, way)
+    assert len(outside.calls) == before + 1, "production's call alone"
+
+
+def test_what_was_refused_is_counted(hosting: Hosting, outside: Listener) -> None:
+    before = egress(hosting)
+    call(hosting, outside, COPY, "fsockopen")
+    after = egress(hosting)
+    assert (before.closed, after.closed) == (True, True)
+    assert (after.refused or 0) > (before.refused or 0)
+    assert egress(hosting, PRODUCTION) == ObservedEgress(closed=False)
+
+
+ASK = """
+$context = stream_context_create( array( 'http' => array( 'header' => 'Host: {host}', 'ignore_errors' => true ) ) );
+$said = @file_get_contents( 'http://{where}/', false, $context );
+echo $said === false ? 'refused' : $said;
+"""
+
+
+def test_a_copy_asks_its_own_site_and_no_neighbour(hosting: Hosting) -> None:
+    own, neighbour = (hosting.environments[key]["hostnames"][0] for key in (COPY, PRODUCTION))
+
+    def asked(where: str, host: str, key: str = COPY) -> str:
+        return hosting.php(key, ASK.format(where=where, host=host))
+
+    address = hosting.node.ssh(["getent", "ahostsv4", own]).stdout.split()[0]
+    assert address.startswith("127.")
+    assert f"Title of {COPY}" in asked(own, own)
+    assert asked("127.0.0.1", neighbour) == "refused"
+    assert asked(neighbour, neighbour) == "refused"
+    assert asked(hosting.node.address, neighbour) == "refused"
+    assert f"Title of {COPY}" in asked(address, neighbour), "nginx has no other site there"
+    assert f"Title of {PRODUCTION}" in asked("127.0.0.1", neighbour, PRODUCTION)
+    assert f"Title of {COPY}" in asked(own, own, PRODUCTION)
+
+
+COMPOSER = """#!/usr/bin/python3
+import socket, sys
+with socket.create_connection(("HOST", PORT), 5) as there:
+    there.sendall(b"composer")
+"""
+
+
+def test_composer_fetches_packages_for_a_copy(hosting: Hosting, outside: Listener, tmp_path: Path) -> None:
+    code = COMPOSER.replace("HOST", outside.address).replace("PORT", str(outside.port))
+    hosting.node.ssh("tee /usr/local/bin/composer && chmod 755 /usr/local/bin/composer", input=code)
+    try:
+        release = {"id": str(uuid4()), "source_type": "upload", "source_ref": "upload:x", "revision": None}
+        hosting.declare(COPY, release=release)
+        archive = packed(tmp_path / "source.tar.gz", {"composer.json": "{}", "wp-content/mu-plugins/a.php": "<?php"})
+        given = json.dumps({"trueup_release_archive": {"path": str(archive)}})
+        hosting.run("deploy", COPY, "-e", given).raise_if_failed()
+        until(lambda: outside.has("composer"), "composer to arrive")
+        assert not reaches(hosting, outside, COPY)
+    finally:
+        hosting.node.ssh(["rm", "/usr/local/bin/composer"])
+
+
+def test_a_second_run_changes_nothing(hosting: Hosting) -> None:
+    for key in (COPY, PRODUCTION):
+        before = table(hosting)
+        assert hosting.apply(key).raise_if_failed().changed == 0
+        assert hosting.run("environment", key, "--check").raise_if_failed().changed == 0
+        assert table(hosting).split("counter")[0] == before.split("counter")[0]
+
+
+def test_it_stays_closed_when_the_firewall_is_loaded_anew(hosting: Hosting, outside: Listener) -> None:
+    for verb in ("reload", "restart"):
+        hosting.node.ssh(["systemctl", verb, "nftables.service"])
+        assert not reaches(hosting, outside, COPY)
+        assert f"Title of {COPY}" in hosting.php(
+            COPY, ASK.format(**dict.fromkeys(("where", "host"), own_name(hosting)))
+        )
+
+
+@pytest.mark.long
+def test_it_is_closed_when_the_node_starts(hosting: Hosting, outside: Listener) -> None:
+    hosting.node.reboot()
+    until(lambda: hosting.fetch(COPY).status_code == 200, "the copy to serve")
+    assert not reaches(hosting, outside, COPY)
+    assert egress(hosting).closed
+
+
+def own_name(hosting: Hosting) -> str:
+    return str(hosting.environments[COPY]["hostnames"][0])
+
+
+OPENED = {
+    "provisioned by an earlier version": "nft delete table inet trueup_egress; rm -r /etc/trueup/egress.d",
+    "its user is taken out": "nft delete element inet trueup_egress closed '{{ {uid} }}'",
+    "the rule is taken out": "nft flush chain inet trueup_egress output",
+    "refusing is taken out": "nft flush chain inet trueup_egress shut",
+    "its file is taken away, and the rules are loaded": "rm /etc/trueup/egress.d/{id}.nft; systemctl reload nftables",
+}
+
+
+@pytest.mark.parametrize(
+    "how", [next(iter(OPENED)), *(pytest.param(one, marks=pytest.mark.long) for one in [*OPENED][1:])]
+)
+def test_what_opens_it_is_seen_and_put_right(hosting: Hosting, outside: Listener, how: str) -> None:
+    try:
+        hosting.node.ssh(OPENED[how].format(uid=uid(hosting, COPY), id=hosting.id(COPY)))
+        assert reaches(hosting, outside, COPY)
+        assert not egress(hosting).closed
+        check = hosting.run("environment", COPY, "--check", "--diff").raise_if_failed()
+        assert f"egress of wp-{hosting.short(COPY)}" in check.output
+    finally:
+        hosting.apply(COPY).raise_if_failed()
+    assert not reaches(hosting, outside, COPY)
+    assert egress(hosting).closed
+    assert hosting.apply(COPY).raise_if_failed().changed == 0
+    hosting.node.ssh(["systemctl", "restart", "nftables.service"])
+    assert not reaches(hosting, outside, COPY)
+
+
+def test_a_copy_is_opened_and_closed_by_its_document(hosting: Hosting, outside: Listener) -> None:
+    hosting.apply(COPY, egress="open").raise_if_failed()
+    assert reaches(hosting, outside, COPY)
+    assert hosting.apply(COPY).raise_if_failed().changed == 0
+    assert f"127.0.0.1 {own_name(hosting)}" in hosting.node.ssh(["cat", "/etc/hosts"]).stdout
+    hosting.apply(COPY, egress=None).raise_if_failed()
+    assert not reaches(hosting, outside, COPY)
+
+
+def test_a_number_that_was_a_copy_s_is_not_held_against_production(hosting: Hosting, outside: Listener) -> None:
+    """The system gives the number of a user who is gone to the next one."""
+    copy = f"{OTHER}-copy"
+    hosting.apply(copy).raise_if_failed()
+    number = uid(hosting, copy)
+    hosting.run("remove", copy, "-e", f"confirm={hosting.id(copy)}").raise_if_failed()
+    assert f"{number}" not in elements(hosting)
+    # As a copy that was taken off the node by hand leaves it.
+    stale = f"add element inet trueup_egress closed {{ {number} }}\n"
+    hosting.node.ssh(["tee", "/etc/trueup/egress.d/00000000-0000-4000-8000-000000000000.nft"], input=stale)
+    hosting.node.ssh(["nft", "--file", "-"], input=stale)
+    try:
+        hosting.apply(OTHER, type="production").raise_if_failed()
+        assert uid(hosting, OTHER) == number
+        assert reaches(hosting, outside, OTHER)
+        hosting.node.ssh(["systemctl", "restart", "nftables.service"])
+        assert reaches(hosting, outside, OTHER)
+    finally:
+        hosting.run("remove", OTHER, "-e", f"confirm={hosting.id(OTHER)}")
+        for key in (copy, OTHER):
+            hosting.environments.pop(key, None)
+
+
+def elements(hosting: Hosting) -> set[str]:
+    """The numbers of those that are closed."""
+    said = hosting.node.ssh(["nft", "--json", "list", "set", "inet", "trueup_egress", "closed"]).stdout
+    found: list[dict[str, Any]] = [one["set"] for one in json.loads(said)["nftables"] if "set" in one]
+    return {str(one["elem"]["val"]) for one in found[0].get("elem", ())}
