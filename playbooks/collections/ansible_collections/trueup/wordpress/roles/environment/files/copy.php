@@ -187,8 +187,11 @@ function trueup_alone( callable $work ) {
  * What waits: by hook, the times and signatures of due events; by number, the names of webhooks.
  */
 function trueup_held() {
-	$held = get_option( 'trueup_held' );
-	$held = is_array( $held ) ? $held : array();
+	global $wpdb;
+	// Not get_option(), which would have the database send all options for this one: a site may have any number of them.
+	$found = $wpdb->get_var( "SELECT option_value FROM {$wpdb->options} WHERE option_name = 'trueup_held'" );
+	$held  = is_string( $found ) ? @unserialize( $found, array( 'allowed_classes' => false ) ) : null;
+	$held  = is_array( $held ) ? $held : array();
 	return array(
 		'events'   => (array) ( $held['events'] ?? array() ),
 		'webhooks' => (array) ( $held['webhooks'] ?? array() ),
@@ -196,8 +199,14 @@ function trueup_held() {
 }
 
 function trueup_remember( array $held ) {
+	global $wpdb;
 	$held['events'] = array_filter( $held['events'] );
-	update_option( 'trueup_held', $held, false );
+	$wpdb->query(
+		$wpdb->prepare(
+			"INSERT INTO {$wpdb->options} (option_name, option_value, autoload) VALUES ('trueup_held', %s, 'off') ON DUPLICATE KEY UPDATE option_value = VALUES(option_value)",
+			serialize( $held )
+		)
+	);
 	$numbers = array(
 		'events'   => array_sum( array_map( 'count', $held['events'] ) ),
 		'actions'  => array_sum( array_column( trueup_waiting_actions(), 'count' ) ),
