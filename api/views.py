@@ -133,6 +133,9 @@ class Backup(_View):
     size_bytes: int | None
     created_at: datetime
     completed_at: datetime | None
+    drilled_at: datetime | None
+    drill_status: Literal["passed", "failed"] | None
+    drill_error: str | None
 
 
 class Domain(_View):

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Response
 from api.auth import require_session
 from api.dependencies import Deps
 from api.pages import Asked
-from api.requests import BackupRequest, RestoreRequest
+from api.requests import BackupRequest, RestoreRequest, no_body
 from api.terms import Who
 from api.views import Backup, JobAccepted, accepted, backup_view
 from reconciler.core.manifests import BackupScope
@@ -36,6 +36,12 @@ def _age(backup: BackupRow) -> tuple[str, ...]:
 def create_backup(id: UUID, body: BackupRequest, who: Who, response: Response, deps: Deps) -> JobAccepted:
     """A job that sends database, files or both to storage."""
     return accepted(response, deps.operations.back_up(id, body.backup_scope, who))
+
+
+@router.post("/drill", status_code=202, dependencies=[Depends(no_body)])
+def drill_backup(id: UUID, who: Who, response: Response, deps: Deps) -> JobAccepted:
+    """A job that restores the newest backup into a throwaway copy and checks it."""
+    return accepted(response, deps.operations.drill(id, who))
 
 
 @router.post("/restore", status_code=202)

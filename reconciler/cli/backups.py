@@ -38,10 +38,14 @@ def list_backups(environment: Environment, output: Output = Format.TABLE) -> Non
                 "size_bytes": one.size_bytes,
                 "created_at": one.created_at.isoformat(timespec="seconds"),
                 "retention_until": one.retention_until.isoformat(timespec="seconds") if one.retention_until else None,
+                "drilled_at": one.drilled_at.isoformat(timespec="seconds") if one.drilled_at else None,
+                "drill": one.drill_status,
+                "drill_error": one.drill_error,
             }
             for one in found
         ]
-        show(rows, ("id", "scope", "status", "size_bytes", "created_at", "retention_until"), output)
+        columns = ("id", "scope", "status", "size_bytes", "created_at", "retention_until", "drilled_at", "drill")
+        show(rows, columns, output)
 
 
 @app.command()
@@ -65,6 +69,14 @@ def restore(
         version = str(restorable(record, found, fleet, home.settings)["wordpress_version"])
         job_id = home.operations.restore(found.id, backup, BackupScope(record.backup_scope), version, actor())
         finish(home, job_id, wait=wait)
+
+
+@app.command()
+def drill(environment: Environment, wait: Wait = True) -> None:
+    """Try the newest backup: restore it into a throwaway copy on the node, check it, and take the copy away."""
+    with opened() as home:
+        found = environment_named(home.state.fleet(), environment)
+        finish(home, home.operations.drill(found.id, actor()), wait=wait)
 
 
 @app.command()

@@ -25,6 +25,7 @@ from reconciler.core.plan import ON_REQUEST, Plan, Step, plan_data
 from reconciler.core.policy import effective_mode, in_force
 from reconciler.core.status import DriftStatus
 from reconciler.home import Home, clock
+from reconciler.operations.drills import failed_drills
 from reconciler.records.drift import DriftCheck
 from reconciler.state import CurrentState
 
@@ -228,6 +229,7 @@ def status(output: Output = Format.TABLE) -> None:
             for environment in _environments(current.fleet, None)
         ]
         certificates = [row for one in _environments(current.fleet, None) for row in domains.troubled(home, one)]
+        drills = failed_drills(home.state)
         report: dict[str, Any] = {
             "revision": current.fleet.revision,
             "jobs": {status.value: count for status, count in counts.items()},
@@ -236,6 +238,7 @@ def status(output: Output = Format.TABLE) -> None:
             "environments": environments,
             "holds": _holds(current.fleet),
             "certificates": certificates,
+            "drills": drills,
             "preview_certificate": preview.row(home),
             "stalled": [stalled.data() for stalled in current.fleet.stalled],
             "upstream": upstream.report(home),
@@ -257,6 +260,8 @@ def status(output: Output = Format.TABLE) -> None:
         say(f"{hold.pop('target')} {hold['field']} is {Held(**hold)}")
     for row in certificates:
         say(f"certificate of {row['hostname']} ({row['environment']}): {row['trouble']}")
+    for row in drills:
+        say(f"drill of {row['environment']} ({row['backup']}) failed at {row['drilled_at']}: {row['error']}")
     for line in preview.lines(report["preview_certificate"]):
         say(line)
     for target in report["reports"]:

@@ -208,6 +208,14 @@ class BackUp(_OnEnvironment):
     verb: ClassVar[str] = "back up"
 
 
+@dataclass(frozen=True)
+class DrillBackup(_OnEnvironment):
+    """Restore a backup into a throwaway copy. Never part of a plan: what is served is not touched."""
+
+    playbook: ClassVar[str] = "drill.yml"
+    verb: ClassVar[str] = "drill"
+
+
 Declared = (
     ConfigureEnvironment
     | CloneEnvironment
@@ -244,5 +252,13 @@ BACKED_UP = (ImportContent, RestoreBackup, ReturnContent, DiscardChanges)
 asks for a backup at its gate."""
 
 Action = (
-    ProvisionNode | Desired | PurgeCache | CompareContent | CheckHealth | BackUp | RemoveEnvironment | RehearseUpdate
+    ProvisionNode
+    | Desired
+    | PurgeCache
+    | CompareContent
+    | CheckHealth
+    | BackUp
+    | RemoveEnvironment
+    | RehearseUpdate
+    | DrillBackup
 )

@@ -121,6 +121,12 @@ class BackupGateUnmet(Conflict):
     code = "backup_gate_unmet"
 
 
+class DrillGateUnmet(Conflict):
+    """A promotion's target has to have a recent drill of a backup that passed, and has none."""
+
+    code = "drill_gate_unmet"
+
+
 class StorageError(TrueupError):
     """The storage of backups did not do what was asked of it."""
 

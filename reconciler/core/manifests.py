@@ -73,6 +73,34 @@ class BackupScope(StrEnum):
     FULL = "full"
 
 
+class DrillEvery(StrEnum):
+    """How often an environment's newest backup is restored into a throwaway copy."""
+
+    NEVER = "never"
+    DAILY = "daily"
+    WEEKLY = "weekly"
+    MONTHLY = "monthly"
+
+
+class Drill(Strict):
+    """Whether backups are tried, and what is asked of that."""
+
+    every: DrillEvery = Field(
+        default=DrillEvery.WEEKLY,
+        description="How often an environment's newest backup is restored into a throwaway copy and checked.",
+    )
+    required_for_promotion: StrictBool = Field(
+        default=False, description="A promotion is refused unless its target's last drill passed, and is recent."
+    )
+
+
+class OwnDrill(Strict):
+    """What this environment wants otherwise than the platform."""
+
+    every: DrillEvery | None = None
+    required_for_promotion: StrictBool | None = None
+
+
 class ObjectStore(Strict):
     """An S3-compatible service, and whose keys are used there."""
 
@@ -91,6 +119,7 @@ class Storage(ObjectStore):
     schedule: Cron | None = Field(default=None, description="When environments are backed up (UTC); left out: never.")
     scope: BackupScope = BackupScope.FULL
     retention_days: int = Field(default=30, ge=1, le=3650)
+    drill: Drill = Drill()
 
 
 class Imports(Strict):
@@ -308,6 +337,7 @@ class Backups(Strict):
     schedule: Cron | None = None
     scope: BackupScope | None = None
     retention_days: int | None = Field(default=None, ge=1, le=3650)
+    drill: OwnDrill = OwnDrill()
 
 
 class Versions(Strict):

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from reconciler.core.changes import Cause
-from reconciler.core.errors import BackupGateUnmet, DriftGateUnmet
+from reconciler.core.drills import LastDrill
+from reconciler.core.errors import BackupGateUnmet, DriftGateUnmet, DrillGateUnmet
 from reconciler.core.jobs import JobType
 from reconciler.core.observed import Count, Line, Path
 
@@ -22,6 +23,7 @@ UNCHANGING = frozenset(
     {
         JobType.DRIFT_CHECK,
         JobType.BACKUP,
+        JobType.DRILL,
         JobType.CACHE_PURGE,
         JobType.HEALTH_CHECK,
         JobType.NODE_OBSERVE,
@@ -59,6 +61,10 @@ class Evidence:
     """Of the source; None: nothing has changed it since it is known."""
     backup_at: datetime | None
     """When the newest completed full backup of the target was completed."""
+    drill_within: timedelta | None = None
+    """How long ago the target's last drill may be; None: none is asked for."""
+    drill: LastDrill | None = None
+    """The last drill of a full backup of the target."""
 
 
 def refuse_unmet(evidence: Evidence, now: datetime) -> None:
@@ -67,6 +73,7 @@ def refuse_unmet(evidence: Evidence, now: datetime) -> None:
     Raises:
         DriftGateUnmet: no drift check of the source since its last change, or one that found conflicts.
         BackupGateUnmet: no completed full backup of the target in the last hour.
+        DrillGateUnmet: a drill is asked for, and the target's last one failed, is too long ago, or never was.
     """
     check, source, target = evidence.check, evidence.source, evidence.target
     if check is None or check.target != evidence.target_id:
@@ -86,6 +93,22 @@ def refuse_unmet(evidence: Evidence, now: datetime) -> None:
         raise BackupGateUnmet(
             f"Environment {target} has no full backup younger than 60 minutes. Make one, then promote."
         )
+    _refuse_undrilled(evidence, now)
+
+
+def _refuse_undrilled(evidence: Evidence, now: datetime) -> None:
+    if evidence.drill_within is None:
+        return
+    target, drill = evidence.target, evidence.drill
+    what = "A promotion to it asks for a full backup that was restored in a drill"
+    then = f"Run `trueup backup drill {target}`, then promote."
+    if drill is None:
+        raise DrillGateUnmet(f"No backup of environment {target} was ever drilled. {what}. {then}")
+    if not drill.passed:
+        raise DrillGateUnmet(f"The last drill of a backup of {target} failed: {drill.error} {what} and passed. {then}")
+    if now - drill.at > evidence.drill_within:
+        days = evidence.drill_within.days
+        raise DrillGateUnmet(f"The last drill of a backup of {target} is more than {days} days old. {what}. {then}")
 
 
 class ComparedPart(BaseModel):

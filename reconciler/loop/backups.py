@@ -36,6 +36,8 @@ log = structlog.get_logger()
 
 PART_BYTES = 16 << 20
 MOST_PARTS = 10_000
+MOST_TABLES = 10_000
+"""That are named; of a database with more nothing says which there were."""
 _LONGEST_SIZE = 20
 OBJECTS = {"db": ("database.sql.zst",), "files": ("files.tar.zst",), "full": ("database.sql.zst", "files.tar.zst")}
 STALE = timedelta(days=1)
@@ -65,6 +67,8 @@ class Sent(BaseModel):
     wordpress_version: Word | None = None
     content_id: UUID | None = None
     """The content that was served; None where none says so."""
+    tables: Annotated[dict[Word, Count | None], Field(max_length=MOST_TABLES)] | None = None
+    """By table, how many rows went; None for those that could not be counted. None: no database, or too many tables."""
 
 
 def take(environment_id: UUID, backup_id: UUID, scope: BackupScope, tools: Tools, fleet: Fleet, run: Run) -> Backup:
@@ -185,6 +189,7 @@ def _completed(
         "content_id": sent.content_id and str(sent.content_id),
         "url": fleet.environment_variables(environment.id).url,
         "objects": kept,
+        "tables": sent.tables,
     }
     data = json.dumps(manifest, indent=1, sort_keys=True).encode()
     storage.put(f"{backup.storage_path}/manifest.json", data)
@@ -223,8 +228,13 @@ def _inputs_of(backup_id: UUID, tools: Tools, fleet: Fleet) -> Inputs:
         raise JobError(JobErrorCode.BACKUP_DAMAGED, f"Backup {backup.id} is {backup.status}. Choose another one.")
     storage = storage_of(fleet, tools.settings)
     manifest = manifest_of(backup, storage)
-    urls = {name: storage.url(f"{backup.storage_path}/{name}") for name in OBJECTS[backup.backup_scope]}
+    urls = addresses_of(backup, storage)
     return Inputs({"trueup_backup": {"manifest": manifest, "urls": urls}}, tuple(urls.values()))
+
+
+def addresses_of(backup: Backup, storage: Storage) -> dict[str, str]:
+    """By object of a backup, the address at which a node may read it for some hours."""
+    return {name: storage.url(f"{backup.storage_path}/{name}") for name in OBJECTS[backup.backup_scope]}
 
 
 # Keeping

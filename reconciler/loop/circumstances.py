@@ -21,6 +21,7 @@ RECONCILING = frozenset(JobType) - {
     JobType.DRIFT_CHECK,
     JobType.CACHE_PURGE,
     JobType.BACKUP,
+    JobType.DRILL,
     JobType.HEALTH_CHECK,
     JobType.DRIFT_REPORT,
     JobType.REPORT_DELIVERY,

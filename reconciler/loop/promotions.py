@@ -7,7 +7,7 @@ from uuid import UUID
 
 from reconciler.core.actions import CompareContent, PromoteEnvironment
 from reconciler.core.entries import EnvironmentEntry, NodeEntry
-from reconciler.core.errors import BackupGateUnmet, DriftGateUnmet, JobError
+from reconciler.core.errors import BackupGateUnmet, DriftGateUnmet, DrillGateUnmet, JobError
 from reconciler.core.fleet import Fleet
 from reconciler.core.jobs import JobErrorCode
 from reconciler.core.manifests import EnvironmentType
@@ -71,3 +71,5 @@ def refuse_late(action: PromoteEnvironment, tools: Tools, fleet: Fleet, run: Run
         raise JobError(JobErrorCode.DRIFT_GATE_UNMET, error.message) from error
     except BackupGateUnmet as error:
         raise JobError(JobErrorCode.BACKUP_GATE_UNMET, error.message) from error
+    except DrillGateUnmet as error:
+        raise JobError(JobErrorCode.DRILL_GATE_UNMET, error.message) from error

@@ -10,6 +10,7 @@ from reconciler.core.errors import JobError
 from reconciler.core.fleet import Fleet
 from reconciler.core.jobs import JobErrorCode, JobType
 from reconciler.loop.tools import Tools
+from reconciler.operations.drills import last_drills
 from reconciler.records.drift import DriftCheck
 from reconciler.records.jobs import Job, JobFilter, operator_of
 from reconciler.records.outcomes import Outcome, Succeeded
@@ -67,6 +68,7 @@ def facts_of(current: CurrentState, tools: Tools) -> Facts:
         runs=_runs(records, tools.clock() - LOGINS),
         previous=Report.model_validate(latest.report) if latest else None,
         located=tools.state.repository.located,
+        drills=last_drills(records),
     )
 
 

@@ -21,6 +21,7 @@ from reconciler.identity import identity, is_dead
 from reconciler.loop.announcing import Announcing
 from reconciler.loop.backups import expire
 from reconciler.loop.delivering import work_there_is
+from reconciler.loop.drills import ask_for_due
 from reconciler.loop.expiring import remove_expired
 from reconciler.loop.following import Following
 from reconciler.loop.healing import Healing
@@ -92,6 +93,7 @@ class Schedule:
             (self.retention_tick, 3600.0),
             (self.packing_tick, 600.0),
             (self.backup_tick, 60.0),
+            (self.drill_tick, 300.0),
             (self.expiry_tick, 3600.0),
             (self.farewell_tick, 600.0),
             (self.wildcard_tick, TICK_S),
@@ -246,6 +248,11 @@ class Schedule:
         since = last.created_at if last else now - timedelta(days=1)
         moment = next_due(cron, since)
         return moment is not None and moment <= now
+
+    def drill_tick(self) -> None:
+        """A drill for each environment whose newest backup is to be tried by now."""
+        if ask_for_due(self._tools.state, self._operations, SCHEDULED, self._clock()):
+            self._dispatcher.wake_here()
 
     def expiry_tick(self) -> None:
         """Remove backups that are kept no longer."""

@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 
 from reconciler.artifacts.pins import fetch_wordpress, fetch_wp_cli, host_variables
-from reconciler.core.actions import Action, Desired, ProvisionNode
+from reconciler.core.actions import Action, Desired, DrillBackup, ProvisionNode
 from reconciler.core.entries import NodeEntry
 from reconciler.core.errors import RecordsError
 from reconciler.core.fleet import Fleet
@@ -251,7 +251,7 @@ class Tools:
     def _fetch_artifacts(self, action: Action) -> None:
         """Archives come to this host once; nodes never download."""
         fetch_wp_cli(self.settings.artifacts)
-        if isinstance(action, Desired | ProvisionNode):
+        if isinstance(action, Desired | ProvisionNode | DrillBackup):
             fetch_wordpress(action.variables.wordpress_version, self.settings.artifacts)
 
     def target(self, node: NodeEntry) -> Target:

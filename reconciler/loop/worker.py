@@ -16,7 +16,7 @@ from reconciler.core.jobs import JobErrorCode, JobType
 from reconciler.core.observed import Unreachable
 from reconciler.dispatch import Dispatcher
 from reconciler.identity import identity
-from reconciler.loop import delivering, health, reconcile, removing, reporting, resetting
+from reconciler.loop import delivering, drills, health, reconcile, removing, reporting, resetting
 from reconciler.loop.healing import Healing
 from reconciler.loop.tools import Run, Tools
 from reconciler.operations.aftermath import is_deliberate, mark, wind_up
@@ -143,6 +143,8 @@ class Worker:
                 return reconcile.check_drift(environment_id, self._tools, run)
             case JobType.BACKUP, UUID() as environment_id, _:
                 return reconcile.back_up(environment_id, job.intent or {}, self._tools, run)
+            case JobType.DRILL, UUID() as environment_id, _:
+                return drills.drill(environment_id, self._tools, run)
             case ((JobType.ENVIRONMENT_REMOVE | JobType.SITE_REMOVE), _, _):
                 return removing.remove(job, self._tools, run)
             case JobType.HEALTH_CHECK, _, _ if (job.intent or {}).get("reset"):

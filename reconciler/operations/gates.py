@@ -6,11 +6,13 @@ from datetime import datetime
 from uuid import UUID
 
 from reconciler.core.changes import changed_code
+from reconciler.core.drills import drill_of, within
 from reconciler.core.errors import Conflict, StorageNotConfigured
 from reconciler.core.fleet import Fleet
 from reconciler.core.jobs import JobType
 from reconciler.core.options import changed_options
 from reconciler.core.promotion import UNCHANGING, Evidence, checked, refuse_unmet
+from reconciler.operations.drills import last_full_drill
 from reconciler.records.jobs import JobFilter
 from reconciler.state import Records, State
 
@@ -19,16 +21,19 @@ RECENT = 20
 
 
 def refuse_unmet_gates(source_id: UUID, target_id: UUID, state: State, now: datetime) -> None:
-    """Raises DriftGateUnmet or BackupGateUnmet unless changes may move from the source to the target now."""
+    """Raises one of a promotion's gates unless changes may move from the source to the target now."""
     fleet, records = state.fleet(), state.records
     check, backup = records.drift_checks.latest(source_id), records.backups.newest_full(target_id)
+    target = fleet.environment(target_id)
     evidence = Evidence(
         source=fleet.environment(source_id).key,
-        target=fleet.environment(target_id).key,
+        target=target.key,
         target_id=str(target_id),
         check=checked(check.created_at, check.differences) if check else None,
         last_change=_last_change(records, source_id),
         backup_at=backup.completed_at if backup else None,
+        drill_within=within(drill_of(target, fleet)),
+        drill=last_full_drill(records, target_id),
     )
     refuse_unmet(evidence, now)
 

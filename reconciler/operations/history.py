@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from reconciler.core.actions import moment
 from reconciler.core.entries import Document, EnvironmentEntry, Stalled
 from reconciler.core.jobs import JobType
 from reconciler.records.backups import Backup
@@ -86,5 +87,6 @@ def _applied(step: Mapping[str, Any]) -> str:
 
 def _kept(backup: Backup) -> Moment:
     size = f", {backup.size_bytes:,} bytes" if backup.size_bytes is not None else ""
-    what = f"{backup.backup_scope}{size}"
+    drilled = f", drill {backup.drill_status} {moment(backup.drilled_at)}" if backup.drilled_at else ""
+    what = f"{backup.backup_scope}{size}{drilled}"
     return Moment(at=backup.created_at, kind="backup", id=str(backup.id), what=what, outcome=backup.status)

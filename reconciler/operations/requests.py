@@ -43,7 +43,7 @@ from reconciler.operations.gates import needs_storage, refuse_unmet_gates, refus
 from reconciler.operations.options import adoption, set_back
 from reconciler.operations.undeclared import undeclared
 from reconciler.records.backups import Backup
-from reconciler.records.locks import REPORTS, node_lock, site_lock
+from reconciler.records.locks import REPORTS, drill_lock, node_lock, site_lock
 from reconciler.state import State
 
 SCHEDULED_REPORT = "drift-report:schedule"
@@ -238,6 +238,7 @@ class Operations:
         Raises:
             DriftGateUnmet: the environment was not checked since it changed, or both sides changed the same.
             BackupGateUnmet: the target has no completed full backup of the last hour.
+            DrillGateUnmet: the target has to have a drilled backup, and has none that is recent and passed.
         """
         fleet = self._state.fleet()
         refuse_unpromotable(fleet.environment(environment_id), fleet.environment(target_environment_id))
@@ -286,6 +287,26 @@ class Operations:
         self._state.records.backups.save(pending)
         details = {"backup_id": str(backup_id), "scope": scope.value}
         return self.declarations.enqueue(JobType.BACKUP, target_of(fleet, environment_id), actor, details=details)
+
+    def drill(self, environment_id: UUID, actor: Actor) -> UUID:
+        """Restore the newest completed backup into a throwaway copy on the node, and check it; the job's id.
+
+        It takes none of the node's slots: it works when nothing else wants to, and one at a time.
+
+        Raises:
+            StorageNotConfigured: the platform document names no storage.
+            Conflict: there is no completed backup, or nothing may be done to the environment.
+        """
+        fleet = self._state.fleet()
+        environment = fleet.environment(environment_id)
+        refuse_untouchable(environment, self._clock())
+        needs_storage(fleet, "A drill")
+        if self._state.records.backups.newest(environment_id) is None:
+            raise Conflict(f"Environment {environment.key} has no completed backup to drill. Make one first.")
+        site, node = fleet.site_of(environment), fleet.node_of(environment)
+        locks = (*([drill_lock(node.id)] if node else []), *([site_lock(site.id)] if site else []))
+        target = replace(target_of(fleet, environment_id), locks=locks)
+        return self.declarations.enqueue(JobType.DRILL, target, actor, dedupe_key=f"drill:{environment_id}")
 
     def remove_environment(self, environment_id: UUID, actor: Actor) -> UUID:
         """Back the environment up, then remove its document and all of it on its node; the job's id."""

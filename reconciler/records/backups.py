@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Engine, func, insert, select, update
 
 from reconciler.core.errors import NotFound
 from reconciler.records.database import reading, write
@@ -29,6 +29,12 @@ class Backup:
     completed_at: datetime | None = None
     content_id: UUID | None = None
     """The content that the environment had, as far as the node was sure of it."""
+    drilled_at: datetime | None = None
+    """When it was last restored into a throwaway copy and checked; None: never."""
+    drill_status: str | None = None
+    """``passed`` or ``failed``, of that drill."""
+    drill_error: str | None = None
+    """Why it failed, for a person."""
 
 
 class Backups:
@@ -64,6 +70,33 @@ class Backups:
         )
         with reading(self._engine) as connection:
             return [_backup(row) for row in connection.execute(query)]
+
+    def drilled(self, backup_id: UUID, at: datetime, error: str | None) -> None:
+        """Remember how a drill of a backup went; ``error``: why it failed. Nothing else of the row changes."""
+        values = {"drilled_at": at, "drill_status": "failed" if error else "passed", "drill_error": error}
+
+        def work(connection: Any) -> None:
+            connection.execute(update(backups).where(backups.c.id == backup_id).values(**values))
+
+        write(self._engine, work)
+
+    def newest(self, environment_id: UUID) -> Backup | None:
+        """The newest that was completed, whatever it has; None: there is none."""
+        done = [one for one in self.of(environment_id) if one.status == "completed"]
+        return max(done, key=lambda one: one.completed_at or one.created_at, default=None)
+
+    def first_completed(self) -> dict[UUID, datetime]:
+        """Of each environment that has completed backups, when the oldest of them was completed."""
+        columns = backups.c.environment_id, func.min(backups.c.completed_at)
+        query = select(*columns).where(backups.c.status == "completed").group_by(backups.c.environment_id)
+        with reading(self._engine) as connection:
+            return {id_: first for id_, first in connection.execute(query) if first is not None}
+
+    def last_drills(self) -> dict[UUID, Backup]:
+        """Of each environment whose backups were drilled, the one that was last."""
+        query = select(backups).where(backups.c.drilled_at.is_not(None)).order_by(backups.c.drilled_at)
+        with reading(self._engine) as connection:
+            return {row.environment_id: _backup(row) for row in connection.execute(query)}
 
     def over(self, now: datetime) -> list[Backup]:
         """Completed ones that are kept no longer."""

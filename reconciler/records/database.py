@@ -29,7 +29,7 @@ _WRITES = "trueup_writes"
 _MIGRATION_LOCK = 0x7472756575700001
 _DEADLOCK = "40P01"
 _MIGRATIONS = Path(__file__).parent / "migrations"
-HEAD = "0007"
+HEAD = "0008"
 """The schema revision that this version of Trueup needs: that of the newest migration."""
 _turns: WeakKeyDictionary[Engine, threading.Lock] = WeakKeyDictionary()
 

@@ -37,6 +37,11 @@ def node_lock(node_id: UUID, concurrency: int) -> Lock:
     return Lock(f"node:{node_id}", concurrency)
 
 
+def drill_lock(node_id: UUID) -> Lock:
+    """One drill per node at a time. List it before the site's lock: one that waits for it is in nobody's way."""
+    return Lock(f"drill:{node_id}")
+
+
 REPORTS = Lock("reports")
 """One drift report at a time: each is compared with what was sent of the one before."""
 

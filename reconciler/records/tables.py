@@ -258,8 +258,12 @@ backups = Table(
     _moment("created_at", nullable=False),
     _moment("completed_at"),
     Column("content_id", Uuid),
+    _moment("drilled_at"),
+    Column("drill_status", String),
+    Column("drill_error", Prose),
     CheckConstraint("backup_scope IN ('db', 'files', 'full')", name="scope"),
     CheckConstraint("status IN ('pending', 'running', 'completed', 'failed', 'expired')", name="status"),
+    CheckConstraint("drill_status IN ('passed', 'failed')", name="drill_status"),
     Index(None, "environment_id", "created_at"),
 )
 

@@ -133,7 +133,7 @@ def _environment(environment: EnvironmentEntry, facts: Facts, steps: _Steps, now
         site_name=printable(site.name if site else environment.site),
         node=environment.manifest.spec.node,
         status=_subject_status(environment, looked_at is not None, found),
-        notices=tuple(notices_of(step)) if looked_at else (),
+        notices=tuple(notices_of(step if looked_at else None, facts.drills.get(environment.id))),
         checked_at=check.at if check else None,
         **_common(environment, node, facts, step, found, now),
     )

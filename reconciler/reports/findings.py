@@ -14,7 +14,9 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
+from reconciler.core.actions import moment
 from reconciler.core.changes import Cause, Change
+from reconciler.core.drills import LastDrill
 from reconciler.core.entries import EnvironmentEntry, NodeEntry
 from reconciler.core.fleet import Fleet
 from reconciler.core.observed import Applied, ObservedEnvironment, ObservedNode, SshLogin
@@ -65,6 +67,8 @@ class Facts:
     previous: Report | None = None
     located: Callable[[str], str] = str
     """Where in the repository a document is."""
+    drills: Mapping[UUID, LastDrill] = field(default_factory=dict)
+    """The last drill of each environment's backups."""
 
     @cached_property
     def former(self) -> Mapping[UUID, Subject]:
@@ -108,8 +112,10 @@ def findings_of_node(node: NodeEntry, seen: ObservedNode, step: Step | None, fac
         yield _of_change(change, dater, known)
 
 
-def notices_of(step: Step | None) -> Iterator[str]:
-    """What is told of an environment and is no drift: certificates."""
+def notices_of(step: Step | None, drill: LastDrill | None) -> Iterator[str]:
+    """What is told of an environment and is no drift: certificates, and a backup whose drill failed."""
+    if drill and not drill.passed:
+        yield printable(f"backup: its drill of {moment(drill.at)} failed: {drill.error}")
     for change in step.changes if step else ():
         if change.cause in _NOTICED:
             yield printable(f"{change.field}: {change.cause}; desired {change.desired}, observed {change.observed}")

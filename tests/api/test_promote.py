@@ -9,7 +9,7 @@ import pytest
 from httpx import Response
 
 from tests.api.control import Control, assert_error
-from tests.api.promotable import back_up, compare, staging_of
+from tests.api.promotable import PLATFORM, back_up, compare, staging_of
 
 
 @pytest.fixture
@@ -68,3 +68,26 @@ def test_a_check_against_another_target_counts_for_nothing(control: Control, pai
 
 def test_production_is_not_promoted(control: Control, pair: tuple[UUID, UUID]) -> None:
     assert_error(_promote(control, pair[1], pair[0]), 409, "conflict")
+
+
+def test_a_drill_may_be_asked_for(control: Control, pair: tuple[UUID, UUID]) -> None:
+    asked = b"bucket: backups, drill: {required_for_promotion: true}}"
+    control.add({"platform.yaml": PLATFORM.replace(b"bucket: backups}", asked)})
+    compare(control, *pair)
+    back_up(control, pair[1])
+    assert "ever drilled" in assert_error(_promote(control, *pair), 409, "drill_gate_unmet")
+    backup = control.records.backups.of(pair[1])[0]
+    control.records.backups.drilled(backup.id, control.clock(), "Table wp_orders is missing.")
+    assert "wp_orders is missing" in assert_error(_promote(control, *pair), 409, "drill_gate_unmet")
+    listed = control.session().get(f"/api/environments/{pair[1]}/backups").json()[0]
+    assert (listed["drill_status"], listed["drill_error"]) == ("failed", "Table wp_orders is missing.")
+    control.records.backups.drilled(backup.id, control.clock(), None)
+    assert _promote(control, *pair).status_code == 202
+
+
+def test_a_drill_needs_a_completed_backup(control: Control, pair: tuple[UUID, UUID]) -> None:
+    url = f"/api/environments/{pair[1]}/drill"
+    assert "no completed backup" in assert_error(control.session().post(url), 409, "conflict")
+    back_up(control, pair[1])
+    jobs = [control.session().post(url).json()["job_id"] for _ in range(2)]
+    assert jobs[0] == jobs[1], "one that waits stands for both"

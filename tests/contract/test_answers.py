@@ -38,6 +38,8 @@ UNREACHED = {(operation.key, 500) for operation in built()} | {
     # It takes storage that has a backup: tests/operations/test_backups.py.
     ("POST /environments/{id}/restore", 202),
     ("POST /environments/{id}/restore", 409),
+    # It takes storage that has a backup: tests/operations/test_drills.py.
+    ("POST /environments/{id}/drill", 202),
     # The only environment here is production, which goes with its site: tests/operations/test_removal.py.
     ("DELETE /sites/{id}", 202),
     ("DELETE /environments/{id}", 202),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tests.isolation.operations import OPERATIONS, Operation
 from tests.isolation.plants import PLANTS, Kind, Plant
 
-COPIES = ("clone", "backup", "restore", "deploy", "adopt", "discard", "promote", "updates")
+COPIES = ("clone", "backup", "restore", "drill", "deploy", "adopt", "discard", "promote", "updates")
 TABLES = ("clone", "clone-elsewhere", "backup", "promote", "updates")
 
 PAIRS: dict[Kind, tuple[str, ...]] = {
@@ -20,19 +20,19 @@ PAIRS: dict[Kind, tuple[str, ...]] = {
     ),
     Kind.SPECIALS: (*COPIES, "drift-check", "probe", "remove"),
     Kind.SIZES: ("clone", "backup", "drift-check", "deploy", "probe"),
-    Kind.NAMES: ("clone", "backup", "drift-check", "adopt", "discard"),
-    Kind.MODES: ("clone", "backup", "drift-check", "adopt", "remove"),
+    Kind.NAMES: ("clone", "backup", "drill", "drift-check", "adopt", "discard"),
+    Kind.MODES: ("clone", "backup", "drill", "drift-check", "adopt", "remove"),
     Kind.RACES: ("clone", "backup", "deploy", "adopt", "promote", "drift-check", "reconcile"),
-    Kind.SQL_NAMES: (*TABLES, "restore", "domains", "probe", "remove"),
+    Kind.SQL_NAMES: (*TABLES, "restore", "drill", "domains", "probe", "remove"),
     Kind.SQL_VIEWS: (*TABLES, "probe", "reconcile", "health-check", "login", "domains", "purge", "reset", "remove"),
-    Kind.SQL_TRIGGERS: (*TABLES, "restore", "login", "reconcile", "domains"),
+    Kind.SQL_TRIGGERS: (*TABLES, "restore", "drill", "login", "reconcile", "domains"),
     Kind.SQL_ROWS: ("clone", "clone-elsewhere", "restore", "promote"),
     Kind.OPTIONS: ("probe", "drift-check", "clone", "health-check", "login", "reconcile", "domains", "release"),
     Kind.PAGES: ("health-check", "deploy"),
 }
 """What meets what. Left out is what has nothing to do with the other, such as a purge with a link."""
 
-SUCCEED = frozenset((Kind.SQL_TRIGGERS, name) for name in ("clone", "clone-elsewhere", "backup", "restore"))
+SUCCEED = frozenset((Kind.SQL_TRIGGERS, name) for name in ("clone", "clone-elsewhere", "backup", "restore", "drill"))
 """Runs that a plant of this kind does not keep from their end: triggers, routines and events come along, and do nothing
 that the site's own user may not do.
 """

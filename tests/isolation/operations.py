@@ -209,6 +209,10 @@ def restore(ground: Ground, hacked: Hacked) -> list[End]:
     return [ground.post("restore", hacked, "/restore", backup_id=kept[-1]["id"])]
 
 
+def drill(ground: Ground, hacked: Hacked) -> list[End]:
+    return [ground.post("drill", hacked, "/drill")]
+
+
 def drift_check(ground: Ground, hacked: Hacked) -> list[End]:
     """The deep look, and what an operator is shown of it."""
     return _steps(
@@ -387,6 +391,7 @@ OPERATIONS: Mapping[str, Operation] = {
         Operation("updates", updates, (JobType.UPDATES,), ("rehearsal.yml", "updates.yml")),
         Operation("backup", backup, (JobType.BACKUP,), ("backup.yml",)),
         Operation("restore", restore, (JobType.RESTORE,), ("restore.yml",), _back_up),
+        Operation("drill", drill, (JobType.DRILL,), ("drill.yml",), _back_up),
         Operation("drift-check", drift_check, (JobType.DRIFT_CHECK, JobType.DRIFT_REPORT, JobType.REPORT_DELIVERY)),
         Operation("adopt", adopt, (JobType.DRIFT_ADOPT,)),
         Operation("discard", discard, (JobType.DRIFT_DISCARD,)),

@@ -60,6 +60,11 @@ def _named(name: str) -> Callable[[Ground, Hacked], list[End]]:
     return OPERATIONS[name].runs
 
 
+def _drilled(ground: Ground, hacked: Hacked) -> list[End]:
+    """What a backup of it does where it is tried."""
+    return [*_named("backup")(ground, hacked), *_named("drill")(ground, hacked)]
+
+
 WAYS: Mapping[str, Callable[[Ground, Hacked], list[End]]] = {
     "visit": _visit,
     "cron": _cron,
@@ -69,6 +74,7 @@ WAYS: Mapping[str, Callable[[Ground, Hacked], list[End]]] = {
     "deploy": deploy,
     "clone": _named("clone"),
     "reconcile": _named("reconcile"),
+    "drill": _drilled,
 }
 SHORT = {"health-check"}
 

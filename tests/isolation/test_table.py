@@ -49,6 +49,7 @@ ROUTES: Mapping[str, str] = {
     "magic_login": "login",
     "release_held": "release",
     "create_backup": "backup",
+    "drill_backup": "drill",
     "add_domain": "domains",
     "remove_domain": "domains",
     "make_drift_report": "drift-check",

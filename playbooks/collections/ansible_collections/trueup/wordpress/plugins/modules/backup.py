@@ -38,6 +38,7 @@ EXAMPLES = r"""
 RETURN = r"""
 objects: {description: "By object etags, sha256, size_bytes.", type: dict, returned: success}
 wordpress_version: {description: Core below the files., type: str, returned: success}
+tables: {description: "By table of the database, how many rows were sent.", type: dict, returned: success}
 content_id: {description: "The content that is served, where none is being exchanged.", type: str, returned: success}
 """
 
@@ -46,6 +47,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.trueup.wordpress.plugins.module_utils import dump as dumps
 from ansible_collections.trueup.wordpress.plugins.module_utils.content import stored_objects
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.row_counts import Counted
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import waiting
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.transfer import Sender
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import core, sandbox
@@ -99,13 +101,20 @@ class Tail:
 
 
 def sent(run, layout, name, urls, part_bytes):
-    """What became of one object."""
+    """What became of one object, and the rows by table where it is the database."""
     sender = Sender(run, urls, part_bytes)
     if not name.startswith("database"):
         run.credentials = {}
-        return sender.send(files(run, layout))
-    tail = Tail(run, layout)
-    return sender.send(dump(run, layout), tail, lambda said: dumps.explain(layout.database, said))
+        return sender.send(files(run, layout)), None
+    tail, counted = Tail(run, layout), []
+
+    def watch(stream):
+        counted.append(Counted(stream))
+        return counted[0].passed
+
+    done = sender.send(dump(run, layout), tail, lambda said: dumps.explain(layout.database, said), watch)
+    counted[0].join()
+    return done, counted[0].counts.tables
 
 
 def files(run, layout):
@@ -129,7 +138,7 @@ def main():
     options = {"variables": {"type": "dict", "required": True}, "backup": {"type": "dict", "required": True}}
     module = AnsibleModule(options, supports_check_mode=True)
     variables, backup = module.params["variables"], module.params["backup"]
-    objects, content_id = {}, None
+    objects, tables, content_id = {}, None, None
     try:
         layout = Layout(variables["id"])
         run = Sending(module.check_mode, layout.pending, variables.get("job"))
@@ -139,13 +148,15 @@ def main():
             run.inherited, run.scope = (fence.handle,), fence.unit
             content_id = Ledger(layout.manifest).served_content(waiting(layout))
             for name, urls in backup["uploads"].items():
-                objects[name] = sent(run, layout, name, urls, backup["part_bytes"])
+                objects[name], counts = sent(run, layout, name, urls, backup["part_bytes"])
+                tables = tables if counts is None else counts
     except (Failure, Refused) as error:
         facts = {"trueup_code": "BACKUP_FAILED", **error.facts}
         module.fail_json(msg=str(error), **facts)
     except (OSError, ValueError) as error:
         module.fail_json(msg=f"{type(error).__name__}: {error}", trueup_code="BACKUP_FAILED")
-    module.exit_json(changed=True, objects=objects, wordpress_version=version(layout), content_id=content_id)
+    found = {"wordpress_version": version(layout), "content_id": content_id, "tables": tables}
+    module.exit_json(changed=True, objects=objects, **found)
 
 
 if __name__ == "__main__":

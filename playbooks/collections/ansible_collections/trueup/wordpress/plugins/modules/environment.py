@@ -100,7 +100,7 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run i
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.services import Services
 from ansible_collections.trueup.wordpress.plugins.module_utils.fence import Fence, Refused
 from ansible_collections.trueup.wordpress.plugins.module_utils.release import derived_tree as derived
-from ansible_collections.trueup.wordpress.plugins.module_utils.release import releases
+from ansible_collections.trueup.wordpress.plugins.module_utils.release import drill, releases
 from ansible_collections.trueup.wordpress.plugins.module_utils.release.rehearsal import leave_nothing
 
 PLAYBOOKS = {
@@ -218,6 +218,7 @@ class Environment:
         # wp-config.php loads it where the environment, or a rehearsal of it, is a copy.
         place.file(self.run, self.layout.copy_script, self.texts[names.COPY])
         leave_nothing(self.run, self.layout)
+        drill.leave_nothing(self.run, self.layout)
         taken_out = leftovers.contents(self.run, self.layout, self.ledger, self.staged)
         if taken_out and not self.run.check_mode:
             self.forget_objects()

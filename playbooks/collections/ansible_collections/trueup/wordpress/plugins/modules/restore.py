@@ -45,20 +45,16 @@ notes: {description: What a person should know., type: list, returned: success}
 
 import os
 
-from ansible_collections.trueup.wordpress.plugins.module_utils import dump, sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.domains import address_of
-from ansible_collections.trueup.wordpress.plugins.module_utils.content import stored_objects
+from ansible_collections.trueup.wordpress.plugins.module_utils.content import archived
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.archived import DATABASE, FILES
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import Staging, site_addresses
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.transfer import download
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import account
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
 from ansible_collections.trueup.wordpress.plugins.module_utils.release import releases
 from ansible_collections.trueup.wordpress.plugins.module_utils.release.staging import run_beside
 from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
-
-DATABASE = "database.sql.zst"
-FILES = "files.tar.zst"
 
 
 class Restore:
@@ -111,30 +107,13 @@ class Restore:
 
     def database(self):
         """How many cells were rewritten, by table, and the StoredObjects that go with the tables."""
-        objects = self.load()
+        was = Layout(self.manifest["environment_id"])
+        objects = archived.load(self.run, f"{self.place}/{DATABASE}", self.staging.database, was.database)
         now = address_of(self.variables)
         said = [one.rstrip("/") for one in site_addresses(self.staging.database) if "://" in one]
         former = {self.manifest["url"], *said} - {now}
-        was = Layout(self.manifest["environment_id"])
         moved = [(was.site, self.layout.site)]
         return self.staging.rewrite([(one, now) for one in sorted(former)], moved), objects
-
-    def load(self):
-        database, hint = self.staging.database, "The database was not loaded"
-        try:
-            dump.load(self.run, self.stream(), database, hint=hint)
-        except Failure as error:
-            if error.facts.get("trueup_code") != stored_objects.UNMOVABLE:
-                raise
-        else:
-            return stored_objects.unpacked(database)
-        # Backups that an earlier version made have views and triggers among the tables.
-        sql.make_anew(database)
-        dump.load_whole(self.run, self.stream(), database, hint=hint)
-        return stored_objects.take(database).called(Layout(self.manifest["environment_id"]).database)
-
-    def stream(self):
-        return self.run.start(["zstd", "-dcq", f"{self.place}/{DATABASE}"])
 
 
 def bring(run, params, _fence):

@@ -31,13 +31,14 @@ class Sender:
         self.size = 0
         self.etags = []
 
-    def send(self, pipeline, tail=bytes, explain=lambda _said: None):
+    def send(self, pipeline, tail=bytes, explain=lambda _said: None, watch=lambda stream: stream):
         """``etags``, ``sha256`` and ``size_bytes`` of the object; the pipeline's commands must all succeed.
 
         ``tail``: called when all of them have, and answers what comes behind what they printed. ``explain``: is told
-        what commands that failed said, and may raise a Failure that says it better.
+        what commands that failed said, and may raise a Failure that says it better. ``watch``: is given what the first
+        command prints, and answers what the next one reads instead.
         """
-        filled = self._pipeline(pipeline, explain)
+        filled = self._pipeline(pipeline, explain, watch)
         rest = memoryview(tail())
         while rest:
             taken = min(len(rest), len(self.buffer) - filled)
@@ -50,9 +51,9 @@ class Sender:
             self._part(memoryview(self.buffer)[:filled])
         return {"etags": self.etags, "sha256": self.digest.hexdigest(), "size_bytes": self.size}
 
-    def _pipeline(self, pipeline, explain):
+    def _pipeline(self, pipeline, explain, watch):
         """Send whole parts of what is printed; how much of the buffer the rest fills."""
-        processes = self._start(pipeline)
+        processes = self._start(pipeline, watch)
         stream = processes[-1].stdout
         # A site has as much said of its files as it likes: nobody waits for it to be heard, nor keeps all of it.
         with ThreadPoolExecutor(len(processes)) as pool:
@@ -65,10 +66,12 @@ class Sender:
                 self._end(processes, said, explain)
         return length
 
-    def _start(self, pipeline):
+    def _start(self, pipeline, watch):
         processes = []
         for argv in pipeline:
             feed = processes[-1].stdout if processes else None
+            if len(processes) == 1:
+                feed = watch(feed)
             processes.append(self.run.start(argv, feed=feed))
             if feed:
                 feed.close()

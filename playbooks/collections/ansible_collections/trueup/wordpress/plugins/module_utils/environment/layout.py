@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -68,6 +69,12 @@ class Layout:
         self.undo = f"/var/lib/trueup/undo-{environment_id}.sql"
         self.attempts = f"/etc/trueup/certificates/{environment_id}.json"
         self.hosts_section = f"/etc/hosts#{environment_id}"
+
+    @property
+    def served(self):
+        """The same with the release that ``current`` leads to; itself where that is none."""
+        release = os.path.basename(os.path.realpath(self.current))
+        return Layout(self.id, release) if UUID.fullmatch(release) else self
 
     @property
     def release(self):

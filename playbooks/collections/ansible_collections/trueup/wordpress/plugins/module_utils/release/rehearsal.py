@@ -33,17 +33,21 @@ AJAX = "/wp-admin/admin-ajax.php"
 
 
 class Rehearsal:
+    kind = "rehearsal"
+    """Part of the names of all that it makes."""
+    doing = "rehearsing an update"
+
     def __init__(self, run, layout, variables, user):
         self.run = run
         self.layout = layout
         self.variables = variables
         self.user = user
-        self.directory = f"{layout.site}/rehearsal"
+        self.directory = f"{layout.site}/{self.kind}"
         self.tree = f"{self.directory}/tree"
-        self.database = f"{layout.database}_rehearsal"
+        self.database = f"{layout.database}_{self.kind}"
         self.password = secrets.token_hex(24)
-        self.unit = f"trueup-rehearsal-{layout.short}.service"
-        self.sockets = f"trueup-rehearsal-{layout.short}"
+        self.unit = f"trueup-{self.kind}-{layout.short}.service"
+        self.sockets = f"trueup-{self.kind}-{layout.short}"
         self.socket = f"/run/{self.sockets}/fpm.sock"
         self.migration = Snapshot(run, layout).migration
 
@@ -73,26 +77,37 @@ class Rehearsal:
     def _throw_away(self):
         unit = f"{UNITS}/{self.unit}"
         if os.path.exists(unit):
-            self.run.command(["systemctl", "stop", self.unit], hint="The rehearsal's PHP did not stop")
+            self.run.command(["systemctl", "stop", self.unit], hint=f"The {self.kind}'s PHP did not stop")
             os.unlink(unit)
             self.run.command(["systemctl", "daemon-reload"])
-        paths.remove(self.directory)
         sql.drop(self.database)
         sql.root().say(f"DROP USER IF EXISTS {sql.identifier(self.database)}@localhost")
+        # The last to go: as long as it is there, the next run knows that something is left.
+        paths.remove(self.directory)
+
+    def is_left(self):
+        """Whether a killed run left something."""
+        return os.path.isdir(self.directory) or os.path.exists(f"{UNITS}/{self.unit}")
 
     # The copy
 
     def _copy_files(self):
         release = self.layout.release
         paths.directory(self.tree)
-        for name in ("tmp", "logs"):
-            paths.directory(f"{self.directory}/{name}", 0o700, self.user.pw_uid, self.user.pw_gid)
+        self._make_work_directories()
         for name in paths.names(release):
             if name != "wp-config.php":
                 paths.copy(f"{release}/{name}", f"{self.tree}/{name}", keep=self.user.pw_uid)
         with paths.at(self.tree) as (tree, name):
             for path in ("wp-content", "wp-content/mu-plugins"):
                 tree.set(f"{name}/{path}", 0o1775, 0, self.user.pw_gid)
+        self._configure()
+
+    def _make_work_directories(self):
+        for name in ("tmp", "logs"):
+            paths.directory(f"{self.directory}/{name}", 0o700, self.user.pw_uid, self.user.pw_gid)
+
+    def _configure(self):
         values = {
             # A user of its own: the copy cannot reach the tables that visitors use.
             "DB_NAME": self.database,
@@ -100,7 +115,7 @@ class Rehearsal:
             "DB_PASSWORD": self.password,
             "WP_ENVIRONMENT_TYPE": "staging",
             "WP_TEMP_DIR": f"{self.directory}/tmp",
-            "WP_CACHE_KEY_SALT": f"{self.layout.id}-rehearsal:",
+            "WP_CACHE_KEY_SALT": f"{self.layout.id}-{self.kind}:",
             "TRUEUP_ENVIRONMENT": "clone",
             "TRUEUP_MAIL_LOG": f"{self.directory}/logs/mail.log",
         }
@@ -108,7 +123,10 @@ class Rehearsal:
         write_durably(f"{self.tree}/wp-config.php", _defined(text, values).encode(), 0o640, gid=self.user.pw_gid)
 
     def _copy_database(self):
-        objects = copy_database(self.run, self.layout.database, self.database)
+        self._make_user(copy_database(self.run, self.layout.database, self.database))
+
+    def _make_user(self, objects):
+        """The copy's own, who makes what lies beside its tables."""
         who = f"{sql.identifier(self.database)}@localhost"
         sql.root().say(
             f"CREATE USER {who} IDENTIFIED BY {sql.quoted(self.password)} WITH MAX_USER_CONNECTIONS 20",
@@ -124,7 +142,7 @@ class Rehearsal:
         write_durably(pool, self._pool().encode(), 0o644)
         write_durably(f"{UNITS}/{self.unit}", self._service(pool, scope).encode(), 0o644)
         self.run.command(["systemctl", "daemon-reload"])
-        self.run.command(["systemctl", "start", self.unit], hint="The rehearsal's PHP did not start")
+        self.run.command(["systemctl", "start", self.unit], hint=f"The {self.kind}'s PHP did not start")
 
     def _pool(self):
         """The environment's own pool, elsewhere, with the time that an upgrade takes and without a way to send mail."""
@@ -143,13 +161,16 @@ class Rehearsal:
         layout = self.layout
         text = (read(layout.unit_file(layout.php_service)) or b"").decode("utf-8")
         text = moved_unit(text, pool, self.sockets)
-        binds = f"BindPaths={self.directory}\nBindReadOnlyPaths={layout.shared}\nInaccessiblePaths=-/run/trueup-redis"
+        binds = f"{self._binds()}\nInaccessiblePaths=-/run/trueup-redis"
         text = _replaced(text, rf"^BindPaths={re.escape(layout.site)}$", binds)
         text = _replaced(text, r"^Restart=.*$", f"Restart=no\nRuntimeMaxSec={LONGEST_S}\nPrivateNetwork=yes")
         # Nobody waits for what is tried: it ends at once.
         text = text.replace("KillSignal=SIGQUIT\n", "")
         bound = f"\nBindsTo={scope}" if scope else ""
-        return _replaced(text, r"^(Description=.*)$", rf"\1, rehearsing an update{bound}")
+        return _replaced(text, r"^(Description=.*)$", rf"\1, {self.doing}{bound}")
+
+    def _binds(self):
+        return f"BindPaths={self.directory}\nBindReadOnlyPaths={self.layout.shared}"
 
     # What is tried
 
@@ -198,7 +219,7 @@ class Rehearsal:
 def leave_nothing(run, layout):
     """Remove what a killed rehearsal left, if there is anything."""
     rehearsal = Rehearsal(run, layout, {}, None)
-    if not run.check_mode and (os.path.isdir(rehearsal.directory) or os.path.exists(f"{UNITS}/{rehearsal.unit}")):
+    if not run.check_mode and rehearsal.is_left():
         rehearsal.throw_away()
 
 

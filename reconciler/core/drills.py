@@ -1,0 +1,86 @@
+"""Drills of backups: when an environment's newest one is due to be tried, and how long a drill counts. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from reconciler.core.entries import EnvironmentEntry
+from reconciler.core.fleet import Fleet
+from reconciler.core.jobs import JobErrorCode
+from reconciler.core.manifests import Drill, DrillEvery
+
+DAY = timedelta(days=1)
+PERIODS = {DrillEvery.DAILY: DAY, DrillEvery.WEEKLY: 7 * DAY, DrillEvery.MONTHLY: 30 * DAY}
+GRACE = DAY
+"""How much longer than its period a drill counts: the next one may have to wait for its node."""
+VERDICTS = frozenset(
+    {
+        JobErrorCode.DRILL_FAILED,
+        JobErrorCode.BACKUP_DAMAGED,
+        JobErrorCode.CONTENT_UNMOVABLE,
+        JobErrorCode.CONTENT_TOO_LARGE,
+        JobErrorCode.DATABASE_UNUSABLE,
+    }
+)
+"""How a drill ends that says something about the backup; any other failure says something about the node."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class LastDrill:
+    """How the last drill of an environment's backups went. ``error``: why it failed, for a person."""
+
+    at: datetime
+    passed: bool
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Drillable:
+    """What of an environment's completed backups says when to drill."""
+
+    first_completed_at: datetime
+    """Of the oldest that is kept."""
+    newest_passed: bool
+    """Whether the newest of them passed a drill already."""
+    asked_at: datetime | None
+    """When a drill was last asked for or ended; None: never, as far as it is known."""
+
+
+def drill_of(environment: EnvironmentEntry, fleet: Fleet) -> Drill:
+    """What the environment's document says, else the platform's."""
+    declared, own = fleet.platform.spec.backups, environment.manifest.spec.backups.drill
+    return (declared.drill if declared else Drill()).model_copy(update=own.model_dump(exclude_none=True))
+
+
+def within(drill: Drill) -> timedelta | None:
+    """How long ago a promotion's target may have been drilled; None where no drill is asked for.
+
+    Who never has it done by the clock does it by hand: that counts for a week.
+    """
+    if not drill.required_for_promotion:
+        return None
+    return PERIODS.get(drill.every, PERIODS[DrillEvery.WEEKLY]) + GRACE
+
+
+def is_due(environment_id: UUID, every: DrillEvery, known: Drillable, now: datetime) -> bool:
+    """Whether the newest backup is to be drilled now.
+
+    Each environment has its own moment in the period, so that a fleet's drills are spread over all of it. What passed
+    is not tried again, and nothing is in the first day after an environment's first backup.
+    """
+    period = PERIODS.get(every)
+    if period is None or known.newest_passed:
+        return False
+    # One that never had any is due at its next moment; after an upgrade, not the whole fleet at once.
+    since = known.asked_at or max(known.first_completed_at + DAY, now - DAY)
+    return _moment_after(environment_id, period, since) <= now
+
+
+def _moment_after(environment_id: UUID, period: timedelta, since: datetime) -> datetime:
+    """The environment's first moment after ``since``."""
+    length = int(period.total_seconds())
+    passed = int((since - _EPOCH).total_seconds())
+    return since + timedelta(seconds=(environment_id.int - passed) % length or length)

@@ -1,0 +1,138 @@
+"""Drills: an environment's newest backup is restored into a throwaway copy on its node and checked.
+
+What is served is not touched, and nothing of the copy is left. A drill that failed because of the backup is kept with
+it; one that the node or the storage got in the way of says nothing about it, and only its job tells.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from reconciler.core.actions import DrillBackup
+from reconciler.core.drills import VERDICTS, Drillable, drill_of, is_due
+from reconciler.core.entries import EnvironmentEntry
+from reconciler.core.errors import Conflict, JobError
+from reconciler.core.fleet import Fleet
+from reconciler.core.jobs import JobErrorCode, JobType
+from reconciler.core.manifests import DrillEvery
+from reconciler.core.node_answer import AnswerRefused, understood
+from reconciler.core.observed import Count
+from reconciler.core.visible import visible
+from reconciler.loop.backups import addresses_of
+from reconciler.loop.results import failure
+from reconciler.loop.tools import Inputs, Run, Tools
+from reconciler.operations.declaring import Actor
+from reconciler.operations.requests import Operations
+from reconciler.records.backups import Backup
+from reconciler.records.jobs import JobFilter
+from reconciler.records.outcomes import Failed, Outcome, Stopped, Succeeded
+from reconciler.state import State
+from reconciler.storage.kept import manifest_of, storage_of
+
+LONGEST = 1_000
+"""Characters of why a drill failed that are kept with the backup; the job has all."""
+
+
+class Drilled(BaseModel):
+    """What a node says of a drill that went well."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    tables: Count | None = None
+    rows: Count | None = None
+    files: Count | None = None
+    pages: Annotated[int, Field(ge=0, le=100)] = 0
+    """How many pages WordPress made of it."""
+
+
+def drill(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
+    """Try the newest completed backup of one environment.
+
+    Raises:
+        JobError: there is none, or its storage does not do its part.
+    """
+    fleet, records = tools.state.fleet(), tools.state.records.backups
+    environment = fleet.environments.get(environment_id)
+    if environment is None or environment.stalled:
+        reason = environment.stalled if environment else f"No document says what environment {environment_id} is."
+        code = JobErrorCode.DOCUMENT_STALLED if environment else JobErrorCode.TARGET_MISSING
+        return Failed(code, f"{reason} Nothing was done.")
+    backup = records.newest(environment_id)
+    if backup is None:
+        raise JobError(JobErrorCode.BACKUP_DAMAGED, f"{environment.key} has no completed backup any more. Make one.")
+    try:
+        outcome = _try(backup, environment, tools, fleet, run)
+    except JobError as error:
+        outcome = Failed(error.job_code, error.message)
+    # What was told to stop says nothing about the backup.
+    if isinstance(outcome, Failed) and outcome.error_code in VERDICTS and not run.cancel.is_set():
+        records.drilled(backup.id, tools.clock(), visible(outcome.message.partition("\n\n")[0], LONGEST))
+    elif isinstance(outcome, Succeeded):
+        records.drilled(backup.id, tools.clock(), None)
+    return Stopped() if run.cancel.is_set() and not isinstance(outcome, Succeeded) else outcome
+
+
+def _try(backup: Backup, environment: EnvironmentEntry, tools: Tools, fleet: Fleet, run: Run) -> Outcome:
+    node = fleet.node_of(environment)
+    if node is None:
+        raise JobError(JobErrorCode.TARGET_MISSING, f"The node of {environment.key} has no document.")
+    storage = storage_of(fleet, tools.settings)
+    manifest = manifest_of(backup, storage)
+    urls = addresses_of(backup, storage)
+    variables = fleet.environment_variables(environment.id)
+    if version := manifest.get("wordpress_version"):
+        variables = variables.model_copy(update={"wordpress_version": str(version)})
+    action = DrillBackup(node.slug, node.id, environment.id, variables)
+    inputs = Inputs({"trueup_backup": {"manifest": manifest, "urls": urls}}, tuple(urls.values()))
+    result = tools.apply(action, fleet, run, inputs)
+    if failed := failure(result):
+        return failed
+    found = next((one.data["drilled"] for one in reversed(result.results) if "drilled" in one.data), None)
+    try:
+        told = understood(Drilled, found)
+    except AnswerRefused as error:
+        message = f"What {node.slug} says of the drill cannot be understood: {error}"
+        return Failed(JobErrorCode.ANSIBLE_UNEXPECTED_ERROR, message)
+    return Succeeded({"backup_id": str(backup.id), **told.model_dump(mode="json")})
+
+
+# The clock
+
+
+def ask_for_due(state: State, operations: Operations, actor: Actor, now: datetime) -> list[UUID]:
+    """Ask for a drill of each environment whose moment has come; the jobs' ids."""
+    fleet = state.fleet()
+    if fleet.platform.spec.backups is None:
+        return []
+    asked = []
+    last = state.records.backups.last_drills()
+    for environment_id, first in state.records.backups.first_completed().items():
+        environment = fleet.environments.get(environment_id)
+        if environment is None or environment.stalled:
+            continue
+        every, drilled = drill_of(environment, fleet).every, last.get(environment_id)
+        if _is_due(environment_id, every, first, drilled, state, now):
+            with suppress(Conflict):  # paused: the next look asks again
+                asked.append(operations.drill(environment_id, actor))
+    return asked
+
+
+def _is_due(
+    environment_id: UUID, every: DrillEvery, first: datetime, drilled: Backup | None, state: State, now: datetime
+) -> bool:
+    known = Drillable(first, newest_passed=False, asked_at=drilled.drilled_at if drilled else None)
+    # The jobs and the newest backup are only asked for where it matters.
+    if not is_due(environment_id, every, known, now):
+        return False
+    wanted = JobFilter(environment_id=environment_id, job_types=frozenset({JobType.DRILL.value}))
+    moments = [job.created_at for job in state.records.jobs.page(wanted, limit=1).jobs]
+    if known.asked_at:
+        moments.append(known.asked_at)
+    newest = state.records.backups.newest(environment_id)
+    passed = newest is not None and newest.drill_status == "passed"
+    return is_due(environment_id, every, Drillable(first, passed, max(moments, default=None)), now)

@@ -1,0 +1,92 @@
+"""Which drills the clock asks for, and what the records keep of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+from reconciler.core.drills import DAY
+from reconciler.core.jobs import JobStatus
+from reconciler.loop.drills import ask_for_due
+from reconciler.operations.declaring import Actor
+from reconciler.operations.drills import failed_drills, last_drills
+from reconciler.records.backups import Backup
+from tests.api.conftest import control, fresh_home
+from tests.api.control import Control
+from tests.api.promotable import PLATFORM
+
+__all__ = ["control", "fresh_home"]
+CLOCK = Actor("trueup", "trueup@localhost")
+
+
+def _backup(control: Control, environment_id: UUID, at: datetime, status: str = "completed") -> Backup:
+    backup = Backup(
+        id=uuid4(),
+        environment_id=environment_id,
+        backup_scope="full",
+        status=status,
+        created_at=at,
+        completed_at=at if status == "completed" else None,
+    )
+    control.records.backups.save(backup)
+    return backup
+
+
+def _place(control: Control) -> UUID:
+    _, environment_id = control.create_site("acme")
+    control.add({"platform.yaml": PLATFORM})
+    control.set_status(environment_id, "active")
+    return environment_id
+
+
+def _due(control: Control, now: datetime) -> list[UUID]:
+    return ask_for_due(control.state, control.operations, CLOCK, now)
+
+
+def test_without_a_completed_backup_nothing_is_drilled(control: Control) -> None:
+    environment_id = _place(control)
+    now = control.clock()
+    _backup(control, environment_id, now - 30 * DAY, "failed")
+    assert _due(control, now) == []
+
+
+def test_it_is_asked_for_once_and_takes_no_slot_of_the_node(control: Control) -> None:
+    environment_id = _place(control)
+    now = control.clock()
+    _backup(control, environment_id, now)
+    assert _due(control, now) == []
+    asked = [id_ for hours in range(8 * 24) for id_ in _due(control, now + timedelta(hours=hours))]
+    assert len(set(asked)) == 1, "what waits stands for all that are due"
+    job = control.records.jobs.get(asked[0])
+    assert (job.job_type, job.status, job.environment_id) == ("drill", JobStatus.QUEUED, environment_id)
+    assert [lock.resource.partition(":")[0] for lock in job.locks] == ["drill", "site"]
+
+
+def test_what_passed_waits_for_a_newer_backup_and_what_failed_for_the_next_time(control: Control) -> None:
+    environment_id = _place(control)
+    now = control.clock()
+    first = _backup(control, environment_id, now - 40 * DAY)
+    backups = control.records.backups
+    backups.drilled(first.id, now - 20 * DAY, None)
+    assert _due(control, now) == []
+    assert last_drills(control.records)[environment_id].passed
+    backups.drilled(first.id, now - 20 * DAY, "wp_orders is missing.")
+    assert [one["error"] for one in failed_drills(control.state)] == ["wp_orders is missing."]
+    (asked,) = _due(control, now)
+    control.operations.cancel(asked, CLOCK)
+    assert _due(control, now) == [], "it was asked for in this period"
+
+
+def test_a_drill_changes_nothing_else_of_its_backup(control: Control) -> None:
+    environment_id = _place(control)
+    backup = _backup(control, environment_id, control.clock())
+    control.records.backups.save(replace(backup, status="expired"))
+    control.records.backups.drilled(backup.id, control.clock(), None)
+    assert control.records.backups.get(backup.id).status == "expired"
+
+
+def test_a_platform_without_storage_has_none(control: Control) -> None:
+    _, environment_id = control.create_site("acme")
+    _backup(control, environment_id, control.clock() - 40 * DAY)
+    assert _due(control, control.clock()) == []
