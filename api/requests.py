@@ -6,12 +6,22 @@ from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints, model_validator
 
 from api.forms import ARCHIVE_URL, EMAIL, SOURCE_REF
 from reconciler.core.errors import Invalid
 from reconciler.core.fields import DisplayName, Hostname, Slug
 from reconciler.core.manifests import BackupScope, EnvironmentType, PromotionPreset, UpdateScope
+from reconciler.core.replacement import (
+    LONGEST,
+    MOST_TABLES,
+    SEARCH_PATTERN,
+    SHORTEST,
+    TEXT_PATTERN,
+    Replacement,
+    TableGroup,
+    TableName,
+)
 
 HeldName = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 Password = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
@@ -48,6 +58,21 @@ class CreateEnvironmentRequest(_Lenient):
 
 class PromoteRequest(_Lenient):
     target_environment_id: UUID
+
+
+class SearchReplaceRequest(_Lenient):
+    """``from`` is a word of Python's own."""
+
+    search: str = Field(alias="from", pattern=SEARCH_PATTERN, min_length=SHORTEST, max_length=LONGEST)
+    replace: str = Field(alias="to", pattern=TEXT_PATTERN, max_length=LONGEST)
+    tables: tuple[TableName, ...] = Field(default=(), max_length=MOST_TABLES)
+    groups: tuple[TableGroup, ...] = Field(default=(), max_length=5)
+    guid: StrictBool = False
+    dry_run: StrictBool = True
+
+    @property
+    def wanted(self) -> Replacement:
+        return Replacement.model_validate(self.model_dump(exclude={"dry_run"}))
 
 
 class DeployRequest(_Lenient):

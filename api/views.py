@@ -168,6 +168,12 @@ class Job(_View):
     updated_at: datetime
 
 
+class JobDetails(Job):
+    """With what came of it; None where it has not ended, or there is nothing to tell."""
+
+    result: dict[str, Any] | None
+
+
 class JobEvent(_View):
     number: int
     at: datetime
@@ -299,6 +305,10 @@ def held_names(found: Iterable[Waiting]) -> tuple[HeldName, ...]:
 
 def job_view(job: JobRow) -> Job:
     return Job.model_validate(job, from_attributes=True)
+
+
+def job_details_view(job: JobRow) -> JobDetails:
+    return JobDetails.model_validate(job, from_attributes=True)
 
 
 def job_event_view(event: EventRow) -> JobEvent:

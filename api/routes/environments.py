@@ -14,6 +14,7 @@ from api.requests import (
     PromoteRequest,
     ReleaseRequest,
     RollbackRequest,
+    SearchReplaceRequest,
     UpdateRequest,
     no_body,
     no_null,
@@ -100,6 +101,13 @@ def purge_cache(id: UUID, who: Who, response: Response, deps: Deps) -> JobAccept
 def promote(id: UUID, body: PromoteRequest, who: Who, response: Response, deps: Deps) -> JobAccepted:
     """Declare that the target has what changed in this environment; a job moves it."""
     return accepted(response, deps.operations.promote(id, body.target_environment_id, who))
+
+
+@router.post("/search-replace", status_code=202)
+def search_replace(id: UUID, body: SearchReplaceRequest, who: Who, response: Response, deps: Deps) -> JobAccepted:
+    """A job that counts what replacing a text would change or, without ``dry_run``, declares and makes it."""
+    job_id = deps.operations.search_replace(id, body.wanted, who, dry_run=body.dry_run)
+    return accepted(response, job_id)
 
 
 @router.post("/drift-check", status_code=202, dependencies=[Depends(no_body)])

@@ -19,9 +19,11 @@ from api.views import (
     JOBS,
     Job,
     JobAccepted,
+    JobDetails,
     JobEvent,
     accepted,
     as_json,
+    job_details_view,
     job_event_view,
     job_view,
 )
@@ -50,9 +52,9 @@ def list_jobs(
 
 
 @router.get("/{id}")
-def get_job(id: UUID, deps: Deps) -> Job:
-    """One job."""
-    return job_view(deps.records.jobs.get(id))
+def get_job(id: UUID, deps: Deps) -> JobDetails:
+    """One job, with its result."""
+    return job_details_view(deps.records.jobs.get(id))
 
 
 @router.post("/{id}/cancel", status_code=202, dependencies=[Depends(no_body)])

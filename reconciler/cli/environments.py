@@ -1,4 +1,6 @@
-"""``trueup clone``, ``cache``, ``purge``, ``health``, ``reset``, ``login``, ``history``: of one environment."""
+"""``trueup clone``, ``cache``, ``purge``, ``search-replace``, ``health``, ``reset``, ``login`` and
+``history`` of one environment.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +8,15 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from reconciler.cli.context import actor, environment_named, node_named, opened, refusing
 from reconciler.cli.jobs import finish
 from reconciler.cli.output import Format, Output, say, show
 from reconciler.core.errors import Invalid, NotFound
 from reconciler.core.manifests import EnvironmentType, PromotionPreset
+from reconciler.core.replacement import Replacement
+from reconciler.core.visible import visible
 from reconciler.home import clock
 from reconciler.operations.history import history_of
 
@@ -20,7 +25,7 @@ Wait = Annotated[bool, typer.Option(help="Wait until it is done.")]
 
 
 def register(app: typer.Typer) -> None:
-    for command in (clone, cache, purge, health, reset, login, history):
+    for command in (clone, cache, purge, search_replace, health, reset, login, history):
         app.command()(command)
 
 
@@ -63,6 +68,43 @@ def cache(
     with opened() as home:
         target = environment_named(home.state.fleet(), environment)
         finish(home, home.operations.set_cache(target.id, fastcgi, redis, actor()), wait=wait)
+
+
+def search_replace(
+    environment: Key,
+    search: Annotated[str, typer.Argument(metavar="FROM", help="The text to look for, letter for letter.")],
+    replace: Annotated[str, typer.Argument(metavar="TO", help="What stands in its place; may be empty.")],
+    table: Annotated[list[str] | None, typer.Option(help="In this table alone; may be repeated.")] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="In these tables alone: content, comments, users, settings, commerce; may be repeated."),
+    ] = None,
+    guid: Annotated[bool, typer.Option("--guid", help="Also in the column guid.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Replace. Without it, only count.")] = False,
+) -> None:
+    """Say what replacing a text in the tables would change; with --apply, back up and replace it."""
+    fields = {"search": search, "replace": replace, "tables": table or (), "groups": group or (), "guid": guid}
+    try:
+        wanted = Replacement.model_validate(fields)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise Invalid(f"{visible(str(wrong['input']), 80)} is no {wrong['loc'][0]}: {wrong['msg']}.") from error
+    with opened() as home:
+        target = environment_named(home.state.fleet(), environment)
+        job_id = home.operations.search_replace(target.id, wanted, actor(), dry_run=not apply)
+        finish(home, job_id, wait=True)
+        found = (home.records.jobs.get(job_id).result or {}).get("replaced") or {}
+    rows = [{**one, "example": _example(one["examples"])} for one in found.get("tables", ())]
+    show(rows, ("table", "count", "example"), Format.TABLE)
+    for one in found.get("left", ()):
+        where = f"{one['table']}.{one['column']}" if one["column"] else one["table"]
+        say(f"{where}: {one['count']} stay, because {one['reason']}. {one['example']}".strip())
+    if not apply and found.get("count"):
+        say("Nothing was changed. The same with --apply replaces it, after a full backup.")
+
+
+def _example(examples: list[dict[str, str]]) -> str:
+    return f"{examples[0]['column']}: {examples[0]['before']} → {examples[0]['after']}" if examples else ""
 
 
 def purge(environment: Key, wait: Wait = True) -> None:

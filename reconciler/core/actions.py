@@ -111,6 +111,14 @@ class PromoteEnvironment(_OnEnvironment):
 
 
 @dataclass(frozen=True)
+class ReplaceText(_OnEnvironment):
+    """Replace a text in the tables in use, then configure."""
+
+    playbook: ClassVar[str] = "environment.yml"
+    verb: ClassVar[str] = "search-replace"
+
+
+@dataclass(frozen=True)
 class DeployRelease(_OnEnvironment):
     """Bring code of a source, then configure."""
 
@@ -201,6 +209,14 @@ class CheckHealth(_OnEnvironment):
 
 
 @dataclass(frozen=True)
+class SearchText(_OnEnvironment):
+    """Count what replacing a text would change. Never part of a plan: nothing is changed."""
+
+    playbook: ClassVar[str] = "search_replace.yml"
+    verb: ClassVar[str] = "search"
+
+
+@dataclass(frozen=True)
 class BackUp(_OnEnvironment):
     """Send database and files to storage. Never part of a plan: it changes nothing."""
 
@@ -222,6 +238,7 @@ Declared = (
     | ImportContent
     | RestoreBackup
     | PromoteEnvironment
+    | ReplaceText
     | DeployRelease
     | UpdateWordPress
     | AdoptChanges
@@ -232,11 +249,12 @@ Declared = (
 Desired = Declared | ReturnContent
 """What a plan may hold for an environment."""
 
-BRINGING: dict[str, type[CloneEnvironment | ImportContent | RestoreBackup | PromoteEnvironment]] = {
+BRINGING: dict[str, type[CloneEnvironment | ImportContent | RestoreBackup | PromoteEnvironment | ReplaceText]] = {
     "clone": CloneEnvironment,
     "import": ImportContent,
     "restore": RestoreBackup,
     "promote": PromoteEnvironment,
+    "search-replace": ReplaceText,
 }
 """By the origin of the content: what brings it, with the code that belongs to it."""
 
@@ -247,7 +265,7 @@ DERIVING: dict[str, type[UpdateWordPress | AdoptChanges | DiscardChanges]] = {
 }
 """By the origin of a release: what makes it of another release that the node has."""
 
-BACKED_UP = (ImportContent, RestoreBackup, ReturnContent, DiscardChanges)
+BACKED_UP = (ImportContent, RestoreBackup, ReturnContent, DiscardChanges, ReplaceText)
 """Before these, what the environment has is backed up whole; before an update too, once it was rehearsed. A promotion
 asks for a backup at its gate."""
 
@@ -257,6 +275,7 @@ Action = (
     | PurgeCache
     | CompareContent
     | CheckHealth
+    | SearchText
     | BackUp
     | RemoveEnvironment
     | RehearseUpdate

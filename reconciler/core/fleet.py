@@ -202,6 +202,11 @@ class Fleet:
             archive_url=content.archive_url if content else None,
             backup=_text(content.backup if content else None),
             preset=content.preset.value if content and content.preset else None,
+            search=content.search if content else None,
+            replace=content.replace if content else None,
+            tables=(content and content.tables) or None,
+            groups=(content and content.groups) or None,
+            guid=(content and content.guid) or None,
         )
 
     def node_variables(self, node_id: UUID) -> variables.NodeVariables:

@@ -31,6 +31,7 @@ _BY_JOB: Mapping[JobType, frozenset[str]] = {
     JobType.SITE_IMPORT: frozenset({"release", "content"}),
     JobType.RESTORE: frozenset({"release", "content"}),
     JobType.PROMOTE: frozenset({"release", "content"}),
+    JobType.SEARCH_REPLACE: frozenset({"content"}),
     JobType.DOMAIN_ADD: frozenset({"domains"}),
     JobType.DOMAIN_REMOVE: frozenset({"domains"}),
     JobType.DRIFT_ADOPT: frozenset({"release", "options"}),

@@ -42,6 +42,8 @@ class JobType(StrEnum):
     DRIFT_ADOPT = "drift-adopt"
     DRIFT_DISCARD = "drift-discard"
     DRILL = "drill"
+    SEARCH = "search"
+    SEARCH_REPLACE = "search-replace"
 
 
 class JobErrorCode(StrEnum):
@@ -69,6 +71,8 @@ class JobErrorCode(StrEnum):
     CONTENT_TOO_LARGE = "CONTENT_TOO_LARGE"
     DATABASE_UNUSABLE = "DATABASE_UNUSABLE"
     CONTENT_SPENT = "CONTENT_SPENT"
+    SEARCH_REFUSED = "SEARCH_REFUSED"
+    SEARCH_TABLE_MISSING = "SEARCH_TABLE_MISSING"
     BACKUP_FAILED = "BACKUP_FAILED"
     BACKUP_DAMAGED = "BACKUP_DAMAGED"
     DRILL_FAILED = "DRILL_FAILED"

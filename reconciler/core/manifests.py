@@ -36,6 +36,7 @@ from reconciler.core.forge import Forge
 from reconciler.core.options import Options
 from reconciler.core.policy import EnvironmentReconcile, NodeReconcile, PlatformReconcile
 from reconciler.core.receivers import Reports
+from reconciler.core.replacement import LONGEST, MOST_TABLES, SHORTEST, TableGroup, TableName, refusal
 from reconciler.core.tls import PreviewTls, Tls
 
 API_VERSION = "trueup/v1"
@@ -298,7 +299,7 @@ class Content(Strict):
     """Where database and uploads came from; the node applies each id once."""
 
     id: UUID
-    origin: Literal["install", "clone", "import", "restore", "promote"] = "install"
+    origin: Literal["install", "clone", "import", "restore", "promote", "search-replace"] = "install"
     title: DisplayName | None = None
     admin_user: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{1,30}$")] | None = None
     admin_email: EmailStr | None = None
@@ -309,12 +310,30 @@ class Content(Strict):
     )
     backup: UUID | None = Field(default=None, description="restore: the backup.")
     preset: PromotionPreset | None = Field(default=None, description="promote: what is protected.")
+    search: Annotated[str, StringConstraints(min_length=SHORTEST, max_length=LONGEST)] | None = Field(
+        default=None, description="search-replace: the text that is looked for."
+    )
+    replace: Annotated[str, StringConstraints(max_length=LONGEST)] | None = Field(
+        default=None, description="search-replace: what stands in its place."
+    )
+    tables: tuple[TableName, ...] = Field(
+        default=(), max_length=MOST_TABLES, description="search-replace: tables, with or without wp_."
+    )
+    groups: tuple[TableGroup, ...] = Field(
+        default=(), max_length=5, description="search-replace: groups of tables; without tables and groups, all."
+    )
+    guid: StrictBool = Field(default=False, description="search-replace: whether the column guid changes, too.")
 
     @model_validator(mode="after")
     def _says_where_from(self) -> Self:
         needed = _NEEDED.get(self.origin)
         if needed and getattr(self, needed) is None:
             raise ValueError(f"{needed} is required where origin is {self.origin}")
+        if self.origin == "search-replace":
+            if self.search is None or self.replace is None:
+                raise ValueError("search and replace are required where origin is search-replace")
+            if why := refusal(self.search, self.replace):
+                raise ValueError(why)
         return self
 
 

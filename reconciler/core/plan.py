@@ -346,8 +346,10 @@ def _harm(
 
 
 def _no_source(variables: EnvironmentVariables, there: ObservedEnvironment | None) -> str | None:
-    """Why the declared release cannot be made: an update, for one, is made of a release that the node has."""
+    """Why what is declared cannot be made: an update, for one, is made of a release that the node has."""
     release, applied = variables.release, there.applied if there else None
+    if applied is None and variables.content.origin == "search-replace":
+        return "There is nothing yet to replace a text in. Restore a backup: `trueup backup list` shows them."
     if release.origin not in DERIVING or (applied and release.id in applied.releases):
         return None
     if applied is None:

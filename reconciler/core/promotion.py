@@ -26,6 +26,7 @@ UNCHANGING = frozenset(
         JobType.DRILL,
         JobType.CACHE_PURGE,
         JobType.HEALTH_CHECK,
+        JobType.SEARCH,
         JobType.NODE_OBSERVE,
         JobType.DRIFT_REPORT,
         JobType.REPORT_DELIVERY,

@@ -40,6 +40,7 @@ _WHILE_RUNNING = {
     JobType.PROMOTE: EnvironmentStatus.DEPLOYING,
     JobType.DRIFT_ADOPT: EnvironmentStatus.DEPLOYING,
     JobType.DRIFT_DISCARD: EnvironmentStatus.DEPLOYING,
+    JobType.SEARCH_REPLACE: EnvironmentStatus.DEPLOYING,
     JobType.RESTORE: EnvironmentStatus.RESTORING,
     JobType.SITE_IMPORT: EnvironmentStatus.RESTORING,
 }

@@ -19,6 +19,8 @@ DEFAULT_POOL = 1
 _LATER = frozenset({"resources", "health", "egress"})
 """Came after the first environments were configured: none of them is configured anew for what it does not say."""
 
+_OF_A_REPLACEMENT = frozenset({"search", "replace", "tables", "groups", "guid"})
+
 
 class _Variables(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,7 +61,7 @@ class ReleaseVariables(_Variables):
 
 class ContentVariables(_Variables):
     id: str
-    origin: Literal["install", "clone", "import", "restore", "promote"]
+    origin: Literal["install", "clone", "import", "restore", "promote", "search-replace"]
     title: str
     admin_user: str
     admin_email: str
@@ -68,6 +70,16 @@ class ContentVariables(_Variables):
     archive_url: str | None = None
     backup: str | None = None
     preset: Literal["content-protect", "commerce-protect"] | None = None
+    search: str | None = None
+    replace: str | None = None
+    tables: tuple[str, ...] | None = None
+    groups: tuple[str, ...] | None = None
+    guid: bool | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_later_ones(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = serialize(self)
+        return {name: value for name, value in data.items() if name not in _OF_A_REPLACEMENT or value is not None}
 
 
 class DomainVariables(_Variables):

@@ -23,6 +23,7 @@ RECONCILING = frozenset(JobType) - {
     JobType.BACKUP,
     JobType.DRILL,
     JobType.HEALTH_CHECK,
+    JobType.SEARCH,
     JobType.DRIFT_REPORT,
     JobType.REPORT_DELIVERY,
     JobType.OPERATOR_RUN,

@@ -15,6 +15,7 @@ from reconciler.core.actions import (
     Desired,
     PurgeCache,
     ReturnContent,
+    SearchText,
     UpdateWordPress,
 )
 from reconciler.core.certificates import concerns_certificates_alone, failing, to_certify
@@ -33,7 +34,7 @@ from reconciler.loop import backups
 from reconciler.loop.health import remember
 from reconciler.loop.preparing import prepare
 from reconciler.loop.promotions import compare_content
-from reconciler.loop.results import failure, left_out, notes
+from reconciler.loop.results import failure, left_out, notes, replaced
 from reconciler.loop.tools import Inputs, Run, Tools
 from reconciler.loop.updating import Updated, is_unrecorded, record, update
 from reconciler.nodes.runner import RunResult
@@ -51,6 +52,7 @@ def reconcile_environment(environment_id: UUID, tools: Tools, run: Run) -> Outco
     told: list[str] = []
     asked: tuple[str, ...] = ()
     dropped: list[str] = []
+    changed: dict[str, Any] | None = None
     for _ in range(ROUNDS):
         fleet = tools.state.fleet()
         environment, node = _placed_environment(fleet, environment_id)
@@ -72,7 +74,7 @@ def reconcile_environment(environment_id: UUID, tools: Tools, run: Run) -> Outco
             return refused
         todo = [step for step in steps if step.verdict is Verdict.APPLY]
         if not todo and not asked:
-            return _telling(dropped, _with_notes(_summary(done, plan.for_environment(environment_id)), told))
+            return _telling(dropped, _with_notes(_summary(done, plan.for_environment(environment_id)), told), changed)
         # Certificates are asked for once a job.
         if not todo or (asked and concerns_certificates_alone(todo[0].changes)):
             break
@@ -91,17 +93,28 @@ def reconcile_environment(environment_id: UUID, tools: Tools, run: Run) -> Outco
             return _tried(failed, todo[0].action)
         dropped += _left_out(result, tools, run)
         told += notes(result)
+        changed = _replaced(result) or changed
         asked = asked or names
         done.append(todo[0])
     ended = _with_notes(_confirmed(environment_id, fleet, tools, run, done, asked), told)
-    return _telling(dropped, ended)
+    return _telling(dropped, ended, changed)
 
 
-def _telling(left_out: list[str], outcome: Outcome) -> Outcome:
-    """The outcome, with what a deploy's source had that went into no release."""
-    if not left_out or not isinstance(outcome, Succeeded):
+def _telling(left_out: list[str], outcome: Outcome, changed: dict[str, Any] | None = None) -> Outcome:
+    """The outcome, with what a deploy's source had that went into no release, or what a search-replace changed."""
+    more = {"left_out": left_out, "replaced": changed}
+    if not (left_out or changed) or not isinstance(outcome, Succeeded):
         return outcome
-    return replace(outcome, result={**(outcome.result or {}), "left_out": left_out})
+    return replace(outcome, result={**(outcome.result or {}), **{name: one for name, one in more.items() if one}})
+
+
+def _replaced(result: RunResult) -> dict[str, Any] | None:
+    try:
+        found = replaced(result)
+    except AnswerRefused:
+        # It is done; how much it was is not known.
+        return None
+    return found.model_dump(mode="json") if found else None
 
 
 def _left_out(result: RunResult, tools: Tools, run: Run) -> list[str]:
@@ -186,6 +199,23 @@ def check_health(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
         return Failed(JobErrorCode.ANSIBLE_UNEXPECTED_ERROR, message)
     remember(environment, health, fleet, tools, alone=True)
     return Succeeded(health.model_dump(mode="json"))
+
+
+def search(environment_id: UUID, intent: Mapping[str, Any], tools: Tools, run: Run) -> Outcome:
+    """Count what replacing a text in one environment's tables would change. The result is a ``Replaced``."""
+    fleet = tools.state.fleet()
+    environment, node = _placed_environment(fleet, environment_id)
+    if environment is None or node is None or environment.stalled:
+        return _nothing_to_go_by(environment, environment_id)
+    action = SearchText(node.slug, node.id, environment_id, fleet.environment_variables(environment_id))
+    result = tools.apply(action, fleet, run, Inputs({"trueup_search": intent["search"]}))
+    if failed := failure(result):
+        return failed
+    found = _replaced(result)
+    if found is None:
+        message = f"What {node.slug} found in {environment.key} cannot be understood."
+        return Failed(JobErrorCode.ANSIBLE_UNEXPECTED_ERROR, message)
+    return Succeeded({"dry_run": True, "replaced": found})
 
 
 def check_drift(environment_id: UUID, tools: Tools, run: Run) -> Outcome:

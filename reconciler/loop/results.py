@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from itertools import islice
+from typing import Any
 
 from reconciler.core.jobs import JobErrorCode
+from reconciler.core.node_answer import understood
+from reconciler.core.replacement import Replaced
 from reconciler.core.visible import visible
 from reconciler.nodes.redaction import redact
 from reconciler.nodes.runner import RunResult
@@ -21,6 +24,25 @@ def left_out(result: RunResult) -> list[str]:
     told = (one.data.get("left_out") for one in result.results)
     names = [name for one in told if isinstance(one, list) for name in one if isinstance(name, str)]
     return [visible(name, LONGEST_NAME) for name in names[:MOST_NAMES]]
+
+
+def replaced(result: RunResult) -> Replaced | None:
+    """What a search-replace changed, or would change, as the node tells; None where it tells nothing of the kind.
+
+    Raises:
+        AnswerRefused: it cannot be understood.
+    """
+    found = next((one.data["replaced"] for one in result.results if one.data.get("replaced") is not None), None)
+    return None if found is None else understood(Replaced, _redacted(found))
+
+
+def _redacted(data: Any) -> Any:
+    """The data with no secret of ours in its texts: a site had its say in them."""
+    if isinstance(data, dict):
+        return {key: _redacted(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_redacted(value) for value in data]
+    return redact(data) if isinstance(data, str) else data
 
 
 def failure(result: RunResult) -> Failed | Stopped | None:

@@ -141,6 +141,8 @@ class Worker:
                 return reconcile.reconcile_node(node_id, self._tools, run)
             case JobType.DRIFT_CHECK, UUID() as environment_id, _:
                 return reconcile.check_drift(environment_id, self._tools, run)
+            case JobType.SEARCH, UUID() as environment_id, _:
+                return reconcile.search(environment_id, job.intent or {}, self._tools, run)
             case JobType.BACKUP, UUID() as environment_id, _:
                 return reconcile.back_up(environment_id, job.intent or {}, self._tools, run)
             case JobType.DRILL, UUID() as environment_id, _:

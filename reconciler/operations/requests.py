@@ -9,7 +9,7 @@ from typing import Literal
 from uuid import UUID
 
 from reconciler.core.entries import EnvironmentEntry
-from reconciler.core.errors import Conflict, EnvironmentNotFailed, NotFound
+from reconciler.core.errors import Conflict, EnvironmentNotFailed, Invalid, NotFound
 from reconciler.core.intents import (
     AddDomain,
     AddNode,
@@ -25,6 +25,7 @@ from reconciler.core.intents import (
     RemoveSite,
     Restore,
     Rollback,
+    SearchReplace,
     SetCache,
     Update,
     evaluate,
@@ -35,6 +36,7 @@ from reconciler.core.intents import (
 from reconciler.core.intents.content import refuse_unpromotable
 from reconciler.core.jobs import JobType
 from reconciler.core.manifests import BackupScope, EnvironmentType, PromotionPreset, Release, UpdateScope
+from reconciler.core.replacement import Replacement, refusal
 from reconciler.core.status import EnvironmentStatus
 from reconciler.dispatch import Dispatcher
 from reconciler.operations import removals
@@ -251,6 +253,27 @@ class Operations:
             content_id=self._new_id(),
         )
         return self._change(intent, target_environment_id, JobType.PROMOTE, actor, beside=environment_id)
+
+    def search_replace(self, environment_id: UUID, wanted: Replacement, actor: Actor, *, dry_run: bool = True) -> UUID:
+        """Replace a text in the environment's tables, after a full backup; the job's id.
+
+        ``dry_run``: only count what would change. The job's result has the counts, by table and with examples.
+
+        Raises:
+            Invalid: a text makes no sense.
+            Conflict: both are the same.
+            StorageNotConfigured: there is nowhere to put the backup.
+        """
+        if why := refusal(wanted.search, wanted.replace):
+            raise Conflict(why) if wanted.search == wanted.replace else Invalid(why)
+        fleet = self._state.fleet()
+        target = target_of(fleet, environment_id)
+        if dry_run:
+            details = {"search": wanted.model_dump(mode="json")}
+            return self.declarations.enqueue(JobType.SEARCH, target, actor, details=details)
+        needs_storage(fleet, "A search-replace")
+        intent = SearchReplace(environment_id=environment_id, content_id=self._new_id(), **wanted.model_dump())
+        return self._change(intent, environment_id, JobType.SEARCH_REPLACE, actor)
 
     def add_domain(self, environment_id: UUID, hostname: str, actor: Actor) -> UUID:
         """Declare a domain; the job's id."""

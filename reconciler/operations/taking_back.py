@@ -31,6 +31,7 @@ MOVES = frozenset(
         JobType.UPDATES,
         JobType.RESTORE,
         JobType.PROMOTE,
+        JobType.SEARCH_REPLACE,
         JobType.DRIFT_ADOPT,
         JobType.DRIFT_DISCARD,
     }

@@ -38,6 +38,7 @@ COMMANDS = [
     *(("job", name) for name in ("list", "show", "follow", "events", "cancel")),
     ("reset",),
     ("drift", "report"),
+    ("search-replace",),
     ("admin", "set-password"),
     *(("admin", "token", name) for name in ("create", "list", "revoke")),
     *((name,) for name in ("clone", "cache", "purge", "login", "promote", "deploy", "rollback", "remove", "history")),
@@ -366,6 +367,11 @@ def test_one_environment_by_its_name(plane: ControlPlane) -> None:
     assert "web-9" in plane.refused("clone", "acme/production", "staging", "--node", "web-9")
     assert "--no-fastcgi" in plane.refused("cache", "acme/production")
     assert "did not answer" in plane.refused("login", "acme/production")
+
+    assert "2 to 1000 characters" in plane.refused("search-replace", "acme/production", "a", "b")
+    assert "same" in plane.refused("search-replace", "acme/production", "ab", "ab")
+    assert "nowhere" in plane.refused("search-replace", "acme/production", "ab", "b", "--group", "nowhere")
+    assert "storage" in plane.refused("search-replace", "acme/production", "ab", "b", "--apply")
 
     assert plane.cli("purge", "acme/production", "--no-wait").exit_code == 0
     assert plane.cli("cache", "acme/production", "--no-redis", "--no-wait").exit_code == 0

@@ -65,6 +65,7 @@ GOOD_BODIES: dict[str, dict[str, Any]] = {
     "POST /environments/{id}/backups": {"backup_scope": "full"},
     "POST /environments/{id}/updates": {"scope": "all"},
     "POST /environments/{id}/held/release": {},
+    "POST /environments/{id}/search-replace": {"from": "Acme", "to": "Globex", "dry_run": False},
     "POST /environments/{id}/restore": {"backup_id": "00000000-0000-4000-8000-000000000000"},
     "POST /environments/{id}/domains": {"hostname": "shop.example.com"},
     "PATCH /environments/{id}/cache": {"fastcgi_cache_enabled": False},
@@ -211,7 +212,7 @@ def accepted(world: World, operation: Operation) -> Response:
     if operation.path.endswith("/promote"):
         staging = promotable(world.control, "acme", world.environment_id)
         return world.ask(operation, id=staging, json={"target_environment_id": str(world.environment_id)})
-    if operation.path.endswith(("/backups", "/import", "/updates", "/discard")):
+    if operation.path.endswith(("/backups", "/import", "/updates", "/discard", "/search-replace")):
         world.control.add({"platform.yaml": PLATFORM})
     if "/drift/" in operation.path:
         change_code(world.control, world.environment_id)

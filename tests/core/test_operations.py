@@ -25,6 +25,7 @@ from reconciler.core.intents import (
     RemoveDomain,
     Restore,
     Rollback,
+    SearchReplace,
     Update,
     evaluate,
     stay,
@@ -150,6 +151,33 @@ def _as_documents(fleet: Fleet) -> dict[str, Any]:
     for entry in fleet.environments.values():
         documents[entry.path] = entry.manifest.model_dump(mode="json", exclude_none=True)
     return documents
+
+
+def test_a_replaced_text_is_new_content_alone_and_is_taken_back() -> None:
+    before = _fleet()
+    texts = {"search": "Acme “Ltd”", "replace": "#: {{ x }}", "groups": ("content",)}
+    edit = evaluate(SearchReplace(environment_id=_id(), content_id=OTHER, **texts), before, {}, NOW)
+    assert edit.message == "Replace “Acme “Ltd”” by “#: {{ x }}” in acme/production"
+    after = _applied(edit)
+    was, said = before.environments[_id()], after.environments[_id()]
+    assert (after.content_id(said), after.release_id(said)) == (OTHER, before.release_id(was))
+    variables = after.environment_variables(_id()).content
+    told = variables.model_dump(mode="json")
+    assert told.items() >= {**texts, "groups": ["content"], "origin": "search-replace"}.items()
+    # What an environment was told before there was this is what it is told now.
+    later = {"search", "replace", "tables", "groups", "guid"}
+    assert not later & before.environment_variables(_id()).settings()["content"].keys()
+    back = take_back(was, said, said, "it failed")
+    assert back is not None
+    assert _applied(back, _as_documents(after)).environments[_id()].manifest.spec == was.manifest.spec
+
+
+@pytest.mark.parametrize("texts", [("a", "b"), ("ab", "ab"), ("a\nb", "c"), ("  ", "c"), ("x" * 1001, "c")])
+def test_documents_with_texts_that_make_no_sense_stall(texts: tuple[str, str]) -> None:
+    documents = _documents()
+    content = {"id": str(NEW), "origin": "search-replace", "search": texts[0], "replace": texts[1]}
+    documents[PATH]["spec"]["content"] = content
+    assert PATH in [stalled.path for stalled in d.fleet_of(documents).stalled]
 
 
 def test_what_was_declared_since_is_not_taken_back() -> None:

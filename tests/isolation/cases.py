@@ -10,7 +10,7 @@ from tests.isolation.operations import OPERATIONS, Operation
 from tests.isolation.plants import PLANTS, Kind, Plant
 
 COPIES = ("clone", "backup", "restore", "drill", "deploy", "adopt", "discard", "promote", "updates")
-TABLES = ("clone", "clone-elsewhere", "backup", "promote", "updates")
+TABLES = ("clone", "clone-elsewhere", "backup", "promote", "updates", "search-replace")
 
 PAIRS: dict[Kind, tuple[str, ...]] = {
     Kind.LINKS: (*COPIES, "clone-elsewhere", "drift-check", "probe", "reconcile", "remove", "import", "remove-site"),
@@ -26,7 +26,7 @@ PAIRS: dict[Kind, tuple[str, ...]] = {
     Kind.SQL_NAMES: (*TABLES, "restore", "drill", "domains", "probe", "remove"),
     Kind.SQL_VIEWS: (*TABLES, "probe", "reconcile", "health-check", "login", "domains", "purge", "reset", "remove"),
     Kind.SQL_TRIGGERS: (*TABLES, "restore", "drill", "login", "reconcile", "domains"),
-    Kind.SQL_ROWS: ("clone", "clone-elsewhere", "restore", "promote"),
+    Kind.SQL_ROWS: ("clone", "clone-elsewhere", "restore", "promote", "search-replace"),
     Kind.OPTIONS: ("probe", "drift-check", "clone", "health-check", "login", "reconcile", "domains", "release"),
     Kind.PAGES: ("health-check", "deploy"),
 }

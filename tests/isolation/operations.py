@@ -190,6 +190,15 @@ def rollback(ground: Ground, hacked: Hacked) -> list[End]:
     return [*deploy(ground, hacked), *_steps(lambda: ground.post("rollback", hacked, "/rollback", release_id=before))]
 
 
+def search_replace(ground: Ground, hacked: Hacked) -> list[End]:
+    """What is planted is read first, then changed: a text that WordPress's first post has."""
+    body = {"from": "Welcome to WordPress", "to": f"Welcome {time.monotonic_ns()}"}
+    return _steps(
+        lambda: ground.post("search", hacked, "/search-replace", **body),
+        lambda: ground.post("search-replace", hacked, "/search-replace", **body, dry_run=False),
+    )
+
+
 def updates(ground: Ground, hacked: Hacked) -> list[End]:
     ground.mirror.publish_plugin("akismet", f"99.{time.monotonic_ns() % 10_000_000}", "")
     return [ground.post("updates", hacked, "/updates", scope="plugins")]
@@ -388,6 +397,7 @@ OPERATIONS: Mapping[str, Operation] = {
         Operation("import", import_, (JobType.SITE_IMPORT,), ("import.yml",)),
         Operation("deploy", deploy, (JobType.DEPLOY,), ("deploy.yml",)),
         Operation("rollback", rollback, (JobType.DEPLOY,)),
+        Operation("search-replace", search_replace, (JobType.SEARCH, JobType.SEARCH_REPLACE), ("search_replace.yml",)),
         Operation("updates", updates, (JobType.UPDATES,), ("rehearsal.yml", "updates.yml")),
         Operation("backup", backup, (JobType.BACKUP,), ("backup.yml",)),
         Operation("restore", restore, (JobType.RESTORE,), ("restore.yml",), _back_up),

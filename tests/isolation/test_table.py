@@ -41,6 +41,7 @@ ROUTES: Mapping[str, str] = {
     "deploy": "deploy",
     "roll_back": "rollback",
     "update": "updates",
+    "search_replace": "search-replace",
     "restore": "restore",
     "promote": "promote",
     "set_cache": "cache",

@@ -33,7 +33,7 @@ Seen = TypeVar("Seen")
 WAYS: tuple[How, ...] = ("plain", "cut")[: count(short=1, full=2)]
 EPHEMERAL = {JobType.NODE_OBSERVE, JobType.REPORT_DELIVERY}
 """Jobs that leave no row when they end well."""
-LATER = {JobType.DRILL}
+LATER = {JobType.DRILL, JobType.SEARCH, JobType.SEARCH_REPLACE}
 """Jobs that the old version did not know."""
 COLUMNS: dict[str, dict[str, None]] = {"backups": dict.fromkeys(("drilled_at", "drill_status", "drill_error"))}
 """Columns that came later, of which the old version's rows say nothing."""

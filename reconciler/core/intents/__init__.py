@@ -15,7 +15,7 @@ from reconciler.core.fleet import Fleet
 from reconciler.core.intents import caches, code, content, domains, nodes, removals, sites
 from reconciler.core.intents.caches import SetCache
 from reconciler.core.intents.code import Adopt, Deploy, Discard, RecordVersions, Rollback, Update
-from reconciler.core.intents.content import ImportSite, Promote, Restore
+from reconciler.core.intents.content import ImportSite, Promote, Restore, SearchReplace
 from reconciler.core.intents.domains import AddDomain, RemoveDomain
 from reconciler.core.intents.edits import Edit, KeyPath, Statuses, refuse_unready, refuse_untouchable
 from reconciler.core.intents.nodes import AddNode
@@ -44,6 +44,7 @@ __all__ = [
     "RemoveSite",
     "Restore",
     "Rollback",
+    "SearchReplace",
     "SetCache",
     "Update",
     "evaluate",
@@ -69,6 +70,7 @@ Intent = Annotated[
     | ImportSite
     | Restore
     | Promote
+    | SearchReplace
     | AddDomain
     | RemoveDomain
     | RemoveEnvironment
@@ -112,6 +114,8 @@ def evaluate(intent: Intent, fleet: Fleet, statuses: Statuses, now: datetime) ->
             return content.restore(intent, fleet, statuses, now)
         case Promote():
             return content.promote(intent, fleet, statuses, now)
+        case SearchReplace():
+            return content.search_replace(intent, fleet, statuses, now)
         case AddDomain():
             return domains.add_domain(intent, fleet, statuses, now)
         case RemoveDomain():

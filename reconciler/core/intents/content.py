@@ -20,6 +20,8 @@ from reconciler.core.intents.edits import (
     without_nothing,
 )
 from reconciler.core.manifests import BackupScope, EnvironmentType, PromotionPreset
+from reconciler.core.replacement import TableGroup, TableName
+from reconciler.core.visible import visible
 
 Fields = dict[tuple[str, ...], Any]
 
@@ -55,6 +57,19 @@ class Promote(BaseIntent):
     target_environment_id: UUID
     release_id: UUID
     content_id: UUID
+
+
+class SearchReplace(BaseIntent):
+    """Replace a text in the environment's tables."""
+
+    operation: Literal["search_replace"] = "search_replace"
+    environment_id: UUID
+    content_id: UUID
+    search: str
+    replace: str
+    tables: tuple[TableName, ...] = ()
+    groups: tuple[TableGroup, ...] = ()
+    guid: bool = False
 
 
 def import_site(intent: ImportSite, fleet: Fleet, statuses: Statuses, now: datetime) -> Edit:
@@ -115,4 +130,22 @@ def promote(intent: Promote, fleet: Fleet, statuses: Statuses, now: datetime) ->
     }
     return Edit(
         message=f"Promote {source.key} to {target.key}", assign={target.path: fields}, unset=no_versions(target)
+    )
+
+
+def search_replace(intent: SearchReplace, fleet: Fleet, statuses: Statuses, now: datetime) -> Edit:
+    environment = fleet.environment(intent.environment_id)
+    refuse_unready(environment, statuses, now)
+    content = without_nothing(
+        id=intent.content_id,
+        origin="search-replace",
+        search=intent.search,
+        replace=intent.replace,
+        tables=list(intent.tables) or None,
+        groups=list(intent.groups) or None,
+        guid=intent.guid or None,
+    )
+    return Edit(
+        message=f"Replace “{visible(intent.search, 50)}” by “{visible(intent.replace, 50)}” in {environment.key}",
+        assign={environment.path: {("spec", "content"): content}},
     )

@@ -19,6 +19,7 @@ from reconciler.core.actions import (
     ImportContent,
     PromoteEnvironment,
     ProvisionNode,
+    ReplaceText,
     RestoreBackup,
     ReturnContent,
     UpdateWordPress,
@@ -80,6 +81,11 @@ _EFFECTS: dict[type[Desired] | type[ProvisionNode], Effect] = {
     PromoteEnvironment: Effect(
         "none is taken: one younger than 60 minutes must be there, or nothing is done",
         "none: rows that move are locked for moments, other writes go on",
+    ),
+    ReplaceText: Effect(
+        "full, before anything is replaced",
+        "none: rows that change are locked for moments, other writes go on",
+        "the former text in the tables; a backup has it",
     ),
     ProvisionNode: Effect("none", "seconds, where nginx, PHP, MariaDB or Redis must restart"),
 }

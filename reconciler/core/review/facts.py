@@ -13,6 +13,7 @@ from reconciler.core.entries import EnvironmentEntry
 from reconciler.core.fleet import Fleet
 from reconciler.core.options import shown
 from reconciler.core.variables import ContentVariables, DomainVariables, EnvironmentVariables, ReleaseVariables
+from reconciler.core.visible import visible
 
 
 @dataclass(frozen=True, order=True)
@@ -171,6 +172,9 @@ def content(told: ContentVariables, fleet: Fleet) -> str:
             return f"archive {told.archive_url}"
         case "restore":
             return f"backup {told.backup}"
+        case "search-replace":
+            former, new = (visible(text or "", 80) for text in (told.search, told.replace))
+            return f"what was there, with “{former}” replaced by “{new}”"
     return f"{_ORIGINS[told.origin]} of {_name(told.source_environment, fleet)}"
 
 

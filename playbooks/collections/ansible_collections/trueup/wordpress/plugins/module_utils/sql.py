@@ -131,6 +131,11 @@ class Session:
             for statement in statements:
                 self._connection.query(_sent(statement))
 
+    def changed(self, statement):
+        """Run a statement; how many rows it changed."""
+        with self._refusals():
+            return self._connection.query(_sent(statement))
+
     def together(self, statements):
         """Run many statements in one transaction and few journeys; where one is refused, none of them counts."""
         for part in _parts(["BEGIN", *statements, "COMMIT"]):

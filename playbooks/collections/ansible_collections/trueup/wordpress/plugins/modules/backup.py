@@ -46,7 +46,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.trueup.wordpress.plugins.module_utils import dump as dumps
-from ansible_collections.trueup.wordpress.plugins.module_utils.content import stored_objects
+from ansible_collections.trueup.wordpress.plugins.module_utils.content import replace, stored_objects
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.row_counts import Counted
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import waiting
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.transfer import Sender
@@ -147,6 +147,8 @@ def main():
         with Fence(layout.id, variables.get("job")) as fence:
             run.inherited, run.scope = (fence.handle,), fence.unit
             content_id = Ledger(layout.manifest).served_content(waiting(layout))
+            if replace.unfinished(layout.replaced) not in (None, content_id):
+                content_id = None
             for name, urls in backup["uploads"].items():
                 objects[name], counts = sent(run, layout, name, urls, backup["part_bytes"])
                 tables = tables if counts is None else counts

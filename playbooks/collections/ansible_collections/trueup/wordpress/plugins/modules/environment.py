@@ -64,6 +64,7 @@ unit: {description: The systemd scope in which the run worked., type: str, retur
 busy: {description: Another run holds the environment., type: bool, returned: on failure}
 stale: {description: A later job was here already., type: bool, returned: on failure}
 held: {description: An operator holds the node., type: bool, returned: on failure}
+replaced: {description: What a search-replace changed and what stays., type: dict, returned: when one was made}
 rolled_back: {description: Code and content were put back as they were., type: bool, returned: on failure}
 """
 
@@ -74,7 +75,7 @@ import signal
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.trueup.wordpress.plugins.module_utils import nginx
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.certificates import Certificates
-from ansible_collections.trueup.wordpress.plugins.module_utils.content import leftovers
+from ansible_collections.trueup.wordpress.plugins.module_utils.content import leftovers, replace
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import Swap
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.snapshot import Snapshot
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import (
@@ -111,6 +112,8 @@ PLAYBOOKS = {
     "update": "updates.yml",
 }
 """What brings a release or a content, by its origin."""
+IN_PLACE = ("install", "search-replace")
+"""Origins of content that nobody brings: it is made where it is."""
 
 
 class Environment:
@@ -140,6 +143,7 @@ class Environment:
         self.patience = health.Patience.of(self.variables)
         self.visit = None
         self.user = None
+        self.replaced = None
 
     def converge(self):
         """All the steps; what is served is put back when they don't end in a healthy site."""
@@ -178,6 +182,7 @@ class Environment:
         taken_out = self.begin()
         database, password, installation = self.bring_up()
         swap = self.content()
+        self.replace()
         taken_out = self.keep_database() or taken_out
         is_new = not os.path.lexists(self.layout.current)
         switched = self.switch()
@@ -193,7 +198,7 @@ class Environment:
         set_anew = self.options.ensure(database, self.user, self.undo)
         if set_anew and not self.run.check_mode:
             self.forget_objects()
-        self.pages(switched or swap or self.address.moved or taken_out or set_anew)
+        self.pages(switched or swap or self.replaced or self.address.moved or taken_out or set_anew)
         if self.run.check_mode:
             return
         self.address.certificates.served()
@@ -206,6 +211,8 @@ class Environment:
         leftovers.unserved(self.run, self.layout, self.ledger)
         self.address.keep()
         self.write_down(swap)
+        if self.replaced is not None:
+            replace.forget(self.layout.replaced)
 
     def begin(self):
         """User and directories; whether content was taken out that another run had left half-way."""
@@ -220,6 +227,7 @@ class Environment:
         leave_nothing(self.run, self.layout)
         drill.leave_nothing(self.run, self.layout)
         taken_out = leftovers.contents(self.run, self.layout, self.ledger, self.staged)
+        taken_out = leftovers.replacement(self.run, self.layout, self.ledger) or taken_out
         if taken_out and not self.run.check_mode:
             self.forget_objects()
             caches.empty(self.layout.cache)
@@ -381,7 +389,7 @@ class Environment:
         """Swap staged content in, where another one is declared; the swap, or None."""
         declared, applied = self.variables["content"], self.ledger.contents
         spent = declared["id"] in applied[:-1]
-        if declared["id"] in applied[-1:] or (declared["origin"] == "install" and not spent):
+        if declared["id"] in applied[-1:] or (declared["origin"] in IN_PLACE and not spent):
             return None
         swap = Swap(self.run, self.layout, self.staged)
         if self.run.check_mode:
@@ -396,6 +404,27 @@ class Environment:
             swap.forward()
             self.forget_objects()
         return swap
+
+    def replace(self):
+        """Replace a text where that is the declared content, in the tables in use."""
+        declared, layout = self.variables["content"], self.layout
+        if declared["origin"] != "search-replace" or declared["id"] in self.ledger.contents:
+            return
+        if not self.ledger.contents:
+            raise Failure(
+                f"Content {declared['id']} is a search-replace, and nothing is there to replace in. Restore a backup.",
+                trueup_code="CONTENT_SPENT",
+            )
+        request = replace.Request.of(declared)
+        if not self.run.change(f"content {declared['id']}", self.ledger.contents[-1], declared["origin"]):
+            return
+        self.undo.append(self.replace_back)
+        self.replaced = replace.replace(layout.database, request, layout.replaced, declared["id"]).told()
+        self.forget_objects()
+
+    def replace_back(self):
+        """Row by row: what visitors wrote meanwhile stays."""
+        replace.take_back(self.layout.database, self.layout.replaced)
 
     def begin_content(self, database, password):
         """Install what the ledger does not know, if nothing is there; None when there is nothing to do."""
@@ -461,10 +490,11 @@ def apply(module, run):
     uncertified = Certificates(run, Layout(variables["id"]), variables, module.params["certify"]).lacking()
     if uncertified and module.params["looked_up"] is None and not module.check_mode:
         return {"uncertified": uncertified}
-    Environment(run, module.params).converge()
+    environment = Environment(run, module.params)
+    environment.converge()
     if not module.check_mode:
         spares.fill(core.STORE)
-    return {}
+    return {"replaced": environment.replaced} if environment.replaced is not None else {}
 
 
 def main():

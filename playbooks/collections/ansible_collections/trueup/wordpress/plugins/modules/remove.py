@@ -87,6 +87,7 @@ class Removal:
         place.absent(self.run, f"/var/spool/cron/crontabs/{self.layout.user}")
         place.absent(self.run, self.layout.undo)
         place.absent(self.run, self.layout.egress)
+        place.absent(self.run, self.layout.replaced)
         place.absent(self.run, self.layout.manifest)
         if not self.run.check_mode:
             self.run.end()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 
+from ansible_collections.trueup.wordpress.plugins.module_utils.content import replace
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import Swap
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
 from ansible_collections.trueup.wordpress.plugins.module_utils.release import releases
@@ -39,6 +40,17 @@ def contents(run, layout, ledger, declared):
         if paths.is_directory(path) and run.change(path, "left half-way", ""):
             paths.remove(path)
     return bool(found)
+
+
+def replacement(run, layout, ledger):
+    """Take a search-replace back, row by row, that ended half-way; whether there was one."""
+    content = replace.unfinished(layout.replaced)
+    if content is None or not run.change(f"content {content}", "left half-way", ""):
+        return content is not None
+    if content and content not in ledger.contents:
+        replace.take_back(layout.database, layout.replaced)
+    replace.forget(layout.replaced)
+    return True
 
 
 def unserved(run, layout, ledger):

@@ -80,7 +80,7 @@ _PERCENT = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789%+_.~
 _PERCENT_REST = re.compile(rb"[A-Za-z0-9%+_.~*!'()-]*")
 
 
-class _Unreadable(ValueError):
+class Unreadable(ValueError):
     """The value as a whole stays as it is."""
 
 
@@ -113,13 +113,17 @@ class Rewriter:
                 rule = _Directory(old, new)
                 self.rules.setdefault(rule.needle, []).append(rule)
         self.hosts = {needle: rules for needle, rules in self.rules.items() if isinstance(rules[0], _Address)}
-        self.encoded = sorted({form for host in self.hosts for form in _in_base64(host)}) if layered else []
+        self.encoded = sorted({form for host in self.hosts for form in in_base64(host)}) if layered else []
         self.needles = [*self.rules, *self.encoded]
         """A value that has none of them in it stays as it is."""
 
     def __call__(self, value):
         """``value`` with every address replaced."""
         return self.read(value).value
+
+    def reader(self, size):
+        """What reads one value of so many bytes."""
+        return ValueReader(self, size)
 
     def read(self, value):
         """A ``Reading`` of the value."""
@@ -128,10 +132,10 @@ class Rewriter:
                 break
         else:
             return Reading(value)
-        reader = _Reader(self, len(value))
+        reader = self.reader(len(value))
         try:
             edits = reader.edits(value, 0)
-        except (_Unreadable, serialized.TooMany) as error:
+        except (Unreadable, serialized.TooMany) as error:
             at = min(at for at in map(value.find, self.needles) if at >= 0)
             return Reading(value, 0, [(str(error) or TOO_MANY, excerpt(value, at))])
         return Reading(views.applied(value, edits), reader.count, reader.left)
@@ -151,7 +155,7 @@ def _parts(url):
     return scheme, rest
 
 
-def _in_base64(host):
+def in_base64(host):
     """What every text in base64 has in it that has the host in it, by where the host begins in its three bytes."""
     if len(host) < _SHORTEST:
         return
@@ -230,13 +234,13 @@ class _Directory:
         return head.start(), [(head.start(), end.end(), new.replace(b"/", head["slash"]))]
 
 
-class _Reader:
+class ValueReader:
     """Reads one value: its edits (see ``views``), how many addresses are in it, and what is left as it is."""
 
     def __init__(self, rewriter, size):
-        self._rules = rewriter.rules
+        self.rules = rewriter.rules
         self._hosts = rewriter.hosts
-        self._needles = rewriter.needles
+        self.needles = rewriter.needles
         self._encoded = rewriter.encoded
         self._layered = rewriter.layered
         self._spare = MOST_IN_VAIN * size
@@ -245,28 +249,28 @@ class _Reader:
 
     def edits(self, data, depth):
         if depth > LAYERS:
-            return self._leave(TOO_DEEP, data)
+            return self.leave(TOO_DEEP, data)
         start, end = 0, len(data)
         if self._layered and (data[:1] in _SPACES or data[-1:] in _SPACES):
             end = len(data.rstrip(serialized.SPACE))
             start = end - len(data[:end].lstrip(serialized.SPACE))
         if not serialized.BEGINS.match(data, start, end):
-            return self._text(data, depth)
-        reader = self._serialized(data, serialized.Hits(data, self._needles))
+            return self.text(data, depth)
+        reader = self._serialized(data, serialized.Hits(data, self.needles))
         try:
             stop = reader.value(start)
         except serialized.Broken:
-            return self._leave(BROKEN, data)
+            return self.leave(BROKEN, data)
         # PHP reads one value, and WordPress looks only at the last byte of what follows it.
         if stop != end and not (self._layered and data[end - 1 : end] in (b";", b"}")):
-            return self._leave(BROKEN, data)
+            return self.leave(BROKEN, data)
         return self._strings_of(reader, depth)
 
-    def _leave(self, why, data, start=0, end=None):
+    def leave(self, why, data, start=0, end=None):
         """Note that a part of the data stays as it is: no edits."""
         if all(why != known for known, _ in self.left):
             stop = len(data) if end is None else end
-            found = [at for at in (data.find(needle, start, stop) for needle in self._needles) if at >= 0]
+            found = [at for at in (data.find(needle, start, stop) for needle in self.needles) if at >= 0]
             self.left += [(why, excerpt(data, min(found)))] if found else []
         return []
 
@@ -281,7 +285,7 @@ class _Reader:
 
     def _counted(self, data, one, depth):
         if one.kind == serialized.Reader.KEY:
-            return self._leave(KEY, data, one.start, one.end) if self._layered else []
+            return self.leave(KEY, data, one.start, one.end) if self._layered else []
         inner = data[one.start : one.end]
         if one.kind == serialized.Reader.STRING:
             return self.edits(inner, depth + 1)
@@ -290,23 +294,23 @@ class _Reader:
     def _custom(self, data, depth):
         """What a class wrote for itself: known if it is values of PHP's, or JSON, which counts nothing."""
         if depth > LAYERS:
-            return self._leave(TOO_DEEP, data)
-        reader = self._serialized(data, serialized.Hits(data, self._needles))
+            return self.leave(TOO_DEEP, data)
+        reader = self._serialized(data, serialized.Hits(data, self.needles))
         try:
             reader.values()
             return self._strings_of(reader, depth)
         except serialized.Broken:
             if data[:1] + data[-1:] in (b"{}", b"[]"):
-                return self._text(data, depth)
-            return self._leave(OWN_FORMAT, data)
+                return self.text(data, depth)
+            return self.leave(OWN_FORMAT, data)
 
     # Text
 
-    def _text(self, data, depth):
-        parts, is_counted = self._parts(data, depth) if self._layered else ([], False)
+    def text(self, data, depth):
+        parts, is_counted = self.parts(data, depth) if self._layered else ([], False)
         edits = [edit for _, _, found in parts for edit in found]
-        for needle, rules in self._rules.items():
-            for at in _places(data, needle, parts):
+        for needle, rules in self.rules.items():
+            for at in places_of(data, needle, parts):
                 for rule in rules:
                     found = rule.edits(data, at)
                     if found is not None:
@@ -314,21 +318,21 @@ class _Reader:
                 else:
                     continue
                 begins, changes = found
-                if is_counted and self._has_length(data, begins):
+                if is_counted and self.has_length(data, begins):
                     continue
                 edits += changes
                 self.count += 1
                 if self.count > MOST_ADDRESSES:
-                    raise _Unreadable(TOO_MANY)
+                    raise Unreadable(TOO_MANY)
         return edits
 
-    def _has_length(self, data, start):
+    def has_length(self, data, start):
         if not _COUNT_BEFORE.search(data, max(start - 64, 0), start):
             return False
-        self._leave(COUNTED, data, start, start + 2 * _WINDOW)
+        self.leave(COUNTED, data, start, start + 2 * _WINDOW)
         return True
 
-    def _parts(self, data, depth):
+    def parts(self, data, depth):
         """``([(start, end, edits)], whether lengths were seen)`` of what is in a text and is more than text."""
         marks = set()
         if _COUNTED.search(data) or (b"s%" in data and _COUNT.search(data)):
@@ -345,7 +349,7 @@ class _Reader:
         if not marks and not encoded and not parted:
             return [], False
         if len(data) > MOST_LAYERED:
-            raise _Unreadable(TOO_LARGE)
+            raise Unreadable(TOO_LARGE)
         parts = []
         # What can be read just as it stands is meant so; an escape in it is then its own.
         if b'"' in marks:
@@ -357,14 +361,14 @@ class _Reader:
         if b"&" in marks:
             parts += self._attributes(data, depth, parts)
         parts.sort(key=lambda part: part[0])
-        for start, end in _free(parted, parts):
-            self._leave(BASE64, data, start, end)
-        parts += [(start, end, self._decoded(data, start, end, depth)) for start, end in _free(encoded, parts)]
+        for start, end in free(parted, parts):
+            self.leave(BASE64, data, start, end)
+        parts += [(start, end, self._decoded(data, start, end, depth)) for start, end in free(encoded, parts)]
         return sorted(parts, key=lambda part: part[0]), is_counted
 
     def _strings(self, data, depth, taken, *, every):
         """What stands between two quotes and has an escaped length in it; or ``every`` such string."""
-        hits, found = serialized.Hits(data, self._needles), []
+        hits, found = serialized.Hits(data, self.needles), []
         start, has_escape = 0, False
         for mark in _QUOTE.finditer(data):
             if mark[0] != b'"':
@@ -375,14 +379,14 @@ class _Reader:
             if is_meant and (every or any(one["mark"] == b"\\" for one in _COUNT.finditer(data, start, end))):
                 found.append((start, end))
             start, has_escape = mark.end(), False
-        return [(*one, self._viewed(views.of_json, data, *one, depth)) for one in _free(found, taken)]
+        return [(*one, self.viewed(views.of_json, data, *one, depth)) for one in free(found, taken)]
 
     def _percent(self, data, depth, taken):
         places = [found.start() for found in _COUNT.finditer(data) if found["mark"] == b"%"]
-        places += [at for needle in self._encoded for at in _places(data, needle, ())]
+        places += [at for needle in self._encoded for at in places_of(data, needle, ())]
         tokens = _tokens(data, places, _PERCENT, _PERCENT_REST)
         tokens = [(start, end) for start, end in tokens if b"%" in data[start:end]]
-        return [(*one, self._viewed(views.of_percent, data, *one, depth)) for one in _free(tokens, taken)]
+        return [(*one, self.viewed(views.of_percent, data, *one, depth)) for one in free(tokens, taken)]
 
     def _attributes(self, data, depth, taken):
         found, done = [], 0
@@ -391,21 +395,21 @@ class _Reader:
                 start = max(data.rfind(mark, done, count.start()) for mark in (b'"', b"'", b"<", b">")) + 1
                 done = _OUTSIDE_TAGS.match(data, count.start()).end()
                 found.append((max(start, 0), done))
-        return [(*one, self._viewed(views.of_entities, data, *one, depth)) for one in _free(found, taken)]
+        return [(*one, self.viewed(views.of_entities, data, *one, depth)) for one in free(found, taken)]
 
-    def _viewed(self, view, data, start, end, depth):
+    def viewed(self, view, data, start, end, depth):
         try:
             inner = view(data, start, end)
         except views.TooManyEscapes:
-            return self._leave(TOO_LARGE, data, start, end)
+            return self.leave(TOO_LARGE, data, start, end)
         if inner.text == data[start:end]:
-            return self._leave(COUNTED, data, start, end)
+            return self.leave(COUNTED, data, start, end)
         return inner.put_back(self.edits(inner.text, depth + 1))
 
     def _embedded(self, data, depth):
         """Serialized data in the middle of a text, as logs and PHP's sessions have it."""
         found, done = [], 0
-        hits = serialized.Hits(data, self._needles)
+        hits = serialized.Hits(data, self.needles)
         for begin in _EMBEDDED.finditer(data):
             at = begin.start()
             if at < done:
@@ -417,7 +421,7 @@ class _Reader:
                 hits.back(mark)
                 self._spare -= error.at - at
                 if self._spare < 0:
-                    raise _Unreadable(BROKEN) from None
+                    raise Unreadable(BROKEN) from None
             else:
                 found += [(at, done, reader)] if reader.found else []
         return [(start, end, self._strings_of(reader, depth)) for start, end, reader in found]
@@ -426,7 +430,7 @@ class _Reader:
 
     def _base64(self, data):
         """Tokens in base64 that have an address in them; and parts of such tokens, which escapes stand in."""
-        places = [at for needle in self._encoded for at in _places(data, needle, ())]
+        places = [at for needle in self._encoded for at in places_of(data, needle, ())]
         whole, parted = [], []
         for start, end in _tokens(data, places, _BASE64, _BASE64_REST):
             is_parted = data[max(start - 1, 0) : start] in _ESCAPES or data[end : end + 1] in _ESCAPES
@@ -438,19 +442,19 @@ class _Reader:
         try:
             inner = base64.b64decode(token)
         except binascii.Error:
-            return self._leave(BASE64, data, start, end)
+            return self.leave(BASE64, data, start, end)
         count, left = self.count, len(self.left)
-        if not any(needle in inner for needle in self._needles):
-            return self._leave(BASE64, data, start, end)
+        if not any(needle in inner for needle in self.needles):
+            return self.leave(BASE64, data, start, end)
         # A directory alone, or base64 alone, would not be found in base64, so neither is with a host beside it: what is
         # rewritten for one address must be found for the next one, too.
-        rules, encoded = self._rules, self._encoded
-        self._rules, self._encoded = self._hosts, []
+        rules, encoded = self.rules, self._encoded
+        self.rules, self._encoded = self._hosts, []
         edits = self.edits(inner, depth + 1)
-        self._rules, self._encoded = rules, encoded
+        self.rules, self._encoded = rules, encoded
         for needle in encoded:
             if needle in inner:
-                self._leave(NESTED, data, start, end)
+                self.leave(NESTED, data, start, end)
         if not edits:
             return []
         # What follows its end would be taken for more of it once it ends without a mark.
@@ -466,7 +470,7 @@ class _Reader:
             return [(start, end, base64.b64encode(views.applied(inner, edits)))]
         self.count = count
         del self.left[left:]
-        return self._leave(why, data, start, end)
+        return self.leave(why, data, start, end)
 
 
 _ESCAPES = (b"\\", b"%")
@@ -484,7 +488,7 @@ def _is_text(data):
     return True
 
 
-def _places(data, needle, parts):
+def places_of(data, needle, parts):
     """Where the needle is, but for what is in ``parts``, which are sorted."""
     at, length = data.find(needle), len(needle)
     if not parts:
@@ -520,7 +524,7 @@ def _tokens(data, places, alphabet, rest):
         yield start, done
 
 
-def _free(parts, taken):
+def free(parts, taken):
     """Those parts that have nothing in common with what is taken; neither overlap among themselves, all are sorted."""
     following, last = iter(sorted(one[:2] for one in taken)), (0, 0)
     for part in parts:

@@ -20,16 +20,16 @@ TEXT_TYPES = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "
 TEXT_TYPES += ("tinyblob", "blob", "mediumblob", "longblob", "binary", "varbinary")
 NUMBERS = ("tinyint", "smallint", "mediumint", "int", "bigint")
 KEPT_COLUMNS = frozenset({"guid"})
-_BATCH = 200
-_BATCH_BYTES = 8 << 20
+BATCH = 200
+BATCH_BYTES = 8 << 20
 """Of values that wait to be written; one alone may be larger."""
 _LONG = 4096
 """Bytes of a value of which a statement says the digest, where it only has to know it again."""
 ROUNDS = 5
 """How often what changed meanwhile is looked for; a cell that somebody changes all the time is left as it is."""
-_AGAIN = frozenset({1205, 1213})
+AGAIN = frozenset({1205, 1213})
 """MariaDB's numbers for a lock that was waited for too long, and for two that waited for each other."""
-_REFUSED = frozenset({1062, 1406, 1452, 3819, 4025})
+REFUSED = frozenset({1062, 1406, 1452, 3819, 4025})
 """Its numbers for a row that may not become so: a key that is there already, a check, a value that is too long."""
 
 HOLDS_KEY = "it is what the row is known by"
@@ -123,7 +123,7 @@ def take_back(database, undo):
             if statement := _statement_of(line):
                 part.append(statement)
                 size += len(statement)
-            if len(part) >= _BATCH or size >= _BATCH_BYTES:
+            if len(part) >= BATCH or size >= BATCH_BYTES:
                 cells.write(part)
                 part, size = [], 0
         cells.write(part)
@@ -146,7 +146,7 @@ def _rewrite_tables(database, names, rewriter, cells, changes):
     """How many cells changed."""
     total = 0
     for name in names:
-        table = _Table(database, name)
+        table = Table(database, name)
         if table.columns:
             count = _rewrite_table(table, rewriter, cells, changes)
             total += count
@@ -155,7 +155,7 @@ def _rewrite_tables(database, names, rewriter, cells, changes):
     return total
 
 
-class _Table:
+class Table:
     """A table as it is rewritten: ``key``, the columns of its primary key, each with whether it is a number;
 
     ``columns``, those with text that may change, and how long it may be; ``timed``, those that MariaDB sets by itself.
@@ -215,7 +215,7 @@ def _rewrite_table(table, rewriter, cells, changes):
         if found.sets:
             waiting.append((table.place, found))
             size += found.size
-        if len(waiting) >= _BATCH or size >= _BATCH_BYTES:
+        if len(waiting) >= BATCH or size >= BATCH_BYTES:
             changed += _written(table, cells, waiting, changes)
             waiting, size = [], 0
     return changed + _written(table, cells, waiting, changes)
@@ -247,16 +247,16 @@ class Row:
 
     def update(self, table):
         """Without a key, what the row says is what names it."""
-        where = self.where or [_says(column, old) for column, old, _ in self.sets]
+        where = self.where or [says(column, old) for column, old, _ in self.sets]
         return self._statement(table, [(column, new) for column, _, new in self.sets], where)
 
     def update_in_use(self, table):
         """Only while it says what it said."""
-        where = [*self.where, *(_says(column, old) for column, old, _ in self.sets)]
+        where = [*self.where, *(says(column, old) for column, old, _ in self.sets)]
         return self._statement(table, [(column, new) for column, _, new in self.sets], where)
 
     def back(self, table):
-        where = [*self.where, *(_says(column, new) for column, _, new in self.sets)]
+        where = [*self.where, *(says(column, new) for column, _, new in self.sets)]
         return self._statement(table, [(column, old) for column, old, _ in self.sets], where)
 
     def _statement(self, table, sets, where):
@@ -282,7 +282,7 @@ def _changes(table, cells, rewriter, changes):
         if not number and name in table.key_texts and rewriter(cell) != cell:
             changes.leave(table.name, name, HOLDS_KEY, excerpt(cell))
     where = [
-        f"{identifier(name)} = {int(cell)}" if number else _says(name, cell)
+        f"{identifier(name)} = {int(cell)}" if number else says(name, cell)
         for (name, number), cell in zip(table.key, places)  # noqa: B905
     ]
     return Row(where, [*sets, *_permalink(table, values, sets)], table.timed)
@@ -304,7 +304,7 @@ def _hashed(permalink):
     return b"%d:%s" % (len(permalink), hashlib.md5(permalink, usedforsecurity=False).hexdigest().encode())
 
 
-def _says(column, value):
+def says(column, value):
     said = f"CAST({identifier(column)} AS BINARY)"
     if len(value) > _LONG:
         return f"SHA2({said}, 256) = {literal(hashlib.sha256(value).hexdigest())}"
@@ -317,7 +317,7 @@ class AtRest:
     def __init__(self, database):
         self.session = sql.opened(database)
         # What is in a table already may be what strict modes refuse, such as the date 0000-00-00. What would be cut off
-        # is told before: see ``_Table.holds``.
+        # is told before: see ``Table.holds``.
         self.session.say("SET SESSION sql_mode = ''")
 
     def __enter__(self):
@@ -335,19 +335,19 @@ class AtRest:
             self.write(statements)
             return []
         except sql.SqlError as error:
-            if error.code not in _REFUSED:
+            if error.code not in REFUSED:
                 raise
         refused = []
         for (_, row), statement in zip(rows, statements):  # noqa: B905
             try:
                 self.write([statement])
             except sql.SqlError as error:
-                if error.code not in _REFUSED:
+                if error.code not in REFUSED:
                     raise
                 refused.append(row)
         return refused
 
-    def write(self, statements, together=_BATCH):
+    def write(self, statements, together=BATCH):
         """``together``: how many go into one transaction."""
         for start in range(0, len(statements), together):
             self.session.together(statements[start : start + together])
@@ -389,5 +389,5 @@ class InUse(AtRest):
                 break
             except sql.SqlError as error:
                 # Where both wait for each other, we begin again: what is written already says no more what it said.
-                if attempt + 1 == ROUNDS or error.code not in _AGAIN:
+                if attempt + 1 == ROUNDS or error.code not in AGAIN:
                     raise

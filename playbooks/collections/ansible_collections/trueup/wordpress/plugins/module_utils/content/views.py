@@ -8,6 +8,7 @@ outer bytes at that place alone: all else keeps the very form that its author ga
 
 from __future__ import annotations
 
+import json
 import re
 from array import array
 from bisect import bisect_right
@@ -20,6 +21,7 @@ _SURROGATES = rb"\\u[Dd][89AaBb][0-9A-Fa-f]{2}\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}"
 _JSON = re.compile(_SURROGATES + rb"|\\u[0-9A-Fa-f]{4}|\\[\"\\/bfnrt]")
 _PERCENT = re.compile(rb"%[0-9A-Fa-f]{2}")
 _ENTITY = re.compile(rb"&(?:quot|amp|lt|gt|apos|#0{0,4}(?:34|38|39|47|60|62)|#[xX]0{0,4}(?:2[267Ff]|3[CcEe]));")
+_IN_BLOCKS = (("--", r"\u002d\u002d"), ("<", r"\u003c"), (">", r"\u003e"), ("&", r"\u0026"), ('\\"', r"\u0022"))
 _LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 _NAMES = {b"quot": b'"', b"amp": b"&", b"lt": b"<", b"gt": b">", b"apos": b"'"}
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -70,6 +72,25 @@ def of_json(data, start, end):
         return new.replace(b"/", rb"\/") if is_escaped else new
 
     return View(data, start, end, _JSON, _of_json, encoded)
+
+
+def of_block(data, start, end):
+    """What stands between the quotes of a string of a block's attributes, which stand in an HTML comment."""
+
+    def encoded(new):
+        # What is around it may begin or end with a dash as well.
+        text = block_text(new.decode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+        return re.sub(r"^-|-\Z", r"\\u002d", text).encode("utf-8", "surrogateescape")
+
+    return View(data, start, end, _JSON, _of_json, encoded)
+
+
+def block_text(text):
+    """A text as WordPress's serialize_block_attributes writes it between quotes."""
+    text = json.dumps(text, ensure_ascii=False)[1:-1]
+    for plain, escaped in _IN_BLOCKS:
+        text = text.replace(plain, escaped)
+    return text.encode("utf-8", "surrogateescape")
 
 
 def of_percent(data, start, end):

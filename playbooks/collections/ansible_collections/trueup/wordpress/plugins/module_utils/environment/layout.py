@@ -67,6 +67,7 @@ class Layout:
         self.pending = f"/etc/trueup/environments/{environment_id}.pending"
         self.egress = f"/etc/trueup/egress.d/{environment_id}.nft"
         self.undo = f"/var/lib/trueup/undo-{environment_id}.sql"
+        self.replaced = f"/var/lib/trueup/replaced-{environment_id}.jsonl"
         self.attempts = f"/etc/trueup/certificates/{environment_id}.json"
         self.hosts_section = f"/etc/hosts#{environment_id}"
 

@@ -1,0 +1,246 @@
+"""A text replaced in the tables of a real MariaDB while others write, looked for, and taken back."""
+
+import json
+import random
+from typing import Any
+
+import pytest
+
+from tests.playbooks.environments import Hosting
+from tests.playbooks.exploded import exploded
+from tests.playbooks.test_rewrite import php
+
+pytestmark = pytest.mark.lab
+KEY = "replacing/production"
+BEGIN = """
+import json, os, sys
+sys.path.insert(0, "/root/exploded")
+from ansible_collections.trueup.wordpress.plugins.module_utils import sql
+from ansible_collections.trueup.wordpress.plugins.module_utils.content import replace
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
+database, undo = sys.argv[1], "/root/undo.jsonl"
+given = json.load(sys.stdin)
+session = sql.within(database)
+session.say("SET SESSION sql_mode = ''")
+def table(name):
+    return sql.qualified(database, name)
+def all_of(name):
+    return [[None if v is None else v.decode("latin-1") for v in row]
+            for row in session.raw(f"SELECT * FROM {table(name)} ORDER BY 1")]
+def anew(name, columns, *rows):
+    session.say(f"DROP TABLE IF EXISTS {table(name)}", f"CREATE TABLE {table(name)} ({columns})")
+    for row in rows:
+        values = ", ".join(sql.literal(v.encode("latin-1") if isinstance(v, str) else v) for v in row)
+        session.say(f"INSERT INTO {table(name)} VALUES ({values})")
+def request(search, new, *tables, **more):
+    return replace.Request(search, new, tables, **more)
+def made(asked):
+    replace.forget(undo)
+    return replace.replace(database, asked, undo, "content").told()
+"""
+POSTS = "ID BIGINT PRIMARY KEY, post_title TEXT, post_content LONGTEXT, post_name VARCHAR(200), guid VARCHAR(255), "
+POSTS += "at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP"
+
+
+class Tables:
+    """The draft database of an environment, in which nothing is but what a test makes."""
+
+    def __init__(self, hosting: Hosting) -> None:
+        self.node = hosting.node
+        self.database = f"wp_{hosting.short(KEY)}_next"
+        self.node.ssh(["mariadb", "-e", f"CREATE DATABASE IF NOT EXISTS {self.database} CHARACTER SET utf8mb4"])
+
+    def run(self, script: str, **given: Any) -> Any:
+        """What a script on the node says as JSON, after the code of the environment's module was loaded."""
+        code = (
+            f"cat > /root/replacing.json && python3 -c {_quoted(BEGIN + script)} {self.database} < /root/replacing.json"
+        )
+        return json.loads(self.node.ssh(code, input=json.dumps(given)).stdout)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+@pytest.fixture(scope="module")
+def tables(own_hosting: Hosting) -> Tables:
+    exploded(own_hosting, KEY)
+    return Tables(own_hosting)
+
+
+def _value(chance: random.Random) -> str:
+    text = "".join(chance.choice(["Acme", "a", " ", "é", '"', "\\", "/", "<p>", "Acme Acme"]) for _ in range(6))
+    forms = [text, json.dumps({"t": text}), php({"t": [text, 1]}).decode(), php(json.dumps([text])).decode(), "s:3:x"]
+    return chance.choice(forms).encode().decode("latin-1")
+
+
+def test_a_dry_run_counts_what_the_run_changes_and_changes_nothing_itself(tables: Tables) -> None:
+    """Over tables of any values, with and without the text; taken back, each is again what it was byte for byte."""
+    chance = random.Random(20)
+    rows = [[n, _value(chance), _value(chance), "acme", "Acme", "2011-02-03 04:05:06"] for n in range(1, 301)]
+    found = tables.run(
+        f'anew("wp_posts", "{POSTS}", *given["rows"])\n'
+        f'anew("wp_old", "{POSTS}) ENGINE=MyISAM COMMENT=(", *[])\n'.replace(") ENGINE=MyISAM COMMENT=(", "")
+        + "session.say(f\"ALTER TABLE {table('wp_old')} ENGINE=MyISAM\",\n"
+        "    f\"INSERT INTO {table('wp_old')} SELECT * FROM {table('wp_posts')}\")\n"
+        'names, states = ("wp_posts", "wp_old"), []\n'
+        "def state():\n"
+        "    states.append({name: all_of(name) for name in names})\n"
+        'state()\nlooked = replace.look(database, request("Acme", "Acme plc", *names)).told()\nstate()\n'
+        'done = made(request("Acme", "Acme plc", *names))\nstate()\n'
+        "replace.take_back(database, undo)\nstate()\n"
+        "print(json.dumps([looked, done, states, os.path.exists(undo)]))",
+        rows=rows,
+    )
+    looked, done, (before, after_look, after, back), is_left = found
+    assert looked == done
+    changed = [
+        a != b
+        for name in before
+        for old, new in zip(before[name], after[name], strict=True)
+        for a, b in zip(old, new, strict=True)
+    ]
+    assert looked["count"] == sum(changed) > 300
+    assert {one["table"]: one["count"] for one in looked["tables"]}.keys() == {"wp_posts", "wp_old"}
+    assert after_look == before
+    assert back == before
+    assert not is_left
+    # Key, slug, guid and the time of the last change stay as they are.
+    for name in before:
+        assert [[row[0], *row[3:]] for row in after[name]] == [[row[0], *row[3:]] for row in before[name]]
+
+
+def test_what_visitors_write_meanwhile_stays(tables: Tables) -> None:
+    """Between a row's reading and its change somebody writes: into it, into another column, and takes one away."""
+    after, told, back = tables.run(
+        'anew("wp_comments", "id INT PRIMARY KEY, v TEXT, w TEXT", *[(n, "Acme", "Acme") for n in range(1, 6)])\n'
+        "taken, tries = replace._Exact.taken, []\n"
+        "def while_visitors_write(self, place, rows):\n"
+        "    if not tries:\n"
+        "        with sql.opened(database) as visitor:\n"
+        "            visitor.say(f\"UPDATE {place} SET v = 'Acme, said a visitor' WHERE id = 2\",\n"
+        '                f"UPDATE {place} SET v = \'nothing\' WHERE id = 3", f"DELETE FROM {place} WHERE id = 4",\n'
+        "                f\"INSERT INTO {place} VALUES (9, 'Acme', 'new')\")\n"
+        "    tries.append(len(rows))\n"
+        "    return taken(self, place, rows)\n"
+        "replace._Exact.taken = while_visitors_write\n"
+        'told = made(request("Acme", "Acme Acme", "comments"))\n'
+        'after = all_of("wp_comments")\n'
+        "session.say(f\"UPDATE {table('wp_comments')} SET w = 'later' WHERE id = 1\")\n"
+        "replace.take_back(database, undo)\n"
+        'print(json.dumps([after, told, all_of("wp_comments")]))'
+    )
+    assert after == [
+        ["1", "Acme Acme", "Acme Acme"],
+        ["2", "Acme Acme, said a visitor", "Acme Acme"],
+        ["3", "nothing", "Acme Acme"],
+        ["5", "Acme Acme", "Acme Acme"],
+        ["9", "Acme", "new"],
+    ]
+    assert told["count"] == 7
+    assert back[1:] == [
+        ["2", "Acme, said a visitor", "Acme"],
+        ["3", "nothing", "Acme"],
+        ["5", "Acme", "Acme"],
+        after[4],
+    ]
+    # In the row that somebody has changed since, their word stays.
+    assert back[0][2] == "later"
+
+
+def test_a_row_of_64_mb_and_others_that_are_hostile(tables: Tables) -> None:
+    found = tables.run(
+        'anew("wp_large", "id INT PRIMARY KEY, v LONGBLOB")\n'
+        'place = table("wp_large")\n'
+        "session.say(f\"INSERT INTO {place} VALUES (1, CONCAT('Acme', REPEAT('x', {64 << 20}), 'Acme'))\",\n"
+        "    f\"INSERT INTO {place} VALUES (2, CONCAT('[', REPEAT('[', 200000), 'Acme'))\",\n"
+        "    f\"INSERT INTO {place} VALUES (3, REPEAT('<!-- wp:a {{Acme ', 50000))\",\n"
+        "    f\"INSERT INTO {place} VALUES (4, REPEAT('Acme', 200000))\",\n"
+        "    f\"INSERT INTO {place} VALUES (5, X'FF0041636D6500')\",\n"
+        "    f\"INSERT INTO {place} VALUES (6, REPEAT('a:1:{{s:4:Acme', 50000))\")\n"
+        'looked = replace.look(database, request("Acme", "Beta!", "large")).told()\n'
+        'done = made(request("Acme", "Beta!", "large"))\n'
+        'shape = f"SELECT id, LEFT(v, 5), RIGHT(v, 5), LENGTH(v) FROM {place} ORDER BY id"\n'
+        "after = session.rows(shape)\n"
+        "replace.take_back(database, undo)\n"
+        "print(json.dumps([looked, done, after, session.rows(shape)]))"
+    )
+    looked, done, after, back = found
+    assert looked == done
+    assert after[0] == ["1", "Beta!", "Beta!", str((64 << 20) + 10)]
+    assert back[0] == ["1", "Acmex", "xAcme", str((64 << 20) + 8)]
+    assert {one["reason"] for one in done["left"]} >= {
+        "its value has more than 100,000 addresses",
+        "it is in base64 of what is no text",
+    }
+
+
+def test_passwords_keys_and_names_stay(tables: Tables) -> None:
+    after, told = tables.run(
+        'anew("wp_users", "ID INT PRIMARY KEY, user_login VARCHAR(60), user_pass VARCHAR(255), display_name TEXT",\n'
+        '    (1, "Acme", "$P$Acme", "Acme"))\n'
+        'anew("wp_options", "option_id INT PRIMARY KEY, option_name VARCHAR(191) UNIQUE, option_value LONGTEXT",\n'
+        '    (1, "siteurl", "http://Acme"), (2, "Acme_color", "Acme"), (3, "auth_key", "Acme"))\n'
+        'anew("wp_plain", "v TEXT", ("Acme",))\n'
+        'anew("wp_named", "name VARCHAR(50) PRIMARY KEY, v VARCHAR(5), w VARCHAR(40) CHARACTER SET latin1",\n'
+        '    ("Acme", "Acme", b"\\xe4 Acme"))\n'
+        'told = made(request("Acme", "Société", "users", "options", "plain", "named"))\n'
+        'print(json.dumps([{name: all_of(name) for name in ("wp_users", "wp_options", "wp_plain", "wp_named")}, told]))'
+    )
+    assert after == {
+        "wp_users": [["1", "Acme", "$P$Acme", "Société".encode().decode("latin-1")]],
+        "wp_options": [
+            ["1", "siteurl", "http://Acme"],
+            ["2", "Acme_color", "Société".encode().decode("latin-1")],
+            ["3", "auth_key", "Acme"],
+        ],
+        "wp_plain": [["Acme"]],
+        "wp_named": [["Acme", "Acme", "ä Société".encode().decode("latin-1")]],
+    }
+    left = {(one["table"], one["column"]): one for one in told["left"]}
+    assert {key: one["reason"] for key, one in left.items()} == {
+        ("wp_users", "user_login"): "code knows it by this name",
+        ("wp_users", "user_pass"): "it is a password or a key",
+        ("wp_options", "option_name"): "code knows it by this name",
+        ("wp_options", "option_value"): "it is the environment's own, and declared elsewhere",
+        ("wp_plain", ""): "the table has no primary key by which its rows are known",
+        ("wp_named", "name"): "it is what the row is known by",
+        ("wp_named", "v"): "the new one is too long for its column",
+    }
+    assert left["wp_users", "user_pass"]["example"] == left["wp_options", "option_value"]["example"] == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [('"Acme", "Beta", "nowhere"', "SEARCH_TABLE_MISSING"), ('"A", "B"', "SEARCH_REFUSED")],
+)
+def test_what_is_refused(tables: Tables, arguments: str, code: str) -> None:
+    said = tables.run(
+        f"try:\n    made(request({arguments}))\nexcept Failure as error:\n    print(json.dumps(error.facts))\n"
+    )
+    assert said == {"trueup_code": code}
+
+
+def test_by_hand_it_is_counted_then_declared_and_a_second_run_changes_nothing(own_hosting: Hosting) -> None:
+    key = "byhand/production"
+    own_hosting.apply(key).raise_if_failed()
+    asked = {"search": "Welcome to WordPress", "replace": "Servus {{ 6 * 7 }}", "groups": ["content"]}
+    given = json.dumps({"trueup_search": {**asked, "replace": "Servus"}})
+    told = own_hosting.run("search_replace", key, "-e", given).raise_if_failed()
+    assert told.changed == 0
+    query = "SELECT COUNT(*) FROM wp_posts WHERE post_content LIKE '%Servus {{ 6 * 7 }}%'"
+    assert own_hosting.sql(key, query) == "0"
+    declared = own_hosting.declare(key)["content"]
+    content = {**declared, **asked, "id": "7d0f6a3e-58a1-4d0b-9d0e-2f0c3f5b8a11", "origin": "search-replace"}
+    assert own_hosting.apply(key, "--check", content=content).raise_if_failed().changed == 1
+    assert own_hosting.sql(key, query) == "0"
+    assert own_hosting.apply(key, content=content).raise_if_failed().changed == 1
+    assert int(own_hosting.sql(key, query)) >= 1
+    assert own_hosting.apply(key, content=content).raise_if_failed().changed == 0
+    left = own_hosting.node.ssh(f"ls /var/lib/trueup/replaced-{own_hosting.id(key)}.jsonl", check=False)
+    assert left.returncode != 0
+    # What was left for something else is not made again.
+    own_hosting.apply(key, content={**content, "id": "8d0f6a3e-58a1-4d0b-9d0e-2f0c3f5b8a11"}).raise_if_failed()
+    again = own_hosting.apply(key, content=content)
+    assert again.status != 0
+    assert "was here and was left" in again.output
