@@ -34,12 +34,18 @@ EMAIL, PASSWORD = "admin@example.com", "correct horse battery"
 AUTHOR = Author("Grace Hopper", "grace@example.com")
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKm0qE5bWbOJnJHgWZXvWbJvT8s8kXjP2r0Yh3wq5m1D"
 PATIENCE_S = 180.0
+LONGEST_PAUSE_S = 0.5
 FAST: Mapping[str, str] = {
     "TRUEUP_OBSERVE_INTERVAL_S": "3",
     "TRUEUP_STORE_POLL_S": "0.5",
     "TRUEUP_LEASE_S": "6",
     "TRUEUP_ARTIFACT_SOURCES": "npm",
 }
+
+
+WITH_NODES: Mapping[str, str] = {"TRUEUP_WARM_ANSIBLE": "true"}
+WITHOUT_NODES: Mapping[str, str] = {"TRUEUP_WARM_ANSIBLE": "false"}
+"""Where no node answers no playbook is run, and Ansible need not be imported for it."""
 
 
 class Clone:
@@ -273,12 +279,16 @@ def until(
     told: Callable[[], str] = lambda: "",
     pause_s: float = 0.03,
 ) -> float:
-    """Wait for it; the seconds that it took. Asking takes at most half of the time: the rest is for what is awaited."""
+    """Wait for it; the seconds that it took.
+
+    Asking takes at most half of the time: the rest is for what is awaited. What was waited for long is asked for less
+    often, and so found a little later.
+    """
     began = asked = time.monotonic()
     while not condition():
         now = time.monotonic()
         assert now - began < patience_s, f"Waited {patience_s:.0f} s in vain for {what}. {told()}"
-        time.sleep(max(pause_s, now - asked))
+        time.sleep(max(pause_s, now - asked, min(LONGEST_PAUSE_S, (now - began) / 20)))
         asked = time.monotonic()
     return time.monotonic() - began
 
@@ -352,7 +362,7 @@ def _factory(fresh_home: Path) -> Iterator[MakeControlPlane]:
                 home = Path(top, f"h{len(made)}")
             if not home.exists():
                 make_home(fresh_home, home, documents)
-            plane = ControlPlane(home, **settings)
+            plane = ControlPlane(home, **{**WITHOUT_NODES, **settings})
             made.append(plane)
             return plane.start().enter() if start else plane
 
@@ -363,7 +373,10 @@ def _factory(fresh_home: Path) -> Iterator[MakeControlPlane]:
 
 @pytest.fixture
 def control_plane(fresh_home: Path) -> Iterator[MakeControlPlane]:
-    """`control_plane({path: document}, TRUEUP_WORKERS="0", …)`: one for this test alone, serving and logged in."""
+    """`control_plane({path: document}, TRUEUP_WORKERS="0", …)`: one for this test alone, serving and logged in.
+
+    For nodes that answer, give it `**WITH_NODES`.
+    """
     yield from _factory(fresh_home)
 
 

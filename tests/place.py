@@ -9,10 +9,13 @@ from typing import Any
 
 import httpx
 
-from tests.controlplane import ControlPlane, MakeControlPlane, document_of, until
+from tests.controlplane import WITH_NODES, ControlPlane, MakeControlPlane, document_of, until
 from tests.lab import Lab, Node
 from tests.lab.fixtures import unique_name
+from tests.proof import count
 
+AROUND = {"TRUEUP_OBSERVE_INTERVAL_S": str(count(short=5, full=3))}
+"""How often each node is asked how it is: the tests of one process share theirs, and are at work on one of them."""
 CLOSED = """  reconcile:
     windows:
       - {kind: deny, cron: "* * * * *", minutes: 1}
@@ -98,7 +101,7 @@ class Place:
 @contextlib.contextmanager
 def placed(lab: Lab, snapshot: str, make: MakeControlPlane, names: tuple[str, ...], **settings: str) -> Iterator[Place]:
     """A control plane of its own with provisioned nodes of these names."""
-    plane = make(TRUEUP_WORKERS="3", **settings)
+    plane = make(**{"TRUEUP_WORKERS": "3", **AROUND, **WITH_NODES, **settings})
     key = (plane.home / "ssh" / "id_ed25519.pub").read_text().strip()
     with contextlib.ExitStack() as stack:
         nodes = {}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import ssl
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -77,7 +79,7 @@ class Client:
     ) -> Answer:
         async with asyncio.timeout(LONGEST_S):
             # Neither a proxy nor credentials of the environment: the token goes to the forge alone.
-            async with httpx.AsyncClient(verify=self._trusted(), timeout=SILENCE_S, trust_env=False) as client:
+            async with httpx.AsyncClient(verify=trusted(self._ca), timeout=SILENCE_S, trust_env=False) as client:
                 request = client.build_request(
                     method, f"{self._base}{path}", headers=self._headers, json=body, params=query or None
                 )
@@ -104,13 +106,31 @@ class Client:
             data = None
         return Answer(status, data)
 
-    def _trusted(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cadata=self._ca) if self._ca else ssl.create_default_context()
-
     def _safe(self, text: str) -> str:
         """What a forge or a library says, without the token and without what a terminal would obey."""
         shown = "".join(one if one.isprintable() else " " for one in text)
         return cut(shown.replace(self._secret, "…"), _SAID)
+
+
+def trusted(ca: str | None) -> ssl.SSLContext:
+    """What a forge's certificate has to lead to: the authorities in ``ca``, or all that this host trusts."""
+    where = ssl.get_default_verify_paths()
+    return _trusted(ca, *(_state(path) for path in (where.cafile, where.capath)))
+
+
+@functools.lru_cache(maxsize=8)
+def _trusted(ca: str | None, *_host: tuple[str, int, int] | None) -> ssl.SSLContext:
+    """Made once for each state of the host's authorities: to read them takes longer than most answers."""
+    return ssl.create_default_context(cadata=ca) if ca else ssl.create_default_context()
+
+
+def _state(path: str | None) -> tuple[str, int, int] | None:
+    """What differs once a file or a directory was written anew."""
+    try:
+        found = Path(path).stat() if path else None
+    except OSError:
+        return None
+    return (str(path), found.st_ino, found.st_mtime_ns) if found else None
 
 
 async def _pin(request: httpx.Request) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -64,6 +66,12 @@ def site_documents(slug: str, node: str = "web-1") -> dict[str, bytes]:
 ONE_NODE: Mapping[str, bytes] = {"nodes/web-1.yaml": node_document()}
 
 
+@functools.lru_cache(maxsize=4)
+def _settings(*environment: tuple[str, str]) -> Settings:
+    """Read once for each environment: that takes longer than most tests."""
+    return Settings()
+
+
 @dataclass
 class Control:
     """One control plane in a directory, and the application over it."""
@@ -94,7 +102,8 @@ class Control:
 
     @property
     def settings(self) -> Settings:
-        return Settings(home=self.home)
+        environment = sorted(one for one in os.environ.items() if one[0] != "PYTEST_CURRENT_TEST")
+        return _settings(*environment).model_copy(update={"home": self.home})
 
     def close(self) -> None:
         self.connections.close()

@@ -9,7 +9,16 @@ from collections.abc import Iterator
 import pytest
 
 from reconciler.nodes import processes
-from tests.controlplane import EMAIL, PASSWORD, MakeControlPlane, closed_port, node_document, site_documents, until
+from tests.controlplane import (
+    EMAIL,
+    PASSWORD,
+    WITH_NODES,
+    MakeControlPlane,
+    closed_port,
+    node_document,
+    site_documents,
+    until,
+)
 
 ACME = "sites/acme/environments/production.yaml"
 
@@ -24,7 +33,7 @@ def silent_port() -> Iterator[int]:
 
 
 def test_ended_in_order_while_a_job_runs(control_plane: MakeControlPlane, silent_port: int) -> None:
-    plane = control_plane({"nodes/web-1.yaml": node_document(port=silent_port)}, TRUEUP_SCHEDULE="false")
+    plane = control_plane({"nodes/web-1.yaml": node_document(port=silent_port)}, TRUEUP_SCHEDULE="false", **WITH_NODES)
     job = plane.create_site("acme")
     until(lambda: plane.job(job["id"])["status"] == "running", "the job to run")
 
@@ -39,7 +48,7 @@ def test_ended_in_order_while_a_job_runs(control_plane: MakeControlPlane, silent
 
 
 def test_an_idle_process_ends_sooner_than_it_started(control_plane: MakeControlPlane) -> None:
-    plane = control_plane(start=False)
+    plane = control_plane(start=False, **WITH_NODES)
     began = time.monotonic()
     plane.start()
     started = time.monotonic()

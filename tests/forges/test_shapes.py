@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import certifi
 import pytest
 from pydantic import ValidationError
 
@@ -202,3 +203,20 @@ def test_what_is_no_forge(wrong: dict[str, str]) -> None:
 
 def test_gitlab_has_groups_in_groups() -> None:
     assert Declared(kind="gitlab", api="https://gitlab.com/api/v4", repository="a/b/c").repository == "a/b/c"
+
+
+def test_the_authorities_of_this_host_are_read_once_and_again_when_they_are_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authorities = Path(certifi.where()).read_text().split("\n\n")
+    here = tmp_path / "authorities.pem"
+    monkeypatch.setenv("SSL_CERT_FILE", str(here))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
+    for count in (1, 2):
+        fresh = tmp_path / "fresh.pem"
+        fresh.write_text("\n\n".join(authorities[:count]))
+        fresh.rename(here)
+        found = http.trusted(None)
+        assert found is http.trusted(None)
+        assert len(found.get_ca_certs()) == count
+    assert len(http.trusted(authorities[2]).get_ca_certs()) == 1

@@ -29,15 +29,29 @@ def local(**variables: Any) -> Inventory:
     return Inventory({"here": {"ansible_connection": "local", **variables}}, {"nodes": ("here",)})
 
 
-@pytest.fixture(params=[pytest.param("plain", marks=pytest.mark.long), "warm"])
-def runner(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Runner]:
-    """Both ways of starting Ansible; in the warm one no run may have been started plainly instead."""
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the directory of each run is."""
+    return tmp_path_factory.mktemp("runner") / "run"
+
+
+@pytest.fixture(scope="module", params=[pytest.param("plain", marks=pytest.mark.long), "warm"])
+def common_runner(runs: Path, request: pytest.FixtureRequest) -> Iterator[Runner]:
+    """Both ways of starting Ansible."""
+    runner = Runner(runs, warm=request.param == "warm")
+    yield runner
+    runner.close()
+
+
+@pytest.fixture
+def runner(common_runner: Runner, runs: Path) -> Iterator[Runner]:
+    """The same for all tests. In the warm way none of a test's runs may have been started plainly instead."""
+    parent = common_runner.warm_pid
+    if parent:
+        answering(runs)
     with capture_logs() as logs:
-        runner = Runner(tmp_path / "run", warm=request.param == "warm")
-        if runner.warm_pid:
-            answering(tmp_path / "run")
-        yield runner
-        runner.close()
+        yield common_runner
+    assert common_runner.warm_pid == parent
     assert [entry for entry in logs if entry["log_level"] == "warning"] == []
 
 
@@ -149,12 +163,10 @@ def test_the_environment_holds_nothing_of_ours(play: Play, monkeypatch: pytest.M
     assert str(tmp_path) + ":" not in result.results[0].data["stdout"]
 
 
-def test_the_private_directory_is_private_and_gone(play: Play, tmp_path: Path) -> None:
-    result = play(
-        [command(f"stat -c %a {tmp_path}/run/job-1-*; cat {tmp_path}/run/job-1-*/extra.json")], extra_vars={"a": "b"}
-    )
+def test_the_private_directory_is_private_and_gone(play: Play, runs: Path) -> None:
+    result = play([command(f"stat -c %a {runs}/job-1-*; cat {runs}/job-1-*/extra.json")], extra_vars={"a": "b"})
     assert result.results[0].data["stdout"].splitlines() == ["700", '{"a": {"__ansible_unsafe": "b"}}']
-    assert list((tmp_path / "run").glob("job-1-*")) == []
+    assert list(runs.glob("job-1-*")) == []
 
 
 def test_an_earlier_run_s_variables_are_not_there(play: Play) -> None:
@@ -190,13 +202,13 @@ def test_a_job_id_that_is_no_name_is_refused(play: Play, job: str) -> None:
 STUBBORN = "trap '' TERM; sleep 300 & sleep 300"
 
 
-def left_over(tmp_path: Path) -> list[int]:
-    """Processes that a run in this test's directory started and that are still there."""
+def left_over(runs: Path) -> list[int]:
+    """Processes that a run started and that are still there."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and int(entry.name) != os.getpid():
             try:
-                marked = f"TRUEUP_RUN={tmp_path}/".encode() in (entry / "environ").read_bytes()
+                marked = f"TRUEUP_RUN={runs}/".encode() in (entry / "environ").read_bytes()
             except OSError:
                 continue
             if marked and processes.parent_of(int(entry.name)):
@@ -204,10 +216,10 @@ def left_over(tmp_path: Path) -> list[int]:
     return found
 
 
-def wait_for_sleep(tmp_path: Path) -> None:
+def wait_for_sleep(runs: Path) -> None:
     deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
-        for pid in left_over(tmp_path):
+        for pid in left_over(runs):
             try:
                 if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"sleep"):
                     return
@@ -218,24 +230,24 @@ def wait_for_sleep(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("script", ["sleep 300", STUBBORN])
-def test_cancel_ends_the_play_and_all_its_processes(play: Play, tmp_path: Path, script: str) -> None:
+def test_cancel_ends_the_play_and_all_its_processes(play: Play, runs: Path, script: str) -> None:
     cancel, results = threading.Event(), []
     thread = threading.Thread(target=lambda: results.append(play([command(script)], cancel=cancel)))
     thread.start()
-    wait_for_sleep(tmp_path)
-    assert left_over(tmp_path)
+    wait_for_sleep(runs)
+    assert left_over(runs)
     cancel.set()
     thread.join()
     assert (results[0].status, results[0].error_code) == ("cancelled", None)
-    assert left_over(tmp_path) == []
-    assert [path.name for path in (tmp_path / "run").iterdir() if path.name.startswith("job-")] == []
+    assert left_over(runs) == []
+    assert [path.name for path in runs.iterdir() if path.name.startswith("job-")] == []
 
 
-def test_a_run_that_takes_too_long_is_ended(play: Play, tmp_path: Path) -> None:
+def test_a_run_that_takes_too_long_is_ended(play: Play, runs: Path) -> None:
     result = play([command("sleep 300")], timeout_s=3)
     assert (result.status, result.error_code) == ("timed_out", "ANSIBLE_TIMEOUT")
     assert "did not end within 3 s" in result.message
-    assert left_over(tmp_path) == []
+    assert left_over(runs) == []
 
 
 def test_cancelled_before_it_began(play: Play, tmp_path: Path) -> None:
@@ -248,28 +260,32 @@ def test_cancelled_before_it_began(play: Play, tmp_path: Path) -> None:
 def test_sweep_ends_what_a_killed_process_left(tmp_path: Path, runner: Runner) -> None:
     """A control plane that is killed leaves its play running; the next one ends it, and no other job's."""
     (tmp_path / "playbook.yml").write_text(json.dumps([{"hosts": "nodes", "tasks": [command(STUBBORN)]}]))
-    child = os.fork()
-    if child == 0:
-        runner.run(tmp_path / "playbook.yml", local(), job="job-dead", timeout_s=60)
+    runs, warm = tmp_path / "run", runner.warm_pid is not None
+    killed = os.fork()
+    if killed == 0:
+        # With a parent of its own: the common one is not a child of this process.
+        Runner(runs, warm=warm).run(tmp_path / "playbook.yml", local(), job="job-dead", timeout_s=60)
         os._exit(0)
-    wait_for_sleep(tmp_path)
-    os.kill(child, 9)
-    os.waitpid(child, 0)
-    assert left_over(tmp_path)
-    assert runner.sweep("job-other") == 0
-    assert left_over(tmp_path)
-    assert runner.sweep("job-dead") > 0
-    assert left_over(tmp_path) == []
-    assert list((tmp_path / "run").glob("job-dead*")) == []
+    wait_for_sleep(runs)
+    os.kill(killed, 9)
+    os.waitpid(killed, 0)
+    following = Runner(runs)
+    assert left_over(runs)
+    assert following.sweep("job-other") == 0
+    assert left_over(runs)
+    assert following.sweep("job-dead") > 0
+    assert left_over(runs) == []
+    assert list(runs.glob("job-dead*")) == []
+    following.close()
 
 
-def test_a_listener_that_fails_leaves_nothing_running(play: Play, tmp_path: Path) -> None:
+def test_a_listener_that_fails_leaves_nothing_running(play: Play, runs: Path) -> None:
     def fail(_: TaskResult) -> None:
         raise LookupError("listener")
 
     with pytest.raises(LookupError, match="listener"):
         play([command("true"), command("sleep 300")], on_result=fail)
-    assert left_over(tmp_path) == []
+    assert left_over(runs) == []
 
 
 def test_runs_side_by_side_do_not_meet(play: Play, tmp_path: Path, runner: Runner) -> None:

@@ -132,8 +132,25 @@ def shell(script: str) -> dict[str, Any]:
 SLEEP = shell("exec sleep 300")
 
 
+@pytest.fixture(scope="module")
+def common_desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    with opened(tmp_path_factory.mktemp("desk")) as desk:
+        yield desk
+
+
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def desk(common_desk: Desk) -> Iterator[Desk]:
+    """The common one: its parent stays."""
+    parent = common_desk.parent
+    yield common_desk
+    processes.sweep({processes.JOB_MARK: JOB})
+    until(lambda: common_desk.runs() == [], "the parent to wait for its runs")
+    assert common_desk.parent == parent
+
+
+@pytest.fixture
+def own_desk(tmp_path: Path) -> Iterator[Desk]:
+    """For a test after which its parent is another, or none."""
     with opened(tmp_path) as desk:
         yield desk
 
@@ -374,49 +391,51 @@ def test_a_parent_that_cannot_live_is_no_load(tmp_path: Path) -> None:
     assert list(tmp_path.glob("warm-*")) == []
 
 
-def test_a_run_outlives_its_parent(desk: Desk) -> None:
-    process = desk.start(desk.playbook(shell(f"until test -e {desk.top}/go; do sleep 0.1; done; echo went on"), SLOW))
+def test_a_run_outlives_its_parent(own_desk: Desk) -> None:
+    process = own_desk.start(
+        own_desk.playbook(shell(f"until test -e {own_desk.top}/go; do sleep 0.1; done; echo went on"), SLOW)
+    )
     until(lambda: sleeps(process), "the play to begin")
-    os.kill(desk.parent, signal.SIGKILL)
-    until(lambda: desk.warm.pid is None, "the parent to die")
-    (desk.top / "go").touch()
+    os.kill(own_desk.parent, signal.SIGKILL)
+    until(lambda: own_desk.warm.pid is None, "the parent to die")
+    (own_desk.top / "go").touch()
     assert ended(process)[::2] == (0, "")
 
 
 SLOW = shell("sleep 0.2")
 
 
-def test_a_run_that_is_killed_after_its_parent_is_a_failure(desk: Desk) -> None:
-    process = desk.start(desk.playbook(SLEEP))
+def test_a_run_that_is_killed_after_its_parent_is_a_failure(own_desk: Desk) -> None:
+    process = own_desk.start(own_desk.playbook(SLEEP))
     until(lambda: sleeps(process), "the play to sleep")
-    (run,) = desk.runs()
-    os.kill(desk.parent, signal.SIGKILL)
+    (run,) = own_desk.runs()
+    os.kill(own_desk.parent, signal.SIGKILL)
     os.kill(run, signal.SIGKILL)
     assert ended(process)[0] == -signal.SIGKILL
 
 
-def test_a_frozen_parent_holds_up_no_run_and_runs_nothing_later(desk: Desk) -> None:
-    log = desk.top / "log"
-    play = desk.playbook(shell(f"echo ran >> {log}"))
-    assert desk.run(play)[::2] == (0, "")
-    os.kill(desk.parent, signal.SIGSTOP)
-    status, _, note = desk.run(play)
+def test_a_frozen_parent_holds_up_no_run_and_runs_nothing_later(own_desk: Desk) -> None:
+    log = own_desk.top / "log"
+    play = own_desk.playbook(shell(f"echo ran >> {log}"))
+    assert own_desk.run(play)[::2] == (0, "")
+    os.kill(own_desk.parent, signal.SIGSTOP)
+    status, _, note = own_desk.run(play)
     assert (status, note.startswith(SILENT)) == (0, True)
-    os.kill(desk.parent, signal.SIGCONT)
-    assert desk.run(play)[::2] == (0, "")  # the parent takes what came before it first
+    os.kill(own_desk.parent, signal.SIGCONT)
+    assert own_desk.run(play)[::2] == (0, "")  # the parent takes what came before it first
     assert log.read_text() == "ran\n" * 3
 
 
 @pytest.mark.long
-def test_a_frozen_parent_is_replaced(desk: Desk) -> None:
-    first = desk.parent
+def test_a_frozen_parent_is_replaced(own_desk: Desk) -> None:
+    first = own_desk.parent
     os.kill(first, signal.SIGSTOP)
-    process = desk.start(desk.playbook(shell("true")))
+    process = own_desk.start(own_desk.playbook(shell("true")))
     assert ended(process)[0] == 0
-    assert (desk.warm.noted(home_of(process) / "note") or "").startswith(SILENT)
+    assert (own_desk.warm.noted(home_of(process) / "note") or "").startswith(SILENT)
     assert not Path(f"/proc/{first}").exists()
-    assert desk.run(desk.playbook(shell("true")))[::2] == (0, "")
-    assert desk.parent != first
+    assert own_desk.run(own_desk.playbook(shell("true")))[::2] == (0, "")
+    assert own_desk.parent != first
 
 
 @pytest.mark.parametrize(
@@ -444,16 +463,16 @@ def test_another_program_is_refused(desk: Desk) -> None:
     assert "only ansible-playbook" in (desk.top / "note").read_text()
 
 
-def test_a_configuration_that_was_changed_is_what_counts(desk: Desk) -> None:
-    first, play = desk.parent, desk.playbook({"ansible.builtin.debug": {"msg": "forks: {{ ansible_forks }}"}})
-    assert "forks: 5" in desk.run(play)[1]
-    desk.config.write_text(desk.config.read_text() + "forks = 7\n")
-    status, printed, note = desk.run(play)
+def test_a_configuration_that_was_changed_is_what_counts(own_desk: Desk) -> None:
+    first, play = own_desk.parent, own_desk.playbook({"ansible.builtin.debug": {"msg": "forks: {{ ansible_forks }}"}})
+    assert "forks: 5" in own_desk.run(play)[1]
+    own_desk.config.write_text(own_desk.config.read_text() + "forks = 7\n")
+    status, printed, note = own_desk.run(play)
     assert (status, "forks: 7" in printed, "was replaced" in note) == (0, True, True)
-    until(lambda: desk.warm.pid is None, "the parent to end")
-    status, printed, note = desk.run(play)
+    until(lambda: own_desk.warm.pid is None, "the parent to end")
+    status, printed, note = own_desk.run(play)
     assert (status, "forks: 7" in printed, note) == (0, True, "")
-    assert desk.parent != first
+    assert own_desk.parent != first
 
 
 @pytest.mark.parametrize(

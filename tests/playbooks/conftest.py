@@ -1,7 +1,7 @@
 """Fixtures for tests that run playbooks."""
 
 from tests.playbooks.environments import common_hosting, hosting, own_hosting, wordpress
-from tests.playbooks.fixtures import provisioned_node, provisioned_snapshot, run_directory, wp_cli
+from tests.playbooks.fixtures import provisioned_node, provisioned_snapshot, run_directory, warm_ansible, wp_cli
 
 __all__ = [
     "common_hosting",
@@ -10,6 +10,7 @@ __all__ = [
     "provisioned_node",
     "provisioned_snapshot",
     "run_directory",
+    "warm_ansible",
     "wordpress",
     "wp_cli",
 ]

@@ -10,7 +10,7 @@ from reconciler.roles import role_digest
 from tests.lab import Lab, Node
 from tests.lab.fixtures import unique_name
 from tests.lab.paths import cache_directory
-from tests.playbooks.nodes import provision
+from tests.playbooks.nodes import end_warm_ansible, provision
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +27,13 @@ def provisioned_snapshot(lab: Lab, wp_cli: Archive, tmp_path_factory: pytest.Tem
         provision(lab, node, tmp_path_factory.mktemp("provision"), wp_cli).raise_if_failed()
 
     return lab.ensure_snapshot(f"provisioned-{role_digest('node')[:16]}", prepare)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_ansible() -> Iterator[None]:
+    """That runs are forks of ends with the session, and what it used is the session's."""
+    yield
+    end_warm_ansible()
 
 
 @pytest.fixture

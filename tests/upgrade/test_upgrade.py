@@ -248,7 +248,7 @@ def test_nothing_is_restarted_but_php_nor_reloaded_but_for_the_copy(upgrade: Upg
     assert after.keys() ^ before.keys() == {"redis-server.service", "trueup-statements.timer", *of_redis}
     # A session that begins or ends is a change of logind's, and the look itself is one.
     # nginx is told once: of the address at which the copy, which is closed, finds itself.
-    own = dict.fromkeys(("systemd-logind.service", "nginx.service"), frozenset({"StateChangeTimestampMonotonic"}))
+    own = {name: {"StateChangeTimestampMonotonic"} for name in ("systemd-logind.service", "nginx.service")}
     changed = {
         name: {key for key in was.keys() - own.get(name, set()) if after[name][key] != was[key]}
         for name, was in before.items()

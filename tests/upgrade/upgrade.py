@@ -12,6 +12,7 @@ from tests.controlplane import ControlPlane, until
 from tests.lab import Node
 from tests.load import Visits, visitors
 from tests.place import Place
+from tests.proof import count
 from tests.upgrade import eyes
 from tests.upgrade.history import MARKER, Site
 from tests.upgrade.past import Past
@@ -55,7 +56,7 @@ class Upgrade:
 def upgraded(past: Past, how: How) -> Iterator[Upgrade]:
     """The upgrade, done; ``cut``: with a SIGKILL in the middle of the first reconcile, and another start."""
     # With the session that the old version gave.
-    plane = ControlPlane(past.plane.home, TRUEUP_WORKERS="3", TRUEUP_OBSERVE_INTERVAL_S="1")
+    plane = ControlPlane(past.plane.home, TRUEUP_WORKERS="3", TRUEUP_OBSERVE_INTERVAL_S="2")
     plane.http.cookies = past.plane.http.cookies
     place = Place(plane, past.sites["shop"].place.nodes)
     sites = {site.slug: replace(site, place=place) for site in past.standing}
@@ -127,12 +128,13 @@ def _seen(plane: ControlPlane) -> list[str]:
 @contextmanager
 def _asking(past: Past) -> Iterator[dict[str, Visits]]:
     """Visitors of a page and of a static file of each site, a few times a second."""
+    look_s = 1 / count(short=1, full=2)
     with ExitStack() as stack:
         visits = {}
         for site in past.standing:
             scheme, _, host = site.address.partition("://")
-            for path, count in (("/", 2), (f"/{MARKER}", 1)):
-                asking = visitors(past.node.address, host, path, site.marker, scheme=scheme, count=count, look_s=0.5)
+            for path, many in (("/", 2), (f"/{MARKER}", 1)):
+                asking = visitors(past.node.address, host, path, site.marker, scheme=scheme, count=many, look_s=look_s)
                 visits[f"{host}{path}"] = stack.enter_context(asking)
         yield visits
 
