@@ -80,6 +80,7 @@ _FIELDS = {
     "wordpress_version": "spec.wordpress.version",
     "fastcgi_cache": "spec.cache.fastcgi",
     "redis_cache": "spec.cache.redis",
+    "vary_cookies": "spec.cache.vary_cookies",
     "url": "url",
     "redis_memory_percent": "spec.redis.memory_percent",
     "address": "spec.address",

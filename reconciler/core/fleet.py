@@ -152,6 +152,7 @@ class Fleet:
             content=self._content_variables(environment),
             fastcgi_cache=spec.cache.fastcgi,
             redis_cache=spec.cache.redis,
+            vary_cookies=spec.cache.vary_cookies or None,
             php=_php_variables(spec.php),
             resources=_resources_variables(spec.resources, self.platform.spec.resources),
             health=_health_variables(spec.health, self.platform.spec.health),

@@ -40,6 +40,7 @@ _BY_JOB: Mapping[JobType, frozenset[str]] = {
 _VARIABLES = {
     "cache.fastcgi": "fastcgi_cache",
     "cache.redis": "redis_cache",
+    "cache.vary_cookies": "vary_cookies",
     "redis.memory_percent": "redis_memory_percent",
 }
 
@@ -139,7 +140,7 @@ def _keep(field: str, data: dict[str, Any], before: Mapping[str, Any]) -> None:
     match top:
         case "cache" | "redis":
             for name in (name for path, name in _VARIABLES.items() if covers(field, path)):
-                data[name] = before[name]
+                data[name] = before.get(name)
         case "php":
             data["php"] = {**data["php"], below: before["php"][below]} if below else before["php"]
         case "options":

@@ -370,9 +370,23 @@ class Versions(Strict):
         return self
 
 
+CookieName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,64}$")]
+
+
 class Cache(Strict):
     fastcgi: StrictBool = True
     redis: StrictBool = True
+    vary_cookies: tuple[CookieName, ...] = Field(
+        default=(),
+        max_length=8,
+        description="Cookies by whose values pages differ, such as a currency's: each value has pages of its own.",
+    )
+
+    @model_validator(mode="after")
+    def _each_cookie_once(self) -> Cache:
+        if twice := [name for name in self.vary_cookies if self.vary_cookies.count(name) > 1]:
+            raise ValueError(f"{twice[0]} is named twice in vary_cookies; remove one")
+        return self
 
 
 class Php(Strict):

@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 DEFAULT_POOL = 1
-_LATER = frozenset({"resources", "health", "egress"})
+_LATER = frozenset({"resources", "health", "egress", "vary_cookies"})
 """Came after the first environments were configured: none of them is configured anew for what it does not say."""
 
 _OF_A_REPLACEMENT = frozenset({"search", "replace", "tables", "groups", "guid"})
@@ -155,6 +155,8 @@ class EnvironmentVariables(_Variables):
     """How long its health checks take at most; None, which is not written down, for the defaults."""
     egress: Literal["open"] | None = None
     """Whether a copy's code reaches other hosts all the same; None, which is not written down: as its type has it."""
+    vary_cookies: tuple[str, ...] | None = None
+    """Cookies by whose values kept pages differ; None, which is not written down, for none."""
     job: Job | None = None
 
     @property

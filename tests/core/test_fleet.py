@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.core.entries import Document, Place, Stalled, parse
 from reconciler.core.fleet import assemble
-from reconciler.core.manifests import PATH_NAMESPACE
+from reconciler.core.manifests import PATH_NAMESPACE, Cache
 from reconciler.core.variables import Job
 from tests.core import documents as d
 
@@ -185,6 +185,27 @@ def test_resources_are_the_environment_s_then_the_platform_s_and_unsaid_ones_lea
         "tasks": 99,
         "memory_mb": 1024,
     }
+
+
+def test_cookies_by_which_pages_differ_are_named_and_none_leave_no_trace() -> None:
+    def of(cache: dict[str, Any]) -> Any:
+        production = {"sites/acme/environments/production.yaml": d.environment(cache=cache)}
+        fleet = d.fleet_of({**d.small(), **production})
+        (id_,) = fleet.environments
+        return fleet.environment_variables(id_).settings().get("vary_cookies")
+
+    assert of({"redis": True}) is of({"vary_cookies": []}) is None
+    assert of({"vary_cookies": ["currency", "pll_language"]}) == ["currency", "pll_language"]
+
+
+@pytest.mark.parametrize(
+    "names", [["a-b"], [""], ["a;b"], ['a"b'], ["a$b"], ["a b"], ["a\nb"], ["a\n"], ["x", "x"], ["x" * 65]]
+)
+def test_a_cookie_that_nginx_cannot_tell_is_refused(names: list[str]) -> None:
+    with pytest.raises(ValueError, match="vary_cookies"):
+        Cache.model_validate({"vary_cookies": names})
+    with pytest.raises(ValueError, match="vary_cookies"):
+        Cache.model_validate({"vary_cookies": [f"c{n}" for n in range(9)]})
 
 
 def test_timeouts_of_health_checks_are_the_environment_s_then_the_platform_s_and_the_defaults_leave_no_trace() -> None:

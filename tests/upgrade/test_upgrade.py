@@ -61,12 +61,20 @@ ADDED = {
     "/etc/mysql/mariadb.conf.d/99-trueup_limits.cnf",
     *(f"{SYSTEMD}/trueup-statements.{kind}" for kind in ("service", "timer")),
     f"{SYSTEMD}/timers.target.wants/trueup-statements.timer",
+    # What removes pages that changed, and where sites tell of them.
+    *(f"{SYSTEMD}/trueup-purge.{kind}" for kind in ("service", "socket")),
+    *(f"{SYSTEMD}/sockets.target.wants{name}" for name in ("", "/trueup-purge.socket")),
+    "/opt/trueup/page_purge.py",
     *(f"{SYSTEMD}/opt-trueup-wordpress.mount", f"{WISHES}/opt-trueup-wordpress.mount"),
     # By what is in there the copy is closed.
     "/etc/trueup/egress.d",
 }
 """Files that the node's role has in addition."""
-MOVED = {"/etc/redis/redis.conf", "/etc/nftables.conf", "/etc/hosts", "/etc/nginx/sites-enabled"}
+MOVED = {
+    *("/etc/redis/redis.conf", "/etc/nftables.conf", "/etc/hosts", "/etc/nginx/sites-enabled"),
+    # Which pages nginx keeps, and what of a request PHP gets where it does.
+    *("/etc/nginx/trueup/fastcgi-cache.conf", "/etc/nginx/conf.d/trueup-fastcgi-cache.conf"),
+}
 """Files of the node's role that say something else; and where the copy, which is closed now, finds itself."""
 GONE = {f"{WISHES}/redis-server.service", f"{SYSTEMD}/redis.service"}
 """The node's own Redis, which no environment uses any more, does not start again."""
@@ -81,10 +89,10 @@ DIRECTORIES = ("releases", "shared", "shared/uploads", "tmp", "logs")
 
 
 def _added(id_: str, *, keeps_objects: bool) -> set[str]:
-    """What an environment has in addition: a slice, what keeps a login, what a copy runs, and a Redis of its own."""
+    """What an environment has in addition: a slice, a Redis, and what keeps a login, tells of pages, is for copies."""
     redis = f"trueup-redis@{id_}.service"
     own = {f"{SYSTEMD}/{redis}", f"{WISHES}/{redis}", f"/etc/trueup/php/{id_}/redis.conf"}
-    shared = {f"/var/www/sites/{id_}/shared/{name}.php" for name in ("login", "copy")}
+    shared = {f"/var/www/sites/{id_}/shared/{name}.php" for name in ("login", "copy", "pages")}
     return {_slice(id_), *shared} | (own if keeps_objects else set())
 
 
@@ -240,14 +248,15 @@ def test_a_manifest_says_the_same_but_for_the_role(upgrade: Upgrade) -> None:
             assert {key for key in keys if was.get(key) != now.get(key)} == written, name
 
 
-def test_nothing_is_restarted_but_php_nor_reloaded_but_for_the_copy(upgrade: Upgrade) -> None:
+def test_nothing_is_restarted_but_php_and_nginx_is_told_of_pages_and_of_the_copy(upgrade: Upgrade) -> None:
     before, after = _outside_staging(upgrade, upgrade.before.units), _outside_staging(upgrade, upgrade.after.units)
     assert {"nginx.service", "mariadb.service", "redis-server.service"} <= before.keys()
     assert sum(name.startswith("trueup-php@") for name in before) == len(upgrade.sites)
     of_redis = {f"trueup-redis@{id_}.service" for id_, keeps in _standing(upgrade).items() if keeps}
-    assert after.keys() ^ before.keys() == {"redis-server.service", "trueup-statements.timer", *of_redis}
+    came = (after.keys() ^ before.keys()) - {"trueup-purge.service"}  # which comes and goes with what sites tell
+    assert came == {"redis-server.service", "trueup-statements.timer", "trueup-purge.socket", *of_redis}
     # A session that begins or ends is a change of logind's, and the look itself is one.
-    # nginx is told once: of the address at which the copy, which is closed, finds itself.
+    # nginx is told twice: of what it keeps, and of the address at which the copy, which is closed, finds itself.
     own = {name: {"StateChangeTimestampMonotonic"} for name in ("systemd-logind.service", "nginx.service")}
     changed = {
         name: {key for key in was.keys() - own.get(name, set()) if after[name][key] != was[key]}
@@ -255,7 +264,7 @@ def test_nothing_is_restarted_but_php_nor_reloaded_but_for_the_copy(upgrade: Upg
         if name in after and not name.startswith("trueup-php@")
     }
     assert {name: keys for name, keys in changed.items() if keys} == {}
-    assert upgrade.after.reloads == upgrade.before.reloads + 1, "a worker that ends may cut off a request"
+    assert upgrade.after.reloads == upgrade.before.reloads + 2, "a worker that ends may cut off a request"
     assert {name for name in before if name.startswith("trueup-php@") and after[name] == before[name]} == set()
 
 

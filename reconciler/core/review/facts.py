@@ -73,6 +73,7 @@ def _effective(old: EnvironmentVariables, new: EnvironmentVariables, old_fleet: 
         yield Fact("content", *_apart(*words, old.content.id, new.content.id))
     yield from _changed("page cache", _switch(old.fastcgi_cache), _switch(new.fastcgi_cache))
     yield from _changed("object cache", _switch(old.redis_cache), _switch(new.redis_cache))
+    yield from _changed("page cache by cookies", *(", ".join(one.vary_cookies or ()) or "none" for one in (old, new)))
     yield from _changed("address", old.url, new.url)
     yield from _changed("domains", _domains(old.domains), _domains(new.domains))
     if old.tls and new.tls:

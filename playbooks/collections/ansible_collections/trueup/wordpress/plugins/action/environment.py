@@ -24,6 +24,7 @@ RENDERING = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline"
 
 HOSTNAME = r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])"
 SLUG = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+COOKIE = r"[A-Za-z0-9_]{1,64}"
 PATTERNS = {
     "site": SLUG,
     "slug": SLUG,
@@ -120,6 +121,7 @@ PLAIN = {
     layout.DROP_IN: "object-cache.php",
     layout.LOGIN: "login.php",
     layout.COPY: "copy.php",
+    layout.PAGES: "pages.php",
 }
 
 
@@ -134,6 +136,9 @@ def refuse_what_a_file_cannot_hold(variables):
             raise AnsibleActionFail(f"trueup_environment.hostnames has {hostname!r}, which is no host name.")
     if variables["url"].partition("://")[2] not in variables["hostnames"]:
         raise AnsibleActionFail(f"trueup_environment.hostnames lacks the host of the url {variables['url']}.")
+    for name in variables.get("vary_cookies") or ():
+        if not re.fullmatch(COOKIE, name):
+            raise AnsibleActionFail(f"trueup_environment.vary_cookies has {name!r}, which is not of the form {COOKIE}.")
     for name in ("php", "resources", "health"):
         found = variables.get(name) or {}
         numbers = {key: value for key, value in found.items() if not isinstance(value, int) or isinstance(value, bool)}

@@ -282,6 +282,7 @@ class Environment:
         core.ensure_ownership(self.run, self.layout, self.user, locked=self.variables["files"] == "locked")
         place.file(self.run, self.layout.mu_plugin, self.texts[names.MU_PLUGIN])
         place.file(self.run, self.layout.login, self.texts[names.LOGIN])
+        place.file(self.run, self.layout.pages, self.texts[names.PAGES])
         self.drop_in()
 
     def is_begun_early(self):
@@ -451,7 +452,7 @@ class Environment:
     def write_down(self, swap=None):
         layout = self.layout
         files = [layout.server_block, layout.wp_config, layout.mu_plugin, layout.login, layout.copy_script]
-        files += [layout.hosts_section, *self.services.files, *self.egress.files]
+        files += [layout.pages, layout.hosts_section, *self.services.files, *self.egress.files]
         files += [layout.drop_in] if self.variables["redis_cache"] else []
         files += self.address.files
         files += [layout.releases, layout.shared, layout.uploads, layout.tmp, layout.logs]

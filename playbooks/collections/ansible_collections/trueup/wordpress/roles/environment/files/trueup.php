@@ -146,6 +146,11 @@ function trueup_canonical( $redirect, $requested ) {
 }
 add_filter( 'redirect_canonical', 'trueup_canonical', PHP_INT_MAX, 2 );
 
+// What nginx keeps of the site, and what says that it changed.
+if ( defined( 'TRUEUP_MAIL_LOG' ) && is_file( dirname( TRUEUP_MAIL_LOG, 2 ) . '/shared/pages.php' ) ) {
+	require_once dirname( TRUEUP_MAIL_LOG, 2 ) . '/shared/pages.php';
+}
+
 if ( ! defined( 'TRUEUP_ENVIRONMENT' ) || 'production' === TRUEUP_ENVIRONMENT ) {
 	return;
 }

@@ -1,0 +1,165 @@
+"""Which of the pages that nginx keeps an event is about: keys and messages as data, files as nginx writes them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import socket
+import threading
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from reconciler.paths import collection
+
+PROGRAM = collection() / "roles" / "node" / "files" / "page_purge.py"
+
+
+def _load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("page_purge", PROGRAM)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+purge = _load()
+
+
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        (b"/", ""),
+        (b"/?p=5", ""),
+        (b"/index.php", ""),
+        (b"/index.php/a/b/?x=/y", "/a/b"),
+        (b"//A//b/", "/a/b"),
+        (b"/gr%C3%BCn/", "/grün"),
+        (b"/gr%c3%bcn", "/grün"),
+        (b"/%ff/", "/�"),
+    ],
+)
+def test_addresses_of_one_page_are_one_place(address: bytes, place: str) -> None:
+    assert purge.place(address) == place
+
+
+@pytest.mark.parametrize(
+    ("said", "goes", "stays"),
+    [
+        (b"all\n", ["", "/a", "/a/b"], []),
+        (b"page /a/", ["/a", "/a/2", "/a/feed", "/a/comment-page-1"], ["", "/b", "/ab", "/b/a"]),
+        (
+            b"list /",
+            ["", "/page/2", "/feed", "/comments/feed", "/wp-sitemap.xml", "/sitemap-posts.xml"],
+            ["/a", "/a/feed"],
+        ),
+        (b"page /", [""], ["/a"]),
+        (
+            b"list /category/a/",
+            ["/category/a", "/category/a/page/3", "/category/a/feed/atom"],
+            ["/category/a/b", "/category"],
+        ),
+        (b"page /a\nlist /b", ["/a/c", "/b"], ["/b/c"]),
+        (b"Page /a\npage a\npage\nlist\nevery /\nallx\n\0\xff", [], ["", "/a"]),
+        (b"\n".join(b"page /%d" % n for n in range(purge.MOST_PATHS + 1)), ["", "/elsewhere"], []),
+    ],
+)
+def test_a_message_means_places(said: bytes, goes: list[str], stays: list[str]) -> None:
+    targets = purge.Targets()
+    targets.read(said, 5.0)
+    assert {one: targets.moment(one) for one in goes} == dict.fromkeys(goes, 5.0)
+    assert {one: targets.moment(one) for one in stays} == dict.fromkeys(stays)
+
+
+def test_what_is_said_one_after_the_other_counts_by_its_last_moment() -> None:
+    first, second = purge.Targets(), purge.Targets()
+    first.read(b"page /a\nlist /b", 1.0)
+    second.read(b"page /a", 2.0)
+    first.add(second)
+    assert (first.moment("/a"), first.moment("/b")) == (2.0, 1.0)
+    third = purge.Targets()
+    third.read(b"all", 3.0)
+    first.add(third)
+    assert (first.moment("/a"), first.moment("/c")) == (3.0, 3.0)
+    assert not first.pages
+
+
+def _keep(directory: Path, key: str, began: float | None = None) -> Path:
+    """A file as nginx keeps a page: a header of its own, the key, and what PHP said."""
+    name = hashlib.md5(key.encode(), usedforsecurity=False).hexdigest()
+    path = directory / name[-1] / name[-3:-1] / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    said = f"X-Trueup-Began: {began:.6f}\r\n" if began is not None else ""
+    record = b"\x01\x06\x00\x01\x00\x00\x00\x00"
+    path.write_bytes(os.urandom(330) + f"\nKEY: {key}\n".encode() + record + f"X-A: b\r\n{said}\r\nbody".encode())
+    return path
+
+
+def _sweep(directory: Path, said: bytes, moment: float, *, again: bool = False) -> None:
+    targets = purge.Targets()
+    targets.read(said, moment)
+    for _ in purge.sweep(str(directory), targets, again=again):
+        pass
+
+
+def test_a_look_removes_what_is_meant_with_all_its_variants(tmp_path: Path) -> None:
+    meant = [
+        "httpGETa.example/p/?x ;currency=/q/",
+        "httpGETa.example/p/",
+        "httpsGETb.example/p/?utm=1",
+        "httpHEADa.example/p",
+        "httpsGETa.example/p/page/2/",
+    ]
+    others = ["httpGETa.example/", "httpGETa.example/pp/", "httpGETp.example/q", "httpGETa.example/q?x=/p/"]
+    gone, left = [_keep(tmp_path, key) for key in meant], [_keep(tmp_path, key) for key in others]
+    being_written = left[0].with_name(f"{left[0].name}.0000000042")
+    being_written.write_text("nginx's")
+    _sweep(tmp_path, b"page /p/", 10.0)
+    assert not any(path.exists() for path in gone)
+    assert all(path.exists() for path in left)
+    _sweep(tmp_path, b"all", 10.0)
+    assert not any(path.exists() for path in left)
+    assert being_written.exists()
+
+
+def test_a_page_that_began_after_the_event_stays_and_one_that_ended_after_it_goes(tmp_path: Path) -> None:
+    early, late = _keep(tmp_path, "httpGETa.example/p/?1", 9.9), _keep(tmp_path, "httpGETa.example/p/?2", 10.1)
+    unknown = _keep(tmp_path, "httpGETa.example/p/?3")
+    _sweep(tmp_path, b"page /p/", 10.0, again=True)
+    assert [early.exists(), late.exists(), unknown.exists()] == [False, True, True]
+    _sweep(tmp_path, b"page /p/", 10.0)
+    assert [late.exists(), unknown.exists()] == [True, False]
+
+
+def test_a_key_without_an_end_is_not_trusted(tmp_path: Path) -> None:
+    path = _keep(tmp_path, f"httpGETa.example/{'x' * 20_000}")
+    _sweep(tmp_path, b"page /p/", 10.0)
+    assert path.exists()
+    _sweep(tmp_path, b"all", 10.0)
+    assert not path.exists()
+
+
+def test_whoever_is_no_environments_user_has_no_directory() -> None:
+    assert purge.directory_of(0) is None
+    assert purge.directory_of(4_000_000) is None
+
+
+def test_connections_of_strangers_are_ended_and_do_not_keep_it_alive(tmp_path: Path) -> None:
+    """The service itself, on a socket of its own: this user is no site's."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen(64)
+        listener.setblocking(False)
+        service = purge.Service(listener)
+        service.heard_at -= purge.IDLE_S - 2
+        thread = threading.Thread(target=service.serve)
+        thread.start()
+        for _ in range(200):
+            with socket.socket(socket.AF_UNIX) as stream:
+                stream.connect(str(tmp_path / "s"))
+                assert stream.recv(1) == b""
+        thread.join()
+        assert (service.sites, service.connections) == ({}, {})
