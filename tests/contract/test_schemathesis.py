@@ -153,6 +153,7 @@ OUT_OF_REACH = frozenset(
         "/environments/{id}/reset",
         "/environments/{id}/drift/adopt/branch",
         "/environments/{id}/drift/discard",
+        "/environments/{id}/drill",
         "/sites/{id}/reset",
     )
 ) | {"DELETE /sites/{id}", "DELETE /environments/{id}"}
