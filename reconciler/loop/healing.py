@@ -37,13 +37,16 @@ class Healing:
         self._clock = clock
         self._new_id = new_id
 
-    def enqueue(self, plan: Plan, fleet: Fleet) -> Enqueued:
-        """Insert a job for each step to apply that nobody works on already."""
+    def enqueue(self, plan: Plan, fleet: Fleet, looked_at: datetime | None = None) -> Enqueued:
+        """Insert a job for each step to apply that nobody works on already.
+
+        ``looked_at``: when the looks at nodes began that the plan is of; None, where it is of remembered ones.
+        """
         statuses = self._records.statuses.all() if plan.to_apply else {}
         failed = {id_ for id_, row in statuses.items() if row.status == EnvironmentStatus.FAILED}
         jobs = [self._job(step, fleet) for step in plan.to_apply if _environment_id(step) not in failed]
         others = {job.id: self._other(job) for job in jobs}
-        wanted = [job for job in jobs if self._is_wanted(job, others[job.id])]
+        wanted = [job for job in jobs if self._is_wanted(job, others[job.id], looked_at)]
         enqueued = self._records.jobs.enqueue_all(wanted, self._clock()) if wanted else []
         for job in enqueued:
             self._audit(job)
@@ -93,15 +96,24 @@ class Healing:
         same = JobFilter(environment_id=job.environment_id, node_id=job.node_id, job_types=types)
         return latest(self._records, same)
 
-    def _is_wanted(self, job: NewJob, other: Job | None) -> bool:
+    def _is_wanted(self, job: NewJob, other: Job | None, looked_at: datetime | None) -> bool:
         """Not while a job that will reconcile the target anyway is open, nor right after one failed for good."""
         if other is None:
             return True
-        if other.status in OPEN:
+        if other.status in OPEN or self._ended_since(other, looked_at):
             return False
         if _failed_at_this(other, job):
             return other.finished_at is None or other.finished_at + PATIENCE < self._clock()
         return True
+
+    def _ended_since(self, other: Job, looked_at: datetime | None) -> bool:
+        """Whether the look may have met the job at work: what it saw then was unfinished, and the next look tells.
+
+        An end in the future is of a clock that went back, and says nothing.
+        """
+        if looked_at is None or other.finished_at is None:
+            return False
+        return looked_at <= other.finished_at <= self._clock()
 
 
 def _failed_at_this(other: Job, job: NewJob) -> bool:

@@ -174,7 +174,7 @@ class Worker:
         if node is None or node.stalled:
             return Succeeded()
         records = self._tools.state.records
-        before = records.observations.latest(node_id)
+        before, looked_at = records.observations.latest(node_id), self._clock()
         answers = self._tools.observe([node])
         answer = answers[node.slug]
         if isinstance(answer, Unreachable):
@@ -185,7 +185,7 @@ class Worker:
         if before is not None and not before.reachable:
             log.info("node is back", node=node.slug)
             records.jobs.hurry(node_id, JobErrorCode.ANSIBLE_HOST_UNREACHABLE, self._clock())
-        healed = self._healing.enqueue(self._tools.decide(fleet, answers), fleet).jobs
+        healed = self._healing.enqueue(self._tools.decide(fleet, answers), fleet, looked_at).jobs
         if healed:
             log.info("drift found", node=node.slug, jobs=[str(id_) for id_ in healed])
         self._dispatcher.wake_here()
