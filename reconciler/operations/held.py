@@ -21,7 +21,8 @@ from reconciler.state import State
 
 
 class HeldEvents:
-    """Of the environments of one control plane. In production nothing waits, and its node is not asked."""
+    """Of the environments of one control plane. In production only what came with a copy's backup waits; one whose
+    content came from nowhere is not asked."""
 
     def __init__(self, settings: Settings, state: State, connections: Connections) -> None:
         self._key_file = settings.ssh_key
@@ -36,7 +37,7 @@ class HeldEvents:
             WpCliError: its WordPress could not say.
         """
         environment = self._state.fleet().environment(environment_id)
-        if environment.manifest.spec.type is EnvironmentType.PRODUCTION:
+        if _has_nothing_from_elsewhere(environment):
             return ()
         return nodes.held_in(self._connections, self._target(environment), environment_id)
 
@@ -53,7 +54,7 @@ class HeldEvents:
             if status is not EnvironmentStatus.ACTIVE:
                 raise EnvironmentNotActive(f"Environment {environment.key} is {status}. Wait until it is active.")
             released: tuple[Held, ...] = ()
-            if environment.manifest.spec.type is not EnvironmentType.PRODUCTION:
+            if not _has_nothing_from_elsewhere(environment):
                 released = nodes.release(self._connections, self._target(environment), environment_id, names)
         except TrueupError as error:
             self._audit(environment_id, error.code, names, who, now)
@@ -79,3 +80,8 @@ class HeldEvents:
             summary={"names": "all" if names is None else ", ".join(names)[:1000]},
         )
         self._state.records.audit.append(entry, now)
+
+
+def _has_nothing_from_elsewhere(environment: EnvironmentEntry) -> bool:
+    spec = environment.manifest.spec
+    return spec.type is EnvironmentType.PRODUCTION and (spec.content is None or spec.content.origin == "install")

@@ -1,10 +1,13 @@
 """Listens on an address of the lab and keeps what comes: each connection, and each datagram."""
 
+import fcntl
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+
+from tests.lab.paths import state_directory
 
 SMTP, SUBMISSION = 25, 587
 PATIENCE_S = 10.0
@@ -27,18 +30,25 @@ class Listener:
 
 
 @contextmanager
-def listener(address: str) -> Iterator[Listener]:
-    """One port for HTTP and UDP, and the ports of mail, which greet as a mail server does."""
+def listener(address: str, *, mail: bool = False) -> Iterator[Listener]:
+    """One port for HTTP and UDP; with ``mail`` its ports, too, which greet as a mail server does.
+
+    All labs of a machine have one address, and each port of mail is there once: who wants them waits for the other.
+    """
     found = Listener(address)
     with ExitStack() as stack:
         web = stack.enter_context(socket.create_server((address, 0)))
         found.port = web.getsockname()[1]
         datagrams = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         datagrams.bind((address, found.port))
-        mail = [stack.enter_context(socket.create_server((address, port))) for port in (SMTP, SUBMISSION)]
+        if mail:
+            lock = stack.enter_context((state_directory() / "mail.lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        ports = (SMTP, SUBMISSION) if mail else ()
+        servers = [stack.enter_context(socket.create_server((address, port))) for port in ports]
         work = [(_serve, (found, web, b"")), (_take, (found, datagrams))]
-        work += [(_serve, (found, one, b"220 lab ESMTP\r\n")) for one in mail]
-        for one in (web, datagrams, *mail):
+        work += [(_serve, (found, one, b"220 lab ESMTP\r\n")) for one in servers]
+        for one in (web, datagrams, *servers):
             stack.callback(_end, one)
         for act, arguments in work:
             threading.Thread(target=act, args=arguments, daemon=True).start()

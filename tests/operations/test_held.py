@@ -33,6 +33,17 @@ add_action( 'action_scheduler_run_queue', static function () {
         little_act( $one->hook );
     }
 } );
+add_action( 'init', static function () {
+    global $wpdb;
+    $table = "{$wpdb->prefix}actionscheduler_actions";
+    $there = static fn() => $wpdb->get_var( "SELECT 1 FROM $table WHERE hook = 'little_recur' AND status = 'pending'" );
+    if ( get_option( 'little_recurs' ) && ! $there() ) {
+        // As as_schedule_recurring_action() does it.
+        if ( null === apply_filters( 'pre_as_schedule_recurring_action', null, time(), 60, 'little_recur', array() ) ) {
+            $wpdb->insert( $table, array( 'hook' => 'little_recur', 'status' => 'pending' ) );
+        }
+    }
+} );
 """
 TABLES = """
 CREATE TABLE wp_actionscheduler_actions (action_id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY, hook VARCHAR(191),
@@ -199,3 +210,112 @@ def test_a_copy_has_other_salts(place: Place, source: dict[str, Any], copy: dict
 
     assert len(salts(source)) == len(salts(copy)) == 8
     assert salts(source) & salts(copy) == set()
+
+
+def as_if_it_came_now(place: Place, copy: dict[str, Any], *more: str) -> None:
+    """The copy's content is as it was before its first request, and says ``more`` in SQL."""
+    wp(place, copy, "cache", "flush")
+    place.sql(copy, ";".join(("UPDATE wp_options SET option_value = '' WHERE option_name = 'trueup_copy'", *more)))
+
+
+def page(place: Place, environment: dict[str, Any]) -> int:
+    host = environment["preview_url"].partition("://")[2]
+    headers = {"Cookie": "wordpress_no_cache=1"}
+    return place.node_of(environment).fetch("/", host=host, headers=headers).status_code
+
+
+ACTION = (
+    "INSERT INTO wp_actionscheduler_actions (hook, status, scheduled_date_gmt) VALUES ('{}', 'pending', '2026-01-01')"
+)
+ACTIONS = "SELECT hook, status FROM wp_actionscheduler_actions WHERE status <> 'complete'"
+
+
+def test_no_other_site_keeps_a_copy_from_setting_aside(place: Place, copy: dict[str, Any]) -> None:
+    """Names of the database server's locks are everybody's."""
+    node, name = place.node_of(copy), f"trueup_held_wp_{copy['id'].replace('-', '')[:12]}"
+    hold = f"SELECT GET_LOCK('{name}', 0), SLEEP(600)"
+    node.ssh(["systemd-run", "--unit=tu-holder", "mariadb", "-e", hold])
+    try:
+        taken = ["mariadb", "-N", "-e", f"SELECT IS_USED_LOCK('{name}')"]
+        until(lambda: node.ssh(taken).stdout.strip() != "NULL", "the lock to be taken")
+        as_if_it_came_now(place, copy, ACTION.format("little_mail"))
+        assert page(place, copy) == 200
+        assert place.sql(copy, ACTIONS) == "little_mail\ttrueup-held"
+    finally:
+        node.ssh(["systemctl", "stop", "tu-holder.service"], check=False)
+
+
+def test_nothing_is_paused_that_cannot_be_remembered(place: Place, copy: dict[str, Any]) -> None:
+    """And nothing of the content's runs meanwhile."""
+    refused = (
+        "CREATE TRIGGER tu_refused BEFORE INSERT ON wp_options FOR EACH ROW SET NEW.autoload = "
+        "IF(NEW.option_name = 'trueup_held', (SELECT 1 UNION SELECT 2), NEW.autoload)"
+    )
+    active = "UPDATE wp_wc_webhooks SET status = 'active' WHERE name = 'Order created'"
+    as_if_it_came_now(place, copy, active, refused)
+    try:
+        assert page(place, copy) == 503
+        assert place.sql(copy, WEBHOOKS) == "Order created\tactive\nOld one\tdisabled"
+    finally:
+        place.sql(copy, "DROP TRIGGER tu_refused")
+    assert page(place, copy) == 200
+    assert place.sql(copy, WEBHOOKS) == "Order created\tpaused\nOld one\tdisabled"
+    assert waiting(place, "list", "little-shop/trying")[("webhook", "Order created")] == 1
+
+
+def test_a_recurring_action_that_waits_is_not_made_anew(place: Place, copy: dict[str, Any]) -> None:
+    recurs = "INSERT INTO wp_options (option_name, option_value) VALUES ('little_recurs', '1')"
+    as_if_it_came_now(place, copy, recurs, ACTION.format("little_recur"))
+    for _ in range(2):
+        assert page(place, copy) == 200
+    assert "little_recur\ttrueup-held" in place.sql(copy, ACTIONS)
+    assert "little_recur\tpending" not in place.sql(copy, ACTIONS)
+
+
+def test_a_copy_of_an_earlier_version_serves_between_two_steps_of_its_upgrade(
+    place: Place, copy: dict[str, Any]
+) -> None:
+    """The files that WordPress loads are new, and its wp-config.php is not yet."""
+    node, id_ = place.node_of(copy), copy["id"]
+    path, php = f"/var/www/sites/{id_}/shared/wp-config.php", f"trueup-php@{id_}.service"
+    node.ssh(f"cp -a {path} {path}.tu && sed -i '/TRUEUP_CONTENT/d; s/^\\trequire_once .*copy.php.*//' {path}")
+    try:
+        node.ssh(["systemctl", "restart", php])
+        assert page(place, copy) == 200
+        run_due(place, copy)
+    finally:
+        node.ssh(f"mv {path}.tu {path}; systemctl restart {php}")
+    assert page(place, copy) == 200
+
+
+@pytest.mark.usefixtures("storage")
+def test_a_replaced_text_sets_nothing_aside(place: Place, copy: dict[str, Any]) -> None:
+    """It came from nowhere: what the copy came to have itself is done, and what waits goes on waiting."""
+    before = waiting(place, "list", "little-shop/trying")
+    wp(place, copy, "eval", "wp_schedule_single_event( time() - 1, 'little_own', array( 2 ) );")
+    body = {"from": "Hello world", "to": "Hallo Welt", "dry_run": False}
+    job = place.run(place.plane.http.post(f"/api/environments/{copy['id']}/search-replace", json=body))
+    assert job["status"] == "succeeded", job
+    run_due(place, copy)
+    assert acts(place, copy).count("little_own") == 2
+    assert waiting(place, "list", "little-shop/trying") == before
+
+
+@pytest.mark.usefixtures("storage")
+def test_what_waited_in_a_copy_is_told_where_its_backup_goes(
+    place: Place, source: dict[str, Any], copy: dict[str, Any]
+) -> None:
+    """Production has actions in a status that their plugin does not know: somebody has to say what becomes of them."""
+    job = place.run(place.plane.http.post(f"/api/environments/{copy['id']}/backups", json={"backup_scope": "full"}))
+    assert job["status"] == "succeeded", job
+    (backup, *_) = place.plane.http.get(f"/api/environments/{copy['id']}/backups").json()
+    body = {"backup_id": backup["id"]}
+    job = place.run(place.plane.http.post(f"/api/environments/{source['id']}/restore", json=body))
+    assert job["status"] == "succeeded", job
+    told = waiting(place, "list", "little-shop/production")
+    assert {("action", "little_mail"), ("webhook", "Order created")} <= told.keys()
+    assert {kind for kind, _ in told} == {"action", "webhook"}, "events are due in production when they are"
+    waiting(place, "release", "little-shop/production", "--all")
+    assert "trueup-held" not in place.sql(source, ACTIONS)
+    assert place.sql(source, WEBHOOKS).startswith("Order created\tactive")
+    assert waiting(place, "list", "little-shop/production") == {}

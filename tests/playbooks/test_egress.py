@@ -59,7 +59,7 @@ def hosting(own_hosting: Hosting) -> Hosting:
 
 @pytest.fixture(scope="module")
 def outside(hosting: Hosting) -> Iterator[Listener]:
-    with listener(hosting.node.network.gateway) as found:
+    with listener(hosting.node.network.gateway, mail=True) as found:
         yield found
 
 

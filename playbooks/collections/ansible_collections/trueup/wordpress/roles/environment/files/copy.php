@@ -67,17 +67,17 @@ function trueup_keep_mail( array $message ) {
 }
 
 /**
- * Whether code of the site's declares wp_mail() without asking whether there is one: it then is left its own, which the
+ * Whether code of this release declares wp_mail() without asking whether there is one: it then is left its own, which the
  * network refuses, as the site would not be loaded otherwise.
  */
 function trueup_mail_is_declared() {
-	return is_file( WP_TEMP_DIR . '/trueup-mail-is-declared' );
+	return @file_get_contents( WP_TEMP_DIR . '/trueup-mail-is-declared' ) === realpath( ABSPATH );
 }
 
 function trueup_see_who_declares_mail() {
 	$error = error_get_last();
 	if ( $error && preg_match( '/^Cannot redeclare (?:function )?wp_mail\(\)/', $error['message'] ) ) {
-		touch( WP_TEMP_DIR . '/trueup-mail-is-declared' );
+		file_put_contents( WP_TEMP_DIR . '/trueup-mail-is-declared', realpath( ABSPATH ) );
 	}
 }
 
@@ -144,21 +144,45 @@ function trueup_hold() {
 			if ( trueup_is_held() ) {
 				return;
 			}
-			$held = trueup_held();
-			foreach ( (array) _get_cron_array() as $time => $hooks ) {
-				foreach ( array_diff_key( (array) $hooks, array_flip( TRUEUP_HARMLESS ) ) as $hook => $events ) {
-					foreach ( array_keys( $events ) as $signature ) {
-						$held['events'][ $hook ][] = "$time|$signature";
-					}
-				}
+			// A text that was replaced in place brought nothing: what waits goes on waiting, and the rest is the copy's own.
+			if ( ( defined( 'TRUEUP_IN_PLACE' ) && TRUEUP_IN_PLACE ) || trueup_hold_all() ) {
+				update_option( 'trueup_copy', TRUEUP_CONTENT );
 			}
-			$held['events'] = array_map( static fn( $keys ) => array_values( array_unique( $keys ) ), $held['events'] );
-			trueup_hold_actions();
-			$held['webhooks'] += trueup_pause_webhooks();
-			trueup_remember( $held );
-			update_option( 'trueup_copy', TRUEUP_CONTENT );
 		}
 	);
+	if ( ! trueup_is_held() ) {
+		// Nothing of the content's runs before it is known what of it waits.
+		if ( 'cli' !== PHP_SAPI ) {
+			status_header( 503 );
+			header( 'Retry-After: 5' );
+		}
+		echo "What came with this copy's content is not set aside yet.\n";
+		exit( 1 );
+	}
+}
+
+/**
+ * Whether all of it waits now. Each step can be done again by the next request, wherever this one ends: what is remembered
+ * comes before what it is of.
+ */
+function trueup_hold_all() {
+	$held = trueup_held();
+	foreach ( (array) _get_cron_array() as $time => $hooks ) {
+		foreach ( array_diff_key( (array) $hooks, array_flip( TRUEUP_HARMLESS ) ) as $hook => $events ) {
+			foreach ( array_keys( $events ) as $signature ) {
+				$held['events'][ $hook ][] = "$time|$signature";
+			}
+		}
+	}
+	$held['events'] = array_map( static fn( $keys ) => array_values( array_unique( $keys ) ), $held['events'] );
+	trueup_hold_actions();
+	$webhooks          = trueup_active_webhooks();
+	$held['webhooks'] += $webhooks;
+	if ( ! trueup_remember( $held ) ) {
+		return false;
+	}
+	trueup_set_webhooks( array_keys( $webhooks ), 'paused' );
+	return true;
 }
 
 /**
@@ -169,18 +193,28 @@ function trueup_holds() {
 }
 
 /**
- * Of requests at the same moment one does it, and the others have waited for it.
+ * Of requests at the same moment one does it, and the others have waited for it; null where that takes too long.
+ *
+ * By a file of the site's own: a lock of the database server's has a name that any other site may take.
  */
 function trueup_alone( callable $work ) {
-	global $wpdb;
-	$name = $wpdb->prepare( '%s', 'trueup_held_' . DB_NAME );
-	if ( '1' === $wpdb->get_var( "SELECT GET_LOCK($name, 10)" ) ) {
-		try {
-			return $work();
-		} finally {
-			$wpdb->query( "DO RELEASE_LOCK($name)" );
+	$file  = fopen( WP_TEMP_DIR . '/trueup-held.lock', 'c' );
+	$until = microtime( true ) + 10;
+	while ( $file ) {
+		if ( flock( $file, LOCK_EX | LOCK_NB ) ) {
+			try {
+				return $work();
+			} finally {
+				fclose( $file );
+			}
 		}
+		if ( microtime( true ) > $until ) {
+			fclose( $file );
+			break;
+		}
+		usleep( 20000 );
 	}
+	return null;
 }
 
 /**
@@ -201,7 +235,7 @@ function trueup_held() {
 function trueup_remember( array $held ) {
 	global $wpdb;
 	$held['events'] = array_filter( $held['events'] );
-	$wpdb->query(
+	$is_kept        = false !== $wpdb->query(
 		$wpdb->prepare(
 			"INSERT INTO {$wpdb->options} (option_name, option_value, autoload) VALUES ('trueup_held', %s, 'off') ON DUPLICATE KEY UPDATE option_value = VALUES(option_value)",
 			serialize( $held )
@@ -213,6 +247,7 @@ function trueup_remember( array $held ) {
 		'webhooks' => count( $held['webhooks'] ),
 	);
 	trueup_count( static fn( $known ) => $numbers + $known );
+	return $is_kept;
 }
 
 /**
@@ -251,13 +286,11 @@ function trueup_waiting_actions() {
 }
 
 /**
- * WooCommerce's webhooks are paused; the names of those that were not, by number.
+ * The names of WooCommerce's webhooks that are not paused, by number.
  */
-function trueup_pause_webhooks() {
+function trueup_active_webhooks() {
 	$found = trueup_asked( static fn( $wpdb ) => $wpdb->get_results( "SELECT webhook_id, name FROM {$wpdb->prefix}wc_webhooks WHERE status = 'active'", ARRAY_A ) );
-	$names = array_column( (array) $found, 'name', 'webhook_id' );
-	trueup_set_webhooks( array_keys( $names ), 'paused' );
-	return $names;
+	return array_column( (array) $found, 'name', 'webhook_id' );
 }
 
 function trueup_set_webhooks( array $numbers, $status ) {
@@ -304,7 +337,8 @@ function trueup_ready( $ready ) {
 function trueup_list_held() {
 	$held = trueup_held();
 	$rows = array();
-	foreach ( $held['events'] as $hook => $keys ) {
+	// Production came to have it by a copy's backup: there, events are due when they are.
+	foreach ( trueup_holds() ? $held['events'] : array() as $hook => $keys ) {
 		$rows[] = array( 'kind' => 'event', 'name' => (string) $hook, 'count' => count( $keys ), 'due_at' => gmdate( 'c', min( array_map( 'intval', $keys ) ) ) );
 	}
 	foreach ( trueup_waiting_actions() as $action ) {
@@ -343,9 +377,7 @@ function trueup_answer( $asked ) {
 	define( 'SHORTINIT', true );
 	require $_SERVER['DOCUMENT_ROOT'] . '/wp-load.php';
 	$asked = json_decode( $asked, true );
-	if ( ! trueup_holds() ) {
-		$rows = array();
-	} elseif ( isset( $asked['release'] ) ) {
+	if ( isset( $asked['release'] ) && trueup_list_held() ) {
 		$rows = trueup_alone( static fn() => trueup_release( $asked['names'] ?? null ) );
 	} else {
 		$rows = trueup_list_held();
@@ -364,9 +396,15 @@ if ( ! defined( 'ABSPATH' ) ) {
 	return;
 }
 
-// Before there is add_filter(): WordPress takes these for its own.
-$GLOBALS['wp_filter']['muplugins_loaded'][0]['trueup_hold']                   = array( 'function' => 'trueup_hold', 'accepted_args' => 0 );
-$GLOBALS['wp_filter']['pre_get_ready_cron_jobs'][ PHP_INT_MAX ]['trueup_ready'] = array( 'function' => 'trueup_ready', 'accepted_args' => 1 );
+foreach ( array( array( 'muplugins_loaded', 0, 'trueup_hold', 0 ), array( 'pre_get_ready_cron_jobs', PHP_INT_MAX, 'trueup_ready', 1 ) ) as list( $trueup_hook, $trueup_priority, $trueup_function, $trueup_count ) ) {
+	if ( function_exists( 'add_filter' ) ) {
+		// A wp-config.php of an earlier version has not loaded this, and trueup.php does.
+		add_filter( $trueup_hook, $trueup_function, $trueup_priority, $trueup_count );
+	} else {
+		// WordPress takes these for its own when it comes to have filters.
+		$GLOBALS['wp_filter'][ $trueup_hook ][ $trueup_priority ][ $trueup_function ] = array( 'function' => $trueup_function, 'accepted_args' => $trueup_count );
+	}
+}
 
 if ( ! trueup_mail_is_declared() ) {
 	register_shutdown_function( 'trueup_see_who_declares_mail' );

@@ -174,6 +174,16 @@ function trueup_keep_mail_of_wordpress( $answer, $message ) {
 add_filter( 'pre_wp_mail', 'trueup_keep_mail_of_wordpress', PHP_INT_MAX, 2 );
 
 /**
+ * A recurring action that waits is not there for its plugin, which would make it anew, and that one would run.
+ */
+function trueup_keep_waiting( $answer, $time, $rhythm, $hook ) {
+	$waits = function_exists( 'trueup_waiting_actions' ) && in_array( $hook, array_column( trueup_waiting_actions(), 'hook' ), true );
+	return $waits ? 0 : $answer;
+}
+add_filter( 'pre_as_schedule_recurring_action', 'trueup_keep_waiting', PHP_INT_MAX, 4 );
+add_filter( 'pre_as_schedule_cron_action', 'trueup_keep_waiting', PHP_INT_MAX, 4 );
+
+/**
  * Keep what was asked for of whom and refused, so that nobody wonders.
  */
 function trueup_keep_refused( $response, $context, $transport, $arguments, $url ) {
