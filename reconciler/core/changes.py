@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from reconciler.core import options
 from reconciler.core.observed import Applied, ObservedEnvironment, ObservedNode, Service
-from reconciler.core.variables import EnvironmentVariables, NodeVariables
+from reconciler.core.variables import EnvironmentVariables, NodeVariables, reach_of
 
 
 class Cause(StrEnum):
@@ -75,7 +75,7 @@ class Change:
 
 NODE_REDIS = "redis-server.service"
 EGRESS = "/etc/trueup/egress.d/"
-"""Where the files are by which an environment is closed; one of an earlier version has none."""
+"""Where the files are by which what goes out of an environment is refused; one of an earlier version has none."""
 _FIELDS = {
     "wordpress_version": "spec.wordpress.version",
     "fastcgi_cache": "spec.cache.fastcgi",
@@ -256,18 +256,14 @@ def _options(desired: EnvironmentVariables, observed: ObservedEnvironment) -> It
 def _egress(desired: EnvironmentVariables, observed: ObservedEnvironment) -> Iterator[Change]:
     """The node's firewall lets packets of the environment's out, or not, against what was applied."""
     applied, there = observed.applied, observed.egress
-    if applied is None or there is None or there.closed == desired.is_closed:
+    if applied is None or there is None or there.reach == desired.reach:
         return
     known = applied.variables
-    if (known.get("type") != "production" and known.get("egress") != "open") != desired.is_closed:
+    if reach_of(known.get("type"), known.get("egress")) != desired.reach:
         return  # told as what moved
     ours = any(path.startswith(EGRESS) for path in applied.files)
-    cause = Cause.UPGRADED if desired.is_closed and not ours else Cause.NODE_TOUCHED
-    yield Change("egress", _reach(desired.is_closed), _reach(there.closed), cause)
-
-
-def _reach(closed: bool) -> str:
-    return "closed" if closed else "open"
+    cause = Cause.UPGRADED if desired.reach != "open" and not ours else Cause.NODE_TOUCHED
+    yield Change("egress", desired.reach, there.reach, cause)
 
 
 def _content(observed: ObservedEnvironment) -> Iterator[Change]:

@@ -13,6 +13,8 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
+from reconciler.core.variables import Reach
+
 _YEARS = range(1970, 9000)
 
 
@@ -152,8 +154,17 @@ class ObservedEgress(_Observed):
 
     closed: bool
     """None reaches another host, or a neighbour. What is there, whatever was applied."""
+    refuses_mail: bool | None = None
+    """None reaches a port of mail, either; None: the probe is of an earlier version."""
     refused: Count | None = None
-    """Packets that were refused since the rules were loaded; None where it is open."""
+    """Packets that were refused since the rules were loaded; None where none is."""
+
+    @property
+    def reach(self) -> Reach:
+        """As ``EnvironmentVariables.reach``, of what is there."""
+        if self.closed:
+            return "closed"
+        return "open but for mail" if self.refuses_mail else "open"
 
 
 class ObservedEnvironment(_Observed):

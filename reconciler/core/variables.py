@@ -21,6 +21,8 @@ _LATER = frozenset({"resources", "health", "egress", "vary_cookies"})
 
 _OF_A_REPLACEMENT = frozenset({"search", "replace", "tables", "groups", "guid"})
 
+Reach = Literal["closed", "open but for mail", "open"]
+
 
 class _Variables(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,6 +49,13 @@ class Job(_Variables):
 
     id: str
     fence: int
+
+
+def reach_of(type_: str | None, egress: str | None) -> Reach:
+    """Whom the code of an environment of this type and ``spec.egress`` reaches."""
+    if type_ == "production":
+        return "open"
+    return "open but for mail" if egress == "open" else "closed"
 
 
 class ReleaseVariables(_Variables):
@@ -162,7 +171,12 @@ class EnvironmentVariables(_Variables):
     @property
     def is_closed(self) -> bool:
         """Whether its code reaches no other host. Production is never closed, and a copy is, unless it is opened."""
-        return self.type != "production" and self.egress != "open"
+        return self.reach == "closed"
+
+    @property
+    def reach(self) -> Reach:
+        """Whom its code reaches: mail of whatever is not production reaches nobody, also where it is opened."""
+        return reach_of(self.type, self.egress)
 
     @model_serializer(mode="wrap")
     def _without_later_ones(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -75,6 +75,18 @@ SHUT_OUT = [
     {"jump": {"target": "shut"}},
 ]
 """The rule of the node's firewall that refuses what closed users send."""
+NO_MAIL = [
+    {
+        "match": {
+            "op": "==",
+            "left": {"payload": {"protocol": "tcp", "field": "dport"}},
+            "right": {"set": [25, 465, 587, 2525]},
+        }
+    },
+    {"match": {"op": "==", "left": {"meta": {"key": "skuid"}}, "right": "@copies"}},
+    {"jump": {"target": "shut"}},
+]
+"""The one that refuses mail of whatever is not production."""
 STOPPED = ("mails", "events", "actions", "webhooks")
 MOST_STOPPED = 4096
 REFUSING = 2
@@ -172,15 +184,22 @@ def _look_at_egress(environments: dict[str, Found]) -> None:
         return
     import pwd
 
-    closed = _closed_users()
+    refused = _refused_users()
     for one, environment in environments.items():
         name = "wp-" + one.replace("-", "")[:12]
         with contextlib.suppress(KeyError):  # it was not made yet
             uid = pwd.getpwnam(name).pw_uid
-            if closed is not None:
+            if refused is not None:
                 # nft tells a number, or the name that the number has.
-                refused = next((closed[who] for who in (uid, name) if who in closed), None)
-                environment["egress"] = {"closed": refused is not None, "refused": refused}
+                closed, mail = (
+                    next((users[who] for who in (uid, name) if who in users), None)
+                    for users in (refused["closed"], refused["copies"])
+                )
+                environment["egress"] = {
+                    "closed": closed is not None,
+                    "refuses_mail": closed is not None or mail is not None,
+                    "refused": None if closed is None and mail is None else (closed or 0) + (mail or 0),
+                }
         environment["stopped"] = _stopped(f"{SITES}/{one}")
 
 
@@ -205,11 +224,12 @@ def _stopped(site: str) -> dict[str, int]:
             os.close(handle)
 
 
-def _closed_users() -> dict[Any, int] | None:
-    """Packets that were refused, by user; of nobody where the rules, whose text is the node role's, are not whole.
+def _refused_users() -> dict[str, dict[Any, int]] | None:
+    """Packets that were refused, by set and user; of nobody where the rule, the node role's, is not whole.
 
     None: the firewall does not answer.
     """
+    users: dict[str, dict[Any, int]] = {"closed": {}, "copies": {}}
     try:
         argv = ["nft", "--json", "list", "table", "inet", "trueup_egress"]
         said = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False).stdout
@@ -218,15 +238,16 @@ def _closed_users() -> dict[Any, int] | None:
         hooks = {one["chain"]["name"]: one["chain"].get("hook") for one in found if "chain" in one}
         rules = [(one["rule"]["chain"], one["rule"]["expr"]) for one in found if "rule" in one]
         refusing = [expr for chain, expr in rules if chain == "shut" and "reject" in expr[-1]]
-        if hooks["output"] != "output" or ("output", SHUT_OUT) not in rules or len(refusing) != REFUSING:
-            return {}
-        # An element with a counter is an object.
-        elements = [one["elem"] for one in sets["closed"]]
-        return {one["val"]: int(one["counter"]["packets"]) for one in elements}
+        if hooks["output"] == "output" and len(refusing) == REFUSING:
+            for name, rule in (("closed", SHUT_OUT), ("copies", NO_MAIL)):
+                # An element with a counter is an object.
+                elements = [one["elem"] for one in sets.get(name, ())] if ("output", rule) in rules else []
+                users[name] = {one["val"]: int(one["counter"]["packets"]) for one in elements}
+        return users
     except subprocess.TimeoutExpired:
         return None
     except (OSError, ValueError, KeyError, TypeError):
-        return {}
+        return {"closed": {}, "copies": {}}
 
 
 # WordPress's options

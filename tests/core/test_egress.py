@@ -39,13 +39,19 @@ def test_production_is_never_closed() -> None:
     assert "never closed" in stalled.message
 
 
-def seen(applied: EnvironmentVariables, *, closed: bool, ours: bool = True) -> ObservedEnvironment:
-    """As it was applied, with a firewall that closes it or does not; ``ours``: by a version that closes copies."""
+def seen(
+    applied: EnvironmentVariables, *, closed: bool, mail: bool | None = None, ours: bool = True
+) -> ObservedEnvironment:
+    """As it was applied, with a firewall that closes it or does not; ``ours``: by a version that closes copies.
+
+    ``mail``: whether its mail is refused; that of copies, where nothing is said.
+    """
     there = configured(applied)
     assert there.applied is not None
-    files = {f"{EGRESS}{applied.id}.nft": "f" * 64} if ours and applied.is_closed else {}
+    files = {f"{EGRESS}{applied.id}.nft": "f" * 64} if ours and applied.type != "production" else {}
     manifest = there.applied.model_copy(update={"files": {**there.applied.files, **files}})
-    egress = ObservedEgress(closed=closed, refused=3 if closed else None)
+    refuses_mail = closed or (applied.type != "production" if mail is None else mail)
+    egress = ObservedEgress(closed=closed, refuses_mail=refuses_mail, refused=3 if refuses_mail else None)
     return there.model_copy(update={"applied": manifest, "files": manifest.files, "egress": egress})
 
 
@@ -62,11 +68,28 @@ def test_what_is_as_it_should_be_is_not_told() -> None:
 
 
 def test_a_copy_that_somebody_opened_on_the_node_is_closed_again() -> None:
-    assert lines(variables(), seen(variables(), closed=False)) == ["egress: closed <- open (changed on the node)"]
+    assert lines(variables(), seen(variables(), closed=False, mail=False)) == [
+        "egress: closed <- open (changed on the node)"
+    ]
+    assert lines(variables(), seen(variables(), closed=False)) == [
+        "egress: closed <- open but for mail (changed on the node)"
+    ]
+
+
+def test_mail_of_a_copy_that_was_opened_is_refused() -> None:
+    one = variables(egress="open")
+    assert lines(one, seen(one, closed=False, mail=False)) == [
+        "egress: open but for mail <- open (changed on the node)"
+    ]
+    earlier = seen(one, closed=False, mail=False, ours=False)
+    assert lines(one, earlier) == ["egress: open but for mail <- open (Trueup was upgraded)"]
+    assert lines(variables("production"), seen(variables("production"), closed=False, mail=True)) == [
+        "egress: open <- open but for mail (changed on the node)"
+    ]
 
 
 def test_a_copy_of_an_earlier_version_is_closed_by_the_upgrade() -> None:
-    there = seen(variables(), closed=False, ours=False)
+    there = seen(variables(), closed=False, mail=False, ours=False)
     assert lines(variables(), there) == ["egress: closed <- open (Trueup was upgraded)"]
 
 

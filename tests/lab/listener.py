@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from tests.lab.paths import state_directory
 
-SMTP, SUBMISSION = 25, 587
+MAIL = (25, 465, 587, 2525)
 PATIENCE_S = 10.0
 MOST = 4096
 
@@ -44,8 +44,7 @@ def listener(address: str, *, mail: bool = False) -> Iterator[Listener]:
         if mail:
             lock = stack.enter_context((state_directory() / "mail.lock").open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
-        ports = (SMTP, SUBMISSION) if mail else ()
-        servers = [stack.enter_context(socket.create_server((address, port))) for port in ports]
+        servers = [stack.enter_context(socket.create_server((address, port))) for port in (MAIL if mail else ())]
         work = [(_serve, (found, web, b"")), (_take, (found, datagrams))]
         work += [(_serve, (found, one, b"220 lab ESMTP\r\n")) for one in servers]
         for one in (web, datagrams, *servers):

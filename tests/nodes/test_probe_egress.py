@@ -17,12 +17,14 @@ LISTING: dict[str, Any] = {
         {"metainfo": {"version": "1.0.6", "release_name": "Lester Gooch #5", "json_schema_version": 1}},
         {"table": {"family": "inet", "name": "trueup_egress", "handle": 3}},
         {"set": {"name": "closed", "type": "uid", "elem": [{"elem": {"val": UID, "counter": {"packets": 7}}}]}},
+        {"set": {"name": "copies", "type": "uid", "elem": [{"elem": {"val": UID, "counter": {"packets": 4}}}]}},
         {"set": {"name": "fetching", "type": "gid"}},
         {"set": {"name": "own", "type": ["uid", "ipv4_addr"], "elem": [{"concat": [UID, "127.64.3.230"]}]}},
         {"chain": {"name": "output", "type": "filter", "hook": "output", "prio": 0, "policy": "accept"}},
         {"chain": {"name": "shut"}},
         {"rule": {"chain": "output", "expr": [{"accept": None}]}},
         {"rule": {"chain": "output", "expr": probe.SHUT_OUT}},
+        {"rule": {"chain": "output", "expr": probe.NO_MAIL}},
         {"rule": {"chain": "shut", "expr": [{"match": {}}, {"reject": {"type": "tcp reset"}}]}},
         {"rule": {"chain": "shut", "expr": [{"reject": {"type": "icmpx", "expr": "admin-prohibited"}}]}},
     ]
@@ -34,37 +36,68 @@ class User:
     pw_uid, pw_name = UID, "wp-0123456789ab"
 
 
-def seen(listing: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[Any, int] | None, bool]:
-    """Who is closed as the probe sees it, and whether the module that closes has anything to do."""
+NOBODY: dict[str, dict[Any, int]] = {"closed": {}, "copies": {}}
+EVERYBODY: dict[str, dict[Any, int]] = {"closed": {UID: 7}, "copies": {UID: 4}}
+
+
+def seen(listing: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, dict[Any, int]] | None, str]:
+    """Whose packets are refused as the probe sees it, and whom the user reaches for the module that closes."""
     tool = tmp_path / "nft"
     tool.write_text(
         "#!/bin/sh\ncat <<'END'\n" + (listing if isinstance(listing, str) else json.dumps(listing)) + "\nEND\n"
     )
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    return probe._closed_users(), load("environment.egress").Rules.found().closes(User)
+    return probe._refused_users(), load("environment.egress").Rules.found().reach(User)
 
 
 def test_who_is_in_the_set_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert seen(LISTING, tmp_path, monkeypatch) == ({UID: 7}, True)
+    assert seen(LISTING, tmp_path, monkeypatch) == (EVERYBODY, "closed")
     named = deepcopy(LISTING)
     named["nftables"][2]["set"]["elem"][0]["elem"]["val"] = User.pw_name
-    assert seen(named, tmp_path, monkeypatch) == ({User.pw_name: 7}, True)
+    assert seen(named, tmp_path, monkeypatch) == (EVERYBODY | {"closed": {User.pw_name: 7}}, "closed")
+
+
+def without(listing: dict[str, Any], word: str) -> dict[str, Any]:
+    """The listing without the sets of this name and the rules that name it."""
+    lacking = [one for one in listing["nftables"] if f'{word}"' not in json.dumps(one)]
+    return {"nftables": lacking}
+
+
+def test_of_who_is_not_closed_the_mail_alone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = deepcopy(LISTING)
+    del opened["nftables"][2]["set"]["elem"]
+    assert seen(opened, tmp_path, monkeypatch) == (NOBODY | {"copies": {UID: 4}}, "open but for mail")
+    # As an earlier version had it.
+    assert seen(without(LISTING, "copies"), tmp_path, monkeypatch) == (NOBODY | {"closed": {UID: 7}}, "closed")
+    assert not load("environment.egress").Rules(without(LISTING, "copies")).is_whole
+    assert load("environment.egress").Rules(LISTING).is_whole
+
+
+LACKING = {
+    "closed": (NOBODY | {"copies": {UID: 4}}, "open but for mail"),
+    "copies": (NOBODY | {"closed": {UID: 7}}, "closed"),
+}
+"""What is seen without one of the sets, or the rule that names it."""
 
 
 @pytest.mark.parametrize("number", range(2, len(LISTING["nftables"])))
 def test_rules_that_lack_a_part_close_nobody(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lacking = deepcopy(LISTING)
     part = lacking["nftables"].pop(number)
-    harmless = part.get("set", {}).get("name") in {"fetching", "own"} or part == LISTING["nftables"][7]
+    name = part.get("set", {}).get("name")
+    harmless = name in {"fetching", "own"} or part.get("rule", {}).get("expr") == [{"accept": None}]
     # A chain that a rule is in cannot be lacking; the one that a packet comes to has to be there.
     harmless = harmless or part.get("chain", {}).get("name") == "shut"
-    assert seen(lacking, tmp_path, monkeypatch) == (({UID: 7}, True) if harmless else ({}, False))
+    if part.get("rule", {}).get("expr") in (probe.SHUT_OUT, probe.NO_MAIL):
+        name = "closed" if part["rule"]["expr"] == probe.SHUT_OUT else "copies"
+    expected = LACKING.get(name, (NOBODY, "open"))
+    assert seen(lacking, tmp_path, monkeypatch) == ((EVERYBODY, "closed") if harmless else expected)
 
 
 @pytest.mark.parametrize("said", ["", "[]", "null", "{}", '{"nftables": [1]}', "Error: No such file or directory"])
 def test_what_is_no_listing_closes_nobody(said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert seen(said, tmp_path, monkeypatch) == ({}, False)
+    assert seen(said, tmp_path, monkeypatch) == (NOBODY, "open")
 
 
 @pytest.fixture

@@ -36,6 +36,8 @@ BY_PHP = {
 BY_PROGRAM = {
     # What a hacked site's native code has: no function that PHP lacks is in its way.
     "sendmail": "/usr/local/bin/lab-sendmail @HOST@ @WHO@",
+    "smtps": "/usr/local/bin/lab-sendmail @HOST@ @WHO@ 465",
+    "another port of mail": "/usr/local/bin/lab-sendmail @HOST@ @WHO@ 2525",
     "mptcp": "python3 -c 'import socket; s = socket.socket(2, 1, 262); s.settimeout(5); "
     's.connect(("@HOST@", @PORT@)); s.send(b"@WHO@")\'',
     "datagram": 'python3 -c \'import socket; socket.socket(2, 2).sendto(b"@WHO@", ("@HOST@", @PORT@))\'',
@@ -43,7 +45,7 @@ BY_PROGRAM = {
 """The same in the site's sandbox, by programs."""
 SENDMAIL = """#!/usr/bin/python3
 import socket, sys
-with socket.create_connection((sys.argv[1], 25), 5) as mail:
+with socket.create_connection((sys.argv[1], int((sys.argv[3:] or ["25"])[0])), 5) as mail:
     mail.recv(100)
     mail.sendall(b"EHLO " + sys.argv[2].encode() + b"\\r\\n")
 """
@@ -65,7 +67,7 @@ def outside(hosting: Hosting) -> Iterator[Listener]:
 
 def call(hosting: Hosting, outside: Listener, key: str, way: str) -> str:
     """Have the environment's code call the listener; the word by which it is known there."""
-    who = f"{key.partition('/')[2]}-{way}-{len(outside.calls)}"
+    who = f"{key.partition('/')[2]}-{way.replace(' ', '-')}-{len(outside.calls)}"
     values = {"URL": outside.url(f"/{who}"), "HOST": outside.address, "PORT": str(outside.port), "WHO": who}
     code = {**BY_PHP, **BY_PROGRAM}[way]
     for name, value in values.items():
@@ -105,6 +107,17 @@ def reaches(hosting: Hosting, outside: Listener, key: str, way: str = "fsockopen
     return outside.has(who)
 
 
+MAIL = ("smtp", "sendmail", "smtps", "another port of mail")
+MAIL_SERVER = """import socket
+with socket.create_server(("127.0.0.1", 25)) as server, open("/run/lab-mail", "wb", buffering=0) as heard:
+    while True:
+        mail, _ = server.accept()
+        with mail:
+            mail.sendall(b"220 node ESMTP\\r\\n")
+            heard.write(mail.recv(100))
+"""
+
+
 @pytest.mark.parametrize("way", [*BY_PHP, *BY_PROGRAM])
 def test_a_copy_reaches_nobody_and_production_does(hosting: Hosting, outside: Listener, way: str) -> None:
     before = len(outside.calls)
@@ -118,7 +131,7 @@ def test_what_was_refused_is_counted(hosting: Hosting, outside: Listener) -> Non
     after = egress(hosting)
     assert (before.closed, after.closed) == (True, True)
     assert (after.refused or 0) > (before.refused or 0)
-    assert egress(hosting, PRODUCTION) == ObservedEgress(closed=False)
+    assert egress(hosting, PRODUCTION) == ObservedEgress(closed=False, refuses_mail=False)
 
 
 ASK = """
@@ -231,6 +244,68 @@ def test_a_copy_is_opened_and_closed_by_its_document(hosting: Hosting, outside: 
     assert f"127.0.0.1 {own_name(hosting)}" in hosting.node.ssh(["cat", "/etc/hosts"]).stdout
     hosting.apply(COPY, egress=None).raise_if_failed()
     assert not reaches(hosting, outside, COPY)
+
+
+@pytest.fixture
+def opened(hosting: Hosting) -> Iterator[None]:
+    hosting.apply(COPY, egress="open").raise_if_failed()
+    yield
+    hosting.apply(COPY, egress=None).raise_if_failed()
+
+
+@pytest.mark.usefixtures("opened")
+def test_a_copy_that_was_opened_writes_to_nobody(hosting: Hosting, outside: Listener) -> None:
+    before = egress(hosting)
+    assert reaches(hosting, outside, COPY, "curl")
+    assert (before.closed, before.refuses_mail) == (False, True)
+    assert egress(hosting).refused == before.refused, "what went out does not count as refused"
+    for way in MAIL:
+        assert not reaches(hosting, outside, COPY, way), way
+    assert (egress(hosting).refused or 0) >= (before.refused or 0) + len(MAIL)
+    hosting.node.ssh(["systemctl", "restart", "nftables.service"])
+    assert not reaches(hosting, outside, COPY, "sendmail")
+    assert hosting.apply(COPY).raise_if_failed().changed == 0
+
+
+@pytest.mark.usefixtures("opened")
+def test_a_copy_that_was_opened_reaches_no_mail_server_of_its_node(hosting: Hosting) -> None:
+    hosting.node.ssh(["systemd-run", "--unit=lab-mail", "--collect", "python3", "-c", MAIL_SERVER])
+    try:
+        hosting.node.ssh("until ss -Hltn sport = :25 | grep -q .; do sleep 0.05; done", timeout=20)
+        for key in (COPY, PRODUCTION):
+            who = key.partition("/")[2]
+            hosting.node.ssh(sandboxed(hosting, key, f"/usr/local/bin/lab-sendmail 127.0.0.1 {who}"), check=False)
+        until(lambda: "production" in heard(hosting), "production's mail to arrive")
+        assert "staging" not in heard(hosting)
+    finally:
+        hosting.node.ssh(["systemctl", "stop", "lab-mail.service"])
+
+
+def heard(hosting: Hosting) -> str:
+    return hosting.node.ssh(["cat", "/run/lab-mail"]).stdout
+
+
+MAIL_OPENED = {
+    "its user is taken out": "nft delete element inet trueup_egress copies '{{ {uid} }}'",
+    "the rule is taken out": "nft flush chain inet trueup_egress output",
+    "provisioned by an earlier version": "nft delete table inet trueup_egress; rm -r /etc/trueup/egress.d",
+}
+
+
+@pytest.mark.usefixtures("opened")
+@pytest.mark.parametrize(
+    "how", [next(iter(MAIL_OPENED)), *(pytest.param(one, marks=pytest.mark.long) for one in [*MAIL_OPENED][1:])]
+)
+def test_what_lets_mail_out_is_seen_and_put_right(hosting: Hosting, outside: Listener, how: str) -> None:
+    hosting.node.ssh(MAIL_OPENED[how].format(uid=uid(hosting, COPY)))
+    assert reaches(hosting, outside, COPY, "sendmail")
+    assert not egress(hosting).refuses_mail
+    check = hosting.run("environment", COPY, "--check", "--diff").raise_if_failed()
+    assert f"egress of wp-{hosting.short(COPY)}" in check.output
+    hosting.apply(COPY).raise_if_failed()
+    assert not reaches(hosting, outside, COPY, "sendmail")
+    assert egress(hosting).refuses_mail
+    assert reaches(hosting, outside, COPY, "curl")
 
 
 def test_a_number_that_was_a_copy_s_is_not_held_against_production(hosting: Hosting, outside: Listener) -> None:

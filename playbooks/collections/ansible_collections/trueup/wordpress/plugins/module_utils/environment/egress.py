@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether the environment's code reaches other hosts: a copy's does not, by the node's firewall, whatever it does.
 
-Its user is in a set of nftables', and in a file by which the set is filled whenever the rules are loaded anew. A closed
+Its user is in sets of nftables', and in a file by which they are filled whenever the rules are loaded anew. A closed
 user's processes reach Unix sockets, and their own site at an address of the loopback that nginx has for no other site.
+Those of a copy that was opened reach everybody, but at no port of mail.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ TABLE = ("inet", "trueup_egress")
 FILES = "/etc/trueup/egress.d"
 FETCHING = "trueup-fetch"
 LOCK = "/run/trueup/locks/egress"
+CLOSED, NO_MAIL, OPEN = "closed", "open but for mail", "open"
 LOOPBACK = ipaddress.IPv4Network("127.64.0.0/10")
 
 
@@ -41,6 +43,13 @@ def own_address(uid):
     return str(LOOPBACK[uid])
 
 
+def reach(variables):
+    """As ``EnvironmentVariables.reach``."""
+    if is_closed(variables):
+        return CLOSED
+    return OPEN if variables["type"] == "production" else NO_MAIL
+
+
 class Egress:
     """``texts``: by their name in the layout, those of the rules for the whole node."""
 
@@ -48,11 +57,12 @@ class Egress:
         self.run = run
         self.layout = layout
         self.is_closed = is_closed(variables)
+        self.reach = reach(variables)
         self.rules = texts[names.EGRESS]
 
     @property
     def files(self):
-        return [self.layout.egress] if self.is_closed else []
+        return [] if self.reach == OPEN else [self.layout.egress]
 
     def own_address(self, user):
         """Where a closed user finds its site on the node; None where it is open, or not there yet."""
@@ -64,13 +74,19 @@ class Egress:
         One who was closed already may ask its own site, as before; one who was not, after ``admit``.
         """
         if user:
-            former, whole = read(self.layout.egress), _elements(user.pw_uid, itself=True)
-            self._ensure(user, whole if former == whole.encode() else _elements(user.pw_uid))
+            admitted = _own(user.pw_uid)
+            itself = self.is_closed and admitted.encode() in (read(self.layout.egress) or b"")
+            self._ensure(user, self._elements(user) + (admitted if itself else ""))
 
     def admit(self, user):
         """Let a closed user ask its own site, now that nginx has nobody else's at that address."""
         if self.is_closed:
-            self._ensure(user, _elements(user.pw_uid, itself=True))
+            self._ensure(user, self._elements(user) + _own(user.pw_uid))
+
+    def _elements(self, user):
+        """What the file says that puts the user into sets."""
+        sets = ["copies", *(["closed"] if self.is_closed else [])]
+        return "".join(f"add element {' '.join(TABLE)} {one} {{ {user.pw_uid} }}\n" for one in sets)
 
     def _ensure(self, user, text):
         with _alone(self.run):
@@ -78,24 +94,28 @@ class Egress:
                 # The number was another user's before, whose environment is gone.
                 if path != self.layout.egress:
                     place.absent(self.run, path)
-            if self.is_closed:
+            if self.reach == OPEN:
+                place.absent(self.run, self.layout.egress)
+                _open(self.run, user)
+            else:
                 place.directory(self.run, FILES, 0o755)
                 changed = place.file(self.run, self.layout.egress, text)
                 self._close(user, text, changed)
-            else:
-                place.absent(self.run, self.layout.egress)
-                _open(self.run, user)
 
     def _close(self, user, text, changed):
         rules = Rules.found()
-        if rules.closes(user) and not changed:
+        there = rules.reach(user)
+        if there == self.reach and not changed:
             return
-        if not rules.closes(user) and not self.run.change(f"egress of {user.pw_name}", "open", "closed"):
+        if there != self.reach and not self.run.change(f"egress of {user.pw_name}", there, self.reach):
             return
         if self.run.check_mode:
             return
+        # First what is refused anyhow, so that a copy that is opened writes no mail in between.
         _say(self.run, text if rules.is_whole else self.rules)
-        if not Rules.found().closes(user):
+        if not self.is_closed:
+            _forget(self.run, Rules.found().elements_of(user, ("closed", "own")))
+        if Rules.found().reach(user) != self.reach:
             raise Failure(
                 f"The firewall does not close what {user.pw_name} sends. Look at `nft list table {' '.join(TABLE)}`, "
                 "and provision the node: playbooks/node.yml."
@@ -126,8 +146,14 @@ def forget(run, layout, user):
 
 
 def _open(run, user):
-    elements = Rules.found().elements_of(user)
-    if elements and run.change(f"egress of {user.pw_name}", "closed", "open"):
+    rules = Rules.found()
+    elements = rules.elements_of(user)
+    if elements and run.change(f"egress of {user.pw_name}", rules.reach(user), OPEN):
+        _forget(run, elements)
+
+
+def _forget(run, elements):
+    if elements:
         _say(run, "".join(f"delete element {' '.join(TABLE)} {one}\n" for one in elements))
 
 
@@ -137,14 +163,16 @@ class Rules:
     def __init__(self, listing):
         found = [one for one in listing.get("nftables", ()) if isinstance(one, dict)]
         sets = {one["set"]["name"]: one["set"].get("elem", ()) for one in found if "set" in one}
-        self.closed = [_value(one) for one in sets.get("closed", ())]
+        self.users = {name: [_value(one) for one in sets.get(name, ())] for name in ("closed", "copies")}
         self.own = [tuple(_value(one).get("concat", ())) for one in sets.get("own", ())]
         hooks = {one["chain"]["name"]: one["chain"].get("hook") for one in found if "chain" in one}
         rules = [(one["rule"]["chain"], one["rule"]["expr"]) for one in found if "rule" in one]
         refusing = [expr for chain, expr in rules if chain == "shut" and "reject" in expr[-1]]
-        shuts = hooks.get("output") == "output" and ("output", _SHUT_OUT) in rules
-        self.is_whole = shuts and len(refusing) == _REFUSING
+        refuses = hooks.get("output") == "output" and len(refusing) == _REFUSING
+        self.shuts = refuses and ("output", _SHUT_OUT) in rules
         """As the probe looks at it: whoever is in the set is refused."""
+        self.keeps_mail = refuses and ("output", _NO_MAIL) in rules
+        self.is_whole = self.shuts and self.keeps_mail and "copies" in sets
 
     @classmethod
     def found(cls):
@@ -157,16 +185,17 @@ class Rules:
         except (OSError, ValueError, subprocess.TimeoutExpired):
             return cls({})
 
-    def closes(self, user):
-        return self.is_whole and self._is_in(user, self.closed)
+    def reach(self, user):
+        if self.shuts and self._is_in(user, self.users["closed"]):
+            return CLOSED
+        return NO_MAIL if self.keeps_mail and self._is_in(user, self.users["copies"]) else OPEN
 
-    def elements_of(self, user):
+    def elements_of(self, user, sets=("closed", "copies", "own")):
         """What names the user, as nft is told of it."""
-        own = [address for who, address in self.own if self._is_in(user, [who])]
-        return [
-            *([f"closed {{ {user.pw_uid} }}"] if self._is_in(user, self.closed) else []),
-            *(f"own {{ {user.pw_uid} . {address} }}" for address in own),
-        ]
+        named = [name for name, users in self.users.items() if self._is_in(user, users)]
+        found = [(name, str(user.pw_uid)) for name in named]
+        found += [("own", f"{user.pw_uid} . {address}") for who, address in self.own if self._is_in(user, [who])]
+        return [f"{name} {{ {one} }}" for name, one in found if name in sets]
 
     @staticmethod
     def _is_in(user, found):
@@ -176,6 +205,17 @@ class Rules:
 
 _SHUT_OUT = [
     {"match": {"op": "==", "left": {"meta": {"key": "skuid"}}, "right": "@closed"}},
+    {"jump": {"target": "shut"}},
+]
+_NO_MAIL = [
+    {
+        "match": {
+            "op": "==",
+            "left": {"payload": {"protocol": "tcp", "field": "dport"}},
+            "right": {"set": [25, 465, 587, 2525]},
+        }
+    },
+    {"match": {"op": "==", "left": {"meta": {"key": "skuid"}}, "right": "@copies"}},
     {"jump": {"target": "shut"}},
 ]
 _REFUSING = 2
@@ -201,14 +241,12 @@ def _alone(run):
         yield
 
 
-def _elements(uid, *, itself=False):
-    """What a file in ``FILES`` says."""
-    lines = [f"add element {' '.join(TABLE)} closed {{ {uid} }}\n"]
-    lines += [f"add element {' '.join(TABLE)} own {{ {uid} . {own_address(uid)} }}\n"] if itself else []
-    return "".join(lines)
+def _own(uid):
+    """What a file in ``FILES`` says of a user who may ask its own site."""
+    return f"add element {' '.join(TABLE)} own {{ {uid} . {own_address(uid)} }}\n"
 
 
 def _files_of(uid):
-    """The files that close a user, whoever wrote them."""
-    said = re.compile(rb" closed { %d }$" % uid, re.MULTILINE)
+    """The files that name a user, whoever wrote them."""
+    said = re.compile(rb" (?:closed|copies) { %d }$" % uid, re.MULTILINE)
     return [path for path in sorted(glob.glob(f"{FILES}/*.nft")) if said.search(read(path) or b"")]
