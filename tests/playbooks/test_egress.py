@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,9 +80,9 @@ def call(hosting: Hosting, outside: Listener, key: str, way: str) -> str:
     return who
 
 
-def sandboxed(hosting: Hosting, key: str, script: str) -> list[str]:
+def sandboxed(hosting: Hosting, key: str, script: str, seconds: int = 30) -> list[str]:
     layout = load("environment/layout").Layout(hosting.id(key))
-    argv: list[str] = load("environment/sandbox").command(layout, ["sh", "-c", script], seconds=30)
+    argv: list[str] = load("environment/sandbox").command(layout, ["sh", "-c", script], seconds=seconds)
     return argv
 
 
@@ -159,14 +160,66 @@ def test_a_copy_asks_its_own_site_and_no_neighbour(hosting: Hosting) -> None:
 
 
 COMPOSER = """#!/usr/bin/python3
-import socket, sys
-with socket.create_connection(("HOST", PORT), 5) as there:
-    there.sendall(b"composer")
+# As Composer does: it obeys its home, runs plugins and scripts unless it is told not to, and installs from its cache.
+import os, socket, sys, time
+from pathlib import Path
+
+def call(word):
+    try:
+        with socket.create_connection(("HOST", PORT), 5) as there:
+            there.sendall(b"composer-" + word.encode())
+            there.recv(99)
+    except OSError:
+        if word == "download":
+            raise
+
+project = Path(sys.argv[sys.argv.index("--working-dir") + 1])
+cache = Path(os.environ.get("COMPOSER_CACHE_DIR") or Path(os.environ["COMPOSER_HOME"], "cache"))
+for home in ("HOME", "COMPOSER_HOME"):
+    if Path(os.environ[home], "planted").exists():
+        call("planted")
+if "--no-plugins" not in sys.argv:
+    call("plugin")
+if "--no-scripts" not in sys.argv:
+    call("script")
+if not os.environ.get("COMPOSER_DISABLE_NETWORK"):
+    call("download")
+    cache.mkdir(parents=True, exist_ok=True)
+    (cache / "package").write_text("<?php // fetched")
+if "--download-only" in sys.argv:
+    tried = Path("TRIED")
+    for _ in range(2):  # one whole try of the site's
+        before = tried.stat().st_mtime_ns
+        while tried.stat().st_mtime_ns == before:
+            time.sleep(0.01)
+    sys.exit((project / "site").exists() and "the site wrote into what is fetched for")
+(project / "wp-content" / "mu-plugins" / "package.php").write_text((cache / "package").read_text())
 """
+MEDDLER = """
+while [ ! -e {site}/tmp/enough ]; do
+    echo > {site}/unpacking/tree/site; touch {site}/tmp/tried; sleep 0.02
+done
+"""
+"""What a hacked site tries while packages are fetched for it."""
 
 
-def test_composer_fetches_packages_for_a_copy(hosting: Hosting, outside: Listener, tmp_path: Path) -> None:
+@pytest.fixture
+def meddled(hosting: Hosting) -> Iterator[str]:
+    """The site's directory, while it tries to get at what is fetched."""
+    site = f"/var/www/sites/{hosting.id(COPY)}"
+    plant = f"mkdir -p {site}/tmp/composer && touch {site}/tmp/planted {site}/tmp/composer/planted {site}/tmp/tried"
+    hosting.node.ssh(sandboxed(hosting, COPY, plant))
+    meddler = shlex.join(sandboxed(hosting, COPY, MEDDLER.format(site=site), seconds=600))
+    hosting.node.ssh(f"{meddler} > /dev/null 2>&1 &")
+    yield site
+    hosting.node.ssh(sandboxed(hosting, COPY, f"touch {site}/tmp/enough; rm -r {site}/tmp/planted {site}/tmp/composer"))
+
+
+def test_composer_fetches_for_a_copy_before_anything_of_the_site_s_runs(
+    hosting: Hosting, outside: Listener, meddled: str, tmp_path: Path
+) -> None:
     code = COMPOSER.replace("HOST", outside.address).replace("PORT", str(outside.port))
+    code = code.replace("TRIED", f"{meddled}/tmp/tried")
     hosting.node.ssh("tee /usr/local/bin/composer && chmod 755 /usr/local/bin/composer", input=code)
     try:
         release = {"id": str(uuid4()), "source_type": "upload", "source_ref": "upload:x", "revision": None}
@@ -174,8 +227,11 @@ def test_composer_fetches_packages_for_a_copy(hosting: Hosting, outside: Listene
         archive = packed(tmp_path / "source.tar.gz", {"composer.json": "{}", "wp-content/mu-plugins/a.php": "<?php"})
         given = json.dumps({"trueup_release_archive": {"path": str(archive)}})
         hosting.run("deploy", COPY, "-e", given).raise_if_failed()
-        until(lambda: outside.has("composer"), "composer to arrive")
         assert not reaches(hosting, outside, COPY)
+        assert [one for one in outside.calls if one.startswith(b"composer")] == [b"composer-download"]
+        package = f"{meddled}/current/wp-content/mu-plugins/package.php"
+        assert hosting.node.ssh(["cat", package]).stdout == "<?php // fetched"
+        assert hosting.node.ssh(["test", "-e", f"{meddled}/unpacking"], check=False).returncode == 1
     finally:
         hosting.node.ssh(["rm", "/usr/local/bin/composer"])
 

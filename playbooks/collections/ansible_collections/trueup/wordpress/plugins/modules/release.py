@@ -42,6 +42,7 @@ left_out: {description: What of the archive goes into no release., type: list, r
 notes: {description: What a person should know., type: list, returned: always}
 """
 
+import grp
 import os
 import shutil
 
@@ -54,6 +55,10 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.site_import.unpac
 from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
 
 COMPOSER = ("install", "--no-dev", "--no-interaction", "--no-progress", "--prefer-dist", "--optimize-autoloader")
+FETCH = ("--download-only", "--no-plugins", "--no-scripts")
+"""Has Composer fetch packages into its cache, and run nothing of theirs or of the project's."""
+PRIVATE = {"HOME": "/tmp", "COMPOSER_HOME": "/tmp/composer"}
+"""A run's own /tmp, empty when it begins: the site has put no settings and no plugin there."""
 
 
 class Release:
@@ -112,24 +117,51 @@ class Release:
         return carried, left_out
 
     def _compose(self, top, content, user):
-        """Composer's own packages, as the site's user: what a package runs may do no more than the site itself."""
+        """Composer's own packages, as the site's user: what a package runs may do no more than the site itself.
+
+        For a closed environment they are fetched first; what they run comes after that, and reaches nobody.
+        """
         projects = [path for path in dict.fromkeys((top, content)) if paths.is_file(f"{path}/composer.json")]
         composer = shutil.which("composer")
         if projects and not composer:
             self.run.notes.append("The source has a composer.json, but composer is not on this node: it was not run.")
             return
+        environment = {"HOME": self.layout.tmp, "COMPOSER_HOME": f"{self.layout.tmp}/composer"}
+        if projects and egress.is_closed(self.variables):
+            environment = {**PRIVATE, "COMPOSER_CACHE_DIR": f"{self.unpacked}/fetched"}
+            self._fetch(composer, projects, user, environment)
+            environment["COMPOSER_DISABLE_NETWORK"] = "1"
         for project in projects:
             paths.directory(self.unpacked, 0o711)
             core.own(self.run, project, user.pw_uid, user.pw_gid)
-            sandbox.ask(
-                self.run,
-                self.layout,
-                [composer, *COMPOSER, "--working-dir", project],
-                seconds=600,
-                group=egress.fetching_group(self.run, self.variables),
-                environment={"HOME": self.layout.tmp, "COMPOSER_HOME": f"{self.layout.tmp}/composer"},
-                hint="composer install failed",
-            )
+            self._install(composer, project, environment)
+
+    def _fetch(self, composer, projects, user, environment):
+        """Fetch packages for a closed environment, with the group that reaches others, before anything of them runs.
+
+        What the site runs meanwhile gets neither at the project, by which it could have something else fetched, nor at
+        the cache: the directory above them is the group's alone.
+        """
+        fetched = environment["COMPOSER_CACHE_DIR"]
+        paths.directory(fetched, 0o700, user.pw_uid, user.pw_gid)
+        for project in projects:
+            core.own(self.run, project, user.pw_uid, user.pw_gid)
+        group = egress.fetching_group(self.run, self.variables)
+        paths.directory(self.unpacked, 0o710, 0, grp.getgrnam(group).gr_gid if group else user.pw_gid)
+        for project in projects:
+            self._install(composer, project, environment, *FETCH, group=group)
+        core.own(self.run, fetched, user.pw_uid, user.pw_gid)
+
+    def _install(self, composer, project, environment, *options, group=None):
+        sandbox.ask(
+            self.run,
+            self.layout,
+            [composer, *COMPOSER, *options, "--working-dir", project],
+            seconds=600,
+            group=group,
+            environment=environment,
+            hint="composer install failed",
+        )
 
 
 def bring(run, params, _fence):

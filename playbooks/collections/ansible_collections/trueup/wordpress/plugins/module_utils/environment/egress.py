@@ -125,9 +125,10 @@ class Egress:
 def fetching_group(run, variables):
     """The group in which what root starts in a closed environment's sandbox reaches others; None where it does anyhow.
 
-    No process of the site's comes to be in it: without privileges none changes its group.
+    No process of the site's comes to be in it: without privileges none changes its group. Nothing of a site's own,
+    or of a package's, is started with it.
     """
-    if not is_closed(variables) or not Rules.found().is_whole:
+    if not is_closed(variables) or not Rules.found().shuts:
         return None
     try:
         group = grp.getgrnam(FETCHING)
