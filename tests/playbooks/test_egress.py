@@ -253,10 +253,40 @@ def test_it_stays_closed_when_the_firewall_is_loaded_anew(hosting: Hosting, outs
         )
 
 
+@pytest.fixture
+def mistaken(hosting: Hosting) -> Iterator[None]:
+    """The operator's own rules have a mistake, by which nftables refuses all that is read with them."""
+    path = "/etc/trueup/firewall.d/mistaken.nft"
+    hosting.node.ssh(["tee", path], input="let everybody in\n")
+    yield
+    unit = "nftables.service"  # which starts only so often, unless it is told to forget that it failed
+    hosting.node.ssh(f"rm -f {path} && systemctl reset-failed {unit} && systemctl restart {unit}")
+
+
+@pytest.mark.usefixtures("mistaken")
+def test_it_stays_closed_when_rules_of_the_operator_s_are_mistaken(hosting: Hosting, outside: Listener) -> None:
+    for verb in ("reload", "restart", "start"):
+        assert hosting.node.ssh(["systemctl", verb, "nftables.service"], check=False).returncode != 0
+        assert not reaches(hosting, outside, COPY), verb
+    assert egress(hosting).closed
+
+
+def test_it_stays_closed_when_the_firewall_is_stopped(hosting: Hosting, outside: Listener) -> None:
+    try:
+        hosting.node.ssh(["systemctl", "stop", "nftables.service"])
+        assert hosting.node.ssh(["nft", "list", "tables"]).stdout.split() == ["table", "inet", "trueup_egress"]
+        assert not reaches(hosting, outside, COPY)
+    finally:
+        hosting.node.ssh(["systemctl", "start", "nftables.service"])
+    assert "table inet trueup\n" in hosting.node.ssh(["nft", "list", "tables"]).stdout
+
+
 @pytest.mark.long
+@pytest.mark.usefixtures("mistaken")
 def test_it_is_closed_when_the_node_starts(hosting: Hosting, outside: Listener) -> None:
     hosting.node.reboot()
     until(lambda: hosting.fetch(COPY).status_code == 200, "the copy to serve")
+    assert hosting.node.ssh(["systemctl", "is-failed", "nftables.service"]).stdout.strip() == "failed"
     assert not reaches(hosting, outside, COPY)
     assert egress(hosting).closed
 

@@ -67,7 +67,8 @@ ADDED = {
     "/opt/trueup/page_purge.py",
     *(f"{SYSTEMD}/opt-trueup-wordpress.mount", f"{WISHES}/opt-trueup-wordpress.mount"),
     # By what is in there the copy is closed.
-    "/etc/trueup/egress.d",
+    *("/etc/trueup/egress.d", "/etc/trueup/egress.nft"),
+    *(f"{SYSTEMD}/nftables.service.d{name}" for name in ("", "/trueup.conf")),
 }
 """Files that the node's role has in addition."""
 MOVED = {
