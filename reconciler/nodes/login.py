@@ -36,8 +36,12 @@ class Login:
     expires_at: datetime
 
 
-def create_login(connections: Connections, target: Target, environment_id: UUID, now: datetime) -> Login:
+def create_login(
+    connections: Connections, target: Target, environment_id: UUID, now: datetime, *, is_closed: bool
+) -> Login:
     """Let whoever brings the token in be the environment's administrator, once.
+
+    ``is_closed``: its code reaches no other host.
 
     Raises:
         NodeUnreachable: no answer in ten seconds.
@@ -55,7 +59,7 @@ def create_login(connections: Connections, target: Target, environment_id: UUID,
         "user": layout.user,
         "parameters": _parameters(layout) | {"TRUEUP_LOGIN": digest, "TRUEUP_LOGIN_LIFE": life},
         "timeout_s": PATIENCE_S - 1.5,
-        "argv": sandbox.command(layout, php, seconds=int(PATIENCE_S), unit=secrets.token_hex(8)),
+        "argv": sandbox.command(layout, php, seconds=int(PATIENCE_S), unit=secrets.token_hex(8), is_closed=is_closed),
         "script": (collection() / SCRIPT).read_text(encoding="utf-8"),
     }
     program = carried("login", "keep", asked, ("login", "fastcgi", "peer"))

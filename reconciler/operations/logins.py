@@ -13,6 +13,7 @@ from reconciler.core.entries import EnvironmentEntry
 from reconciler.core.errors import EnvironmentNotActive, NodeUnreachable, TrueupError
 from reconciler.core.fleet import Fleet
 from reconciler.core.status import EnvironmentStatus
+from reconciler.core.variables import reach_of
 from reconciler.nodes.connection import Connections
 from reconciler.nodes.login import create_login
 from reconciler.nodes.target import Target
@@ -67,7 +68,10 @@ class MagicLogins:
         if node is None:
             raise NodeUnreachable(f"No document defines node {environment.manifest.spec.node}. Correct spec.node.")
         try:
-            login = create_login(self._connections, Target.of(node, self._key_file), environment.id, now)
+            spec = environment.manifest.spec
+            is_closed = reach_of(spec.type, spec.egress) == "closed"
+            target = Target.of(node, self._key_file)
+            login = create_login(self._connections, target, environment.id, now, is_closed=is_closed)
         except NodeUnreachable as error:
             # Its own words name files of this host.
             _log.info("no magic login", environment=environment.key, error=error.message)

@@ -236,6 +236,46 @@ def test_composer_fetches_for_a_copy_before_anything_of_the_site_s_runs(
         hosting.node.ssh(["rm", "/usr/local/bin/composer"])
 
 
+NAMES = {"/run/systemd/resolve": "io.systemd.Resolve", "/run/nscd": "socket"}
+"""Where programs of the node's look up names for whoever asks; the lab's nodes have none of their own."""
+RESOLVER = """import os, socket, threading
+
+def answer(server):
+    while True:
+        server.accept()[0].close()  # whoever has a user's name looked up does not wait for it
+
+for place, name in {names}.items():
+    os.makedirs(place, exist_ok=True)
+    if os.path.exists(place + "/" + name):
+        os.unlink(place + "/" + name)
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(place + "/" + name)
+    os.chmod(place + "/" + name, 0o666)
+    server.listen()
+    threading.Thread(target=answer, args=(server,)).start()
+"""
+ASK_FOR_NAMES = "echo @stream_socket_client( 'unix://{}', $n, $e, 5 ) ? 'asked' : 'refused', ' ';"
+
+
+def test_nobody_looks_up_names_for_a_copy(hosting: Hosting) -> None:
+    sockets = [f"{place}/{name}" for place, name in NAMES.items()]
+    code = "".join(map(ASK_FOR_NAMES.format, sockets))
+    program = ["systemd-run", "--unit=lab-names", "--collect", "python3", "-c", RESOLVER.format(names=NAMES)]
+    try:
+        for is_first in (True, False):
+            hosting.node.ssh(program)
+            listening = " && ".join(f"ss -Hlx src {one} | grep -q ." for one in sockets)
+            hosting.node.ssh(f"until {listening}; do sleep 0.05; done")
+            if is_first:  # later on the sockets are others, and its sandbox is as it was
+                hosting.node.ssh(["systemctl", "restart", f"trueup-php@{hosting.id(COPY)}.service"])
+            assert hosting.php(PRODUCTION, code).split() == ["asked"] * len(NAMES)
+            assert hosting.php(COPY, code).split() == ["refused"] * len(NAMES)
+            hosting.node.ssh(["systemctl", "stop", "lab-names.service"])
+    finally:
+        hosting.node.ssh(["systemctl", "stop", "lab-names.service"], check=False)
+        hosting.node.ssh(["rm", "-r", *NAMES])
+
+
 def test_a_second_run_changes_nothing(hosting: Hosting) -> None:
     for key in (COPY, PRODUCTION):
         before = table(hosting)

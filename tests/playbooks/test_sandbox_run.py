@@ -37,6 +37,25 @@ def test_words_reach_the_command_as_they_are() -> None:
     assert "--property=NoNewPrivileges=yes" in argv
 
 
+def hidden(layout: Any, **options: Any) -> set[str]:
+    argv = sandbox.command(layout, ["id"], **options)
+    (paths,) = (word for word in argv if word.startswith("--property=InaccessiblePaths="))
+    return set(paths.rpartition("=")[2].split())
+
+
+def test_who_is_closed_has_nobody_look_up_names(tmp_path: Path) -> None:
+    layout = load("environment.layout").Layout(LAYOUT.id)
+    layout.egress = str(tmp_path / "egress.nft")
+    doors = {"-/run/systemd/resolve", "-/run/nscd", "-/run/avahi-daemon"}
+    assert not hidden(layout) & doors, "production has no such file"
+    Path(layout.egress).write_text("add element inet trueup_egress copies { 998 }\n")
+    assert not hidden(layout) & doors, "it was opened"
+    Path(layout.egress).write_text("add element inet trueup_egress closed { 998 }\n")
+    assert hidden(layout) >= doors
+    assert not hidden(layout, group="trueup-fetch") & doors, "what fetches looks up names"
+    assert hidden(LAYOUT, is_closed=True) >= doors, "as whoever is not on the node says it"
+
+
 def test_two_runs_have_two_names() -> None:
     names = [next(word for word in sandbox.command(LAYOUT, ["id"]) if word.startswith("--unit=")) for _ in range(2)]
     assert len(set(names)) == 2

@@ -17,7 +17,7 @@ from ansible.template import trust_as_template
 from ansible_collections.trueup.wordpress.plugins.module_utils import archive as archives
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates import resolution
 from ansible_collections.trueup.wordpress.plugins.module_utils.digest import COLLECTION, role_digest, role_paths
-from ansible_collections.trueup.wordpress.plugins.module_utils.environment import layout, sandbox
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment import egress, layout, sandbox
 from ansible_collections.trueup.wordpress.plugins.plugin_utils.rounds import ModuleInRounds
 
 RENDERING = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
@@ -69,7 +69,7 @@ class ActionModule(ModuleInRounds):
         context = {
             "environment": dict(variables),
             "at": {**paths.names, "release": paths.release},
-            "sandbox": [list(one) for one in sandbox.properties(paths)],
+            "sandbox": [list(one) for one in sandbox.properties(paths, is_closed=egress.is_closed(variables))],
             "disabled_functions": sandbox.DISABLED_FUNCTIONS,
             "most": sandbox.resources(variables),
         }

@@ -56,6 +56,9 @@ _CLOSED = (
     "-/var/cache/nginx -/var/log/nginx -/root -/etc/nginx -/var/lib/trueup -/run/trueup -/run/redis "
     "-/run/dbus -/run/systemd/private -/var/spool/cron"
 )
+# Would look up names for whoever asks, whatever words are in them. The directories, because a socket that is made anew
+# would be seen again. Whoever reaches others needs the first: it says which servers are asked.
+_OF_NAMES = "-/run/systemd/resolve -/run/nscd -/run/avahi-daemon"
 # Of a single run alone; those of the units follow from what the environment's variable says.
 _OF_A_RUN = (
     ("MemoryMax", "2G"),
@@ -96,8 +99,20 @@ def resources(variables):
     }
 
 
-def properties(layout):
-    """Settings of a ``[Service]`` as pairs, in the order in which a unit has them; a name may come twice."""
+def is_closed_here(layout):
+    """Whether this node's firewall is to close the environment, as its own file says."""
+    try:
+        with open(layout.egress, encoding="ascii") as file:
+            return " closed { " in file.read()
+    except FileNotFoundError:
+        return False
+
+
+def properties(layout, *, is_closed):
+    """Settings of a ``[Service]`` as pairs, in the order in which a unit has them; a name may come twice.
+
+    ``is_closed``: it reaches no other host, and has nobody look up names for it.
+    """
     return (
         ("User", layout.user),
         ("Group", layout.user),
@@ -106,19 +121,22 @@ def properties(layout):
         ("TemporaryFileSystem", _HIDDEN),
         ("BindPaths", layout.site),
         ("BindReadOnlyPaths", f"-/etc/trueup/php/{layout.id}"),
-        ("InaccessiblePaths", _CLOSED),
+        ("InaccessiblePaths", f"{_CLOSED} {_OF_NAMES}" if is_closed else _CLOSED),
     )
 
 
-def command(layout, argv, *, environment=None, seconds=LONGEST_S, scope=None, unit=None, group=None):
+def command(layout, argv, *, environment=None, seconds=LONGEST_S, scope=None, unit=None, group=None, is_closed=None):
     """An argv, for root, that runs ``argv`` in the environment's sandbox and answers with its output and exit status.
 
     ``environment``: variables, which every user of the node may read. ``seconds``: after so long the run is ended.
     ``scope``: the unit of the job, with which it ends too. ``unit``: part of its name, where this process is not alone.
-    ``group``: one that the node's firewall lets out, where the environment's own is closed.
+    ``group``: one that the node's firewall lets out, where the environment's own is closed: it has names looked up.
+    ``is_closed``: of whoever is not on the node, which says it.
     """
     name = f"trueup-run-{layout.short}-{unit or f'{os.getpid()}-{next(_numbers)}'}.service"
-    settings = [*properties(layout), *_OF_A_RUN, ("RuntimeMaxSec", str(seconds))]
+    if is_closed is None:
+        is_closed = is_closed_here(layout)
+    settings = [*properties(layout, is_closed=is_closed and not group), *_OF_A_RUN, ("RuntimeMaxSec", str(seconds))]
     settings += [("BindsTo", scope), ("After", scope)] if scope else []
     settings += [("Group", group), ("SupplementaryGroups", layout.user)] if group else []
     variables = {"LC_ALL": "C.UTF-8", **(environment or {})}
