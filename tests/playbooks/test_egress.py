@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -188,7 +189,7 @@ if not os.environ.get("COMPOSER_DISABLE_NETWORK"):
     (cache / "package").write_text("<?php // fetched")
 if "--download-only" in sys.argv:
     tried = Path("TRIED")
-    for _ in range(2):  # one whole try of the site's
+    for _ in range(2 if tried.exists() else 0):  # one whole try of the site's
         before = tried.stat().st_mtime_ns
         while tried.stat().st_mtime_ns == before:
             time.sleep(0.01)
@@ -215,25 +216,47 @@ def meddled(hosting: Hosting) -> Iterator[str]:
     hosting.node.ssh(sandboxed(hosting, COPY, f"touch {site}/tmp/enough; rm -r {site}/tmp/planted {site}/tmp/composer"))
 
 
+@contextmanager
+def composed(hosting: Hosting, outside: Listener, key: str, site: str, directory: Path) -> Iterator[None]:
+    """A release of code with a composer.json is deployed; what calls is in ``outside``."""
+    code = COMPOSER.replace("HOST", outside.address).replace("PORT", str(outside.port))
+    code = code.replace("TRIED", f"{site}/tmp/tried")
+    hosting.node.ssh("tee /usr/local/bin/composer && chmod 755 /usr/local/bin/composer", input=code)
+    outside.calls.clear()
+    try:
+        release = {"id": str(uuid4()), "source_type": "upload", "source_ref": "upload:x", "revision": None}
+        hosting.declare(key, release=release)
+        archive = packed(directory / "source.tar.gz", {"composer.json": "{}", "wp-content/mu-plugins/a.php": "<?php"})
+        given = json.dumps({"trueup_release_archive": {"path": str(archive)}})
+        hosting.run("deploy", key, "-e", given).raise_if_failed()
+        yield
+    finally:
+        hosting.node.ssh(["rm", "/usr/local/bin/composer"])
+
+
 def test_composer_fetches_for_a_copy_before_anything_of_the_site_s_runs(
     hosting: Hosting, outside: Listener, meddled: str, tmp_path: Path
 ) -> None:
-    code = COMPOSER.replace("HOST", outside.address).replace("PORT", str(outside.port))
-    code = code.replace("TRIED", f"{meddled}/tmp/tried")
-    hosting.node.ssh("tee /usr/local/bin/composer && chmod 755 /usr/local/bin/composer", input=code)
-    try:
-        release = {"id": str(uuid4()), "source_type": "upload", "source_ref": "upload:x", "revision": None}
-        hosting.declare(COPY, release=release)
-        archive = packed(tmp_path / "source.tar.gz", {"composer.json": "{}", "wp-content/mu-plugins/a.php": "<?php"})
-        given = json.dumps({"trueup_release_archive": {"path": str(archive)}})
-        hosting.run("deploy", COPY, "-e", given).raise_if_failed()
+    with composed(hosting, outside, COPY, meddled, tmp_path):
         assert not reaches(hosting, outside, COPY)
         assert [one for one in outside.calls if one.startswith(b"composer")] == [b"composer-download"]
         package = f"{meddled}/current/wp-content/mu-plugins/package.php"
         assert hosting.node.ssh(["cat", package]).stdout == "<?php // fetched"
         assert hosting.node.ssh(["test", "-e", f"{meddled}/unpacking"], check=False).returncode == 1
+
+
+@pytest.mark.long
+def test_a_new_copy_is_closed_before_its_packages_run(hosting: Hosting, outside: Listener, tmp_path: Path) -> None:
+    fresh = "reaching/fresh"
+    hosting.declare(fresh)
+    try:
+        with composed(hosting, outside, fresh, f"/var/www/sites/{hosting.id(fresh)}", tmp_path):
+            after = call(hosting, outside, PRODUCTION, "fsockopen")
+            until(lambda: outside.has(after), "production's call to arrive")
+            assert [one for one in outside.calls if one.startswith(b"composer")] == [b"composer-download"]
     finally:
-        hosting.node.ssh(["rm", "/usr/local/bin/composer"])
+        hosting.run("remove", fresh, "-e", f"confirm={hosting.id(fresh)}")
+        hosting.environments.pop(fresh, None)
 
 
 NAMES = {"/run/systemd/resolve": "io.systemd.Resolve", "/run/nscd": "socket"}

@@ -128,6 +128,7 @@ class Release:
             return
         environment = {"HOME": self.layout.tmp, "COMPOSER_HOME": f"{self.layout.tmp}/composer"}
         if projects and egress.is_closed(self.variables):
+            egress.close_early(self.run, self.layout, self.variables, user)
             environment = {**PRIVATE, "COMPOSER_CACHE_DIR": f"{self.unpacked}/fetched"}
             self._fetch(composer, projects, user, environment)
             environment["COMPOSER_DISABLE_NETWORK"] = "1"

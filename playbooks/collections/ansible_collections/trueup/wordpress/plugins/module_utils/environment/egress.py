@@ -122,6 +122,15 @@ class Egress:
             )
 
 
+def close_early(run, layout, variables, user):
+    """Close a user before code of its source's runs, though its environment may never have been applied.
+
+    A node that has no rules yet closes nobody before an environment is applied on it.
+    """
+    if is_closed(variables) and Rules.found().is_whole:
+        Egress(run, layout, variables, {names.EGRESS: ""}).ensure(user)
+
+
 def fetching_group(run, variables):
     """The group in which what root starts in a closed environment's sandbox reaches others; None where it does anyhow.
 
