@@ -7,6 +7,7 @@ import importlib.util
 import os
 import socket
 import threading
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -132,6 +133,24 @@ def test_a_page_that_began_after_the_event_stays_and_one_that_ended_after_it_goe
     assert [early.exists(), late.exists(), unknown.exists()] == [False, True, True]
     _sweep(tmp_path, b"page /p/", 10.0)
     assert [late.exists(), unknown.exists()] == [True, False]
+
+
+def test_a_page_of_before_the_clock_was_set_back_is_no_newer_than_an_event(tmp_path: Path) -> None:
+    now = time.time()
+    ahead = _keep(tmp_path, "httpGETa.example/p/?1", now + 3600)
+    late = _keep(tmp_path, "httpGETa.example/p/?2", now - 1)
+    _sweep(tmp_path, b"page /p/", now - 2)
+    assert [ahead.exists(), late.exists()] == [False, True]
+    ahead = _keep(tmp_path, "httpGETa.example/p/?1", now + 3600)
+    _sweep(tmp_path, b"page /p/", now - 2, again=True)
+    assert [ahead.exists(), late.exists()] == [False, True]
+
+
+def test_a_page_that_php_works_on_for_long_is_looked_for_when_it_can_be_there(tmp_path: Path) -> None:
+    site, began = purge.Site(), time.monotonic()
+    site.wanted.read(b"all", time.time())
+    site.begin(str(tmp_path), began)
+    assert site.again.keys() == {int(began) + 1 + seconds for seconds in (2, 30, 120)}
 
 
 def test_a_key_without_an_end_is_not_trusted(tmp_path: Path) -> None:

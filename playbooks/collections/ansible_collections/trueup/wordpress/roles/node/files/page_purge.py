@@ -15,7 +15,8 @@ reaches the pages of its own environment alone. A message is lines of ASCII, end
     the page at this path, its further pages and feeds, and of ``/`` also the sitemaps
 
 A page whose making began before the event and which nginx kept after it would be the old one: PHP says in a header,
-which no visitor sees, when it began, and what began too early is looked for again twice.
+which no visitor sees, when it began, and what began too early is looked for again three times. What says that it
+began in the future was made before the clock was set back.
 
 Whoever says too much, too often or too slowly loses its own pages, or is not listened to, and delays nobody else: no
 connection is waited for, and the work on files is done in slices, one site after the other.
@@ -52,7 +53,8 @@ AT_ONCE = 1024
 MOST_PATHS = 500
 PAUSE_S = 0.5
 """Between two looks through one site's pages; what is said meanwhile waits for the next."""
-AGAIN_S = (2, 30)
+AGAIN_S = (2, 30, 120)
+"""After so many seconds: PHP may work long on a page."""
 SLICE_S = 0.02
 HEAD = 8192
 """Bytes of a kept page that are read: nginx's own header, the key, and the first of PHP's headers."""
@@ -177,7 +179,7 @@ def _is_meant(path, targets, again):
     if moment is None:
         return False
     began = BEGAN.search(head)
-    return float(began.group(1)) <= moment if began else not again
+    return not moment < float(began.group(1)) <= time.time() if began else not again
 
 
 class Site:
