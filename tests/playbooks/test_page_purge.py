@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -22,9 +23,17 @@ pytestmark = pytest.mark.lab
 PAGES = r"""<?php
 add_action( 'template_redirect', function () {
     if ( isset( $_GET['slow'] ) ) { sleep( 1 ); }
+    if ( isset( $_GET['worked'] ) ) {
+        file_put_contents( __DIR__ . '/../worked', '.', FILE_APPEND | LOCK_EX );
+        sleep( 1 );
+    }
     if ( isset( $_GET['brief'] ) ) { header( 'Cache-Control: max-age=1' ); }
     if ( isset( $_GET['store'] ) ) { header( 'Cache-Control: ' . $_GET['store'] ); }
     if ( isset( $_GET['expires'] ) ) { header( 'Expires: Thu, 01 Jan 1970 00:00:01 GMT' ); }
+    if ( isset( $_GET['stores'] ) ) {
+        header( 'Cache-Control: public' );
+        header( 'Cache-Control: max-age=60', false );
+    }
     if ( isset( $_GET['seen'] ) ) {
         $seen = array_filter( $_SERVER, fn( $name ) => 0 === strpos( $name, 'HTTP_' ), ARRAY_FILTER_USE_KEY );
         exit( json_encode( $seen ) );
@@ -185,6 +194,62 @@ def test_a_page_whose_time_is_over_is_not_served_when_it_is_gone(paged: Hosting)
     paged.sql(SITE, f"UPDATE wp_posts SET post_status = 'draft' WHERE ID = {id_}")
     paged.redis(SITE, "FLUSHDB")
     until(lambda: paged.fetch(SITE, f"{path}?brief=1").status_code == 404, "the page to be gone", pause_s=0.3)
+
+
+def _aged(paged: Hosting, path: str, seconds: int) -> tuple[int, int]:
+    """Have the time of a kept page be over for so long; how long it was to be kept before, and how long beside that."""
+    host = paged.environments[SITE]["hostnames"][0]
+    code = f"""
+import hashlib, os, pathlib, struct, time
+name = hashlib.md5(b"httpGET{host}{path}").hexdigest()
+file = pathlib.Path("/var/cache/nginx/{paged.id(SITE)}", name[-1], name[-3:-1], name)
+valid, stale = struct.unpack("qq", file.read_bytes()[8:24])
+print(round(valid - file.stat().st_mtime, -1), stale)
+with file.open("r+b") as stream:
+    stream.seek(8)
+    stream.write(struct.pack("q", int(time.time()) - {seconds}))
+"""
+    kept, stale = paged.node.ssh(["python3", "-"], input=code).stdout.split()
+    return int(float(kept)), int(stale)
+
+
+def test_many_who_want_a_page_whose_time_is_over_have_it_made_once(paged: Hosting) -> None:
+    where = paged.path(SITE, "current", "wp-content", "worked")
+    path = "/?worked=1"
+    _settled()
+    _kept(paged, path)
+    made = len(paged.node.ssh(["cat", where]).stdout)
+    assert _aged(paged, path, 1) == (600, 10)
+    with ThreadPoolExecutor(20) as pool:
+        found = list(pool.map(lambda _: paged.fetch(SITE, path), range(20)))
+    assert {one.status_code for one in found} == {200}
+    until(lambda: paged.fetch(SITE, path).headers["X-FastCGI-Cache"] == "HIT", "the new one to be kept")
+    assert len(paged.node.ssh(["cat", where]).stdout) <= made + 2
+    paged.node.ssh(["rm", where])
+
+
+def test_an_old_page_is_served_beside_the_question_for_some_seconds_alone(paged: Hosting) -> None:
+    id_, path = _post(paged, "Gone by hand, too")
+    _settled()
+    _kept(paged, path)
+    paged.sql(SITE, f"UPDATE wp_posts SET post_status = 'draft' WHERE ID = {id_}")
+    paged.redis(SITE, "FLUSHDB")
+    _aged(paged, path, 1)
+    assert paged.fetch(SITE, path).headers["X-FastCGI-Cache"] == "STALE"
+    _aged(paged, path, 30)
+    assert paged.fetch(SITE, path).status_code == 404
+
+
+def test_a_visitor_is_told_of_caching_what_the_application_says(paged: Hosting) -> None:
+    def said(path: str, **headers: str) -> list[str]:
+        return [paged.fetch(SITE, path, headers=headers).headers.get("Cache-Control") for _ in range(2)]
+
+    assert said("/?told=1") == [None, None]
+    assert said("/?store=max-age=300") == ["max-age=300"] * 2
+    assert said("/?stores=1") == ["public, max-age=60"] * 2
+    assert said("/?told=2", Cookie="wordpress_no_cache=1") == [None, None]
+    assert all("no-store" in one for one in said("/wp-login.php"))
+    assert said("/wp-includes/css/dashicons.min.css") == ["max-age=2592000"] * 2
 
 
 def test_due_events_and_wp_cli_are_heard_too(paged: Hosting) -> None:

@@ -73,8 +73,9 @@ ADDED = {
 """Files that the node's role has in addition."""
 MOVED = {
     *("/etc/redis/redis.conf", "/etc/nftables.conf", "/etc/hosts", "/etc/nginx/sites-enabled"),
-    # Which pages nginx keeps, and what of a request PHP gets where it does.
+    # Which pages nginx keeps, what of a request PHP gets where it does, and what visitors are told of it.
     *("/etc/nginx/trueup/fastcgi-cache.conf", "/etc/nginx/conf.d/trueup-fastcgi-cache.conf"),
+    "/etc/nginx/trueup/security-headers.conf",
 }
 """Files of the node's role that say something else; and where the copy, which is closed now, finds itself."""
 GONE = {f"{WISHES}/redis-server.service", f"{SYSTEMD}/redis.service"}

@@ -339,16 +339,32 @@ trueup_watch_shop();
 
 /**
  * The last word before headers are sent: a constant of the application's, which other caches of WordPress obey, too.
+ *
+ * Where the application says nothing of it, nginx serves a page whose time is over for some seconds more, while it asks
+ * for a new one; it says for how many, and tells no visitor of it.
  */
 function trueup_say_how_to_keep() {
 	if ( defined( 'DONOTCACHEPAGE' ) && DONOTCACHEPAGE ) {
 		header( 'X-Accel-Expires: 0' );
 	}
 	header( sprintf( 'X-Trueup-Began: %.6F', $_SERVER['REQUEST_TIME_FLOAT'] ) );
+	$said = array( 'cache-control' => array() );
+	foreach ( headers_list() as $header ) {
+		list( $name, $value )          = explode( ':', "$header:", 2 );
+		$said[ strtolower( $name ) ][] = trim( $value, ' :' );
+	}
+	if ( count( $said['cache-control'] ) > 1 ) {
+		// nginx 1.22 knows the first alone.
+		header( 'Cache-Control: ' . implode( ', ', $said['cache-control'] ) );
+	} elseif ( isset( $_SERVER['TRUEUP_STALE_S'] ) && ! $said['cache-control'] && ! isset( $said['expires'] ) && ! isset( $said['x-accel-expires'] ) ) {
+		header( 'Cache-Control: stale-while-revalidate=' . (int) $_SERVER['TRUEUP_STALE_S'] );
+	}
 }
 
-if ( 'cli' !== PHP_SAPI && in_array( $_SERVER['REQUEST_METHOD'] ?? '', array( 'GET', 'HEAD' ), true ) ) {
+if ( 'cli' !== PHP_SAPI ) {
 	header_register_callback( 'trueup_say_how_to_keep' );
-	// A shortcode may say so in the midst of a page: the page's head waits for its end, or for its first megabytes.
-	add_action( 'template_redirect', static fn() => ob_start( null, 4194304 ), PHP_INT_MIN );
+	if ( in_array( $_SERVER['REQUEST_METHOD'] ?? '', array( 'GET', 'HEAD' ), true ) ) {
+		// A shortcode may say so in the midst of a page: the page's head waits for its end, or for its first megabytes.
+		add_action( 'template_redirect', static fn() => ob_start( null, 4194304 ), PHP_INT_MIN );
+	}
 }
