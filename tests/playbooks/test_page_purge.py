@@ -34,6 +34,7 @@ add_action( 'template_redirect', function () {
         header( 'Cache-Control: public' );
         header( 'Cache-Control: max-age=60', false );
     }
+    if ( isset( $_GET['cookies'] ) ) { exit( json_encode( $_COOKIE ) ); }
     if ( isset( $_GET['seen'] ) ) {
         $seen = array_filter( $_SERVER, fn( $name ) => 0 === strpos( $name, 'HTTP_' ), ARRAY_FILTER_USE_KEY );
         exit( json_encode( $seen ) );
@@ -313,6 +314,57 @@ def test_each_value_of_a_declared_cookie_has_pages_of_its_own(paged: Hosting) ->
     _post_of(paged, VARIED)
     for one in ways:
         until(lambda one=one: kept(one) != "HIT", f"the page for {one} to go")  # type: ignore[misc]
+
+
+ODD = [
+    ("Currency=EUR; currency=USD", {"Currency": "EUR", "currency": "USD"}),
+    ("currency=EUR; Currency=USD", {"currency": "EUR", "Currency": "USD"}),
+    ("CURRENCY=EUR", {"CURRENCY": "EUR"}),
+    ("currency=EUR; currency=USD", {"currency": "EUR"}),
+    ("pll.language=de; pll_language=en", {"pll_language": "de"}),
+    ("pll language=de", {"pll_language": "de"}),
+    ("pll[language=de", {"pll_language": "de"}),
+    ("currency[]=EUR", {"currency": ["EUR"]}),
+    ("currency[a]=EUR; currency=USD", {"currency": {"a": "EUR"}}),
+    ("other=1,currency=EUR", {"other": "1,currency=EUR"}),
+    ("currency =EUR", {"currency_": "EUR"}),
+    ("currency= EUR", {"currency": " EUR"}),
+    ("currency=", {"currency": ""}),
+    ("currency", {"currency": ""}),
+    ("a;" * 5000 + "currency=EUR", {"a": ""}),
+]
+PLAIN = ["currency=EUR", "currency=EUR,x", "other=1; currency=EUR; pll_language=de", "pll_languages=de", "currency.x=1"]
+
+
+def test_a_cookie_that_nginx_and_php_read_otherwise_is_nobodys_page(paged: Hosting) -> None:
+    """Each is asked before anybody else, so that it would be what others get; and gets nothing that they have."""
+    paged.apply(VARIED, vary_cookies=["currency", "pll_language"]).raise_if_failed()
+    where = paged.path(VARIED, "current", "wp-content", "mu-plugins", "pages-test.php")
+    paged.node.ssh(["tee", where], input=PAGES)
+
+    def asked(cookie: str, query: str) -> tuple[Any, str]:
+        page = paged.fetch(VARIED, f"/?cookies={query}", headers={"Cookie": cookie} if cookie else {})
+        return page.json(), page.headers["X-FastCGI-Cache"]
+
+    for n, (cookie, seen) in enumerate(ODD):
+        assert asked(cookie, str(n)) == (seen, "BYPASS"), cookie[-60:]
+        assert asked("currency=EUR", str(n)) == ({"currency": "EUR"}, "MISS")
+        assert asked("", str(n)) == ([], "MISS")
+        assert asked(cookie, str(n)) == (seen, "BYPASS"), cookie[-60:]
+    for n, cookie in enumerate(PLAIN):
+        assert [asked(cookie, f"p{n}")[1] for _ in range(2)] == ["MISS", "HIT"], cookie
+    host = paged.environments[VARIED]["hostnames"][0]
+    two = [word for one in (f"Host: {host}", "Cookie: currency=EUR", "Cookie: other=1") for word in ("-H", one)]
+    text = paged.node.ssh(["curl", "-s", *two, "http://127.0.0.1/?cookies=two"]).stdout
+    assert json.loads(text) == {"currency": "EUR", "other": "1"}
+
+
+@pytest.mark.parametrize(
+    "cookie", ["comment.author.a=x", "wp-postpass a=x", "a=1;\tcomment_author[a=x", "PHPSESSID[]=1"]
+)
+def test_a_cookie_of_ones_own_is_one_however_it_is_written(paged: Hosting, cookie: str) -> None:
+    page = paged.fetch(SITE, "/?seen=written", headers={"Cookie": cookie})
+    assert page.headers["X-FastCGI-Cache"] == "BYPASS"
 
 
 @pytest.mark.long
