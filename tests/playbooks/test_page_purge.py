@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.controlplane import until
 from tests.playbooks.environments import Hosting
+from tests.playbooks.nodes import provision
 
 SITE, NEIGHBOUR = "paging/production", "paging/staging"
 SOCKET = "/run/trueup-purge.sock"
@@ -451,6 +453,24 @@ def test_a_site_works_where_nobody_listens(paged: Hosting) -> None:
         assert paged.fetch(SITE, path).status_code == 200
     finally:
         node.ssh(["systemctl", "start", "trueup-purge.socket"])
+
+
+@pytest.mark.long
+def test_it_is_replaced_while_sites_talk_to_it(paged: Hosting, tmp_path: Path) -> None:
+    """A message between the end of the one and the beginning of the other starts it again."""
+    gate = paged.path(SITE, "current", "wp-content", "gate")
+    shout = "while ( ! file_exists( WP_CONTENT_DIR . '/gate' ) ) { clearstatcache(); usleep( 2000 );"
+    shout += f" @stream_socket_client( 'unix://{SOCKET}', $code, $message, 0.1 ); }}"
+    shouting = threading.Thread(target=paged.wp, args=(SITE, "eval", shout))
+    paged.node.ssh("echo '# another' >> /opt/trueup/page_purge.py")
+    shouting.start()
+    try:
+        provision(paged.lab, paged.node, tmp_path, paged.wp_cli).raise_if_failed()
+    finally:
+        paged.node.ssh(["touch", gate])
+        shouting.join()
+        paged.node.ssh(["rm", gate])
+    assert paged.node.ssh(["systemctl", "is-active", "trueup-purge.socket"]).stdout == "active\n"
 
 
 def test_the_service_has_nothing_but_the_caches(paged: Hosting) -> None:
