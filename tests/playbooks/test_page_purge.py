@@ -255,6 +255,54 @@ def test_a_visitor_is_told_of_caching_what_the_application_says(paged: Hosting) 
     assert said("/wp-includes/css/dashicons.min.css") == ["max-age=2592000"] * 2
 
 
+GATED = "while ( ! file_exists( WP_CONTENT_DIR . '/gate' ) ) { clearstatcache(); usleep( 100000 ); %s }"
+
+
+@pytest.mark.parametrize(
+    ("before", "meanwhile"),
+    [
+        ("", ""),
+        ("for ( $n = 0; $n < 30; $n++ ) { trueup_changed( 'page', %d ); }", "$GLOBALS['wpdb']->query( 'DO 1' );"),
+    ],
+    ids=["alone", "after_many"],
+)
+def test_a_long_run_tells_what_it_changed_while_it_is_at_work(paged: Hosting, before: str, meanwhile: str) -> None:
+    id_, path = _post(paged, "In a long run")
+    gate = paged.path(SITE, "current", "wp-content", "gate")
+    _settled()
+    _kept(paged, path)
+    code = f"{before % id_ if before else ''} wp_trash_post( {id_} ); {GATED % meanwhile}"
+    running = threading.Thread(target=paged.wp, args=(SITE, "eval", code))
+    running.start()
+    try:
+        until(lambda: paged.fetch(SITE, path).status_code == 404, "the page to be gone")
+        assert running.is_alive()
+    finally:
+        paged.node.ssh(["touch", gate])
+        running.join()
+        paged.node.ssh(["rm", gate])
+
+
+def test_what_is_written_after_its_event_is_shown_when_the_request_is_over(paged: Hosting) -> None:
+    id_, path = _post(paged, "Written on")
+    told, gate = (paged.path(SITE, "current", "wp-content", name) for name in ("told", "gate"))
+    _settled()
+    code = f"wp_update_post( array( 'ID' => {id_}, 'post_content' => 'second words' ) ); usleep( 600000 );"
+    code += f"wp_set_object_terms( {id_}, 'a tag', 'post_tag' ); touch( WP_CONTENT_DIR . '/told' ); {GATED % ''}"
+    code += f"$GLOBALS['wpdb']->query( \"UPDATE wp_posts SET post_content = 'third words' WHERE ID = {id_}\" );"
+    running = threading.Thread(target=paged.wp, args=(SITE, "eval", f"{code} clean_post_cache( {id_} );"))
+    running.start()
+    try:
+        until(lambda: paged.node.ssh(["ls", told], check=False).returncode == 0, "it to have told of its changes")
+        _settled()
+        assert "second words" in _kept(paged, path)
+    finally:
+        paged.node.ssh(["touch", gate])
+        running.join()
+        paged.node.ssh(["rm", gate, told])
+    until(lambda: "third words" in paged.fetch(SITE, path).text, "the last words")
+
+
 def test_due_events_and_wp_cli_are_heard_too(paged: Hosting) -> None:
     id_, path = _post(paged, "By command")
     _kept(paged, path)

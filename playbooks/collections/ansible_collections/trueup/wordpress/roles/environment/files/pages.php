@@ -12,36 +12,73 @@ const TRUEUP_PURGE_MOST       = 200;
 const TRUEUP_PURGE_PATIENCE_S = 0.25;
 
 /**
- * What changed: `all`, or the number of a post with what of it shows: its own page, or also what lists it.
+ * What changed in this request: `all`, or the number of a post with what of it shows: its own page, or also what lists it.
  *
- * Without arguments it returns what was told since the last time, and begins anew.
+ * A run of minutes tells meanwhile what changed since the last time: who ends it in the midst leaves nothing untold.
+ * All of it is told once more at the end, for what a page shows is also written without an event, and after it.
  */
-function trueup_changed( $what = null, $id = 0 ) {
-	static $told  = array();
-	static $since = 0.0;
-	if ( null === $what ) {
-		$said = $told;
-		$told = array();
-		return $said;
+function trueup_changed( $what, $id = 0 ) {
+	global $trueup_pages;
+	$now = microtime( true );
+	if ( ! $trueup_pages['new'] ) {
+		$trueup_pages['since'] = $now;
 	}
-	$since = $told ? $since : microtime( true );
-	if ( 'all' === $what || isset( $told['all'] ) || count( $told ) > TRUEUP_PURGE_MOST ) {
-		$told = array( 'all' => array( 'all', 0 ) );
-	} else {
-		$told[ "$what $id" ] = array( $what, $id );
+	foreach ( array( 'told', 'new' ) as $kind ) {
+		if ( 'all' === $what || isset( $trueup_pages[ $kind ]['all'] ) || count( $trueup_pages[ $kind ] ) > TRUEUP_PURGE_MOST ) {
+			$trueup_pages[ $kind ] = array( 'all' => array( 'all', 0 ) );
+		} else {
+			$trueup_pages[ $kind ][ "$what $id" ] = array( $what, $id );
+		}
 	}
-	// A long run of imports tells meanwhile, and not when it is over.
-	if ( microtime( true ) - $since > 0.5 ) {
-		trueup_tell_changes();
+	// A request for a page is over soon. A run tells at once: ten times in a row, and twice a second in the long term.
+	if ( $now > ( trueup_is_a_run() ? $trueup_pages['free_at'] : $trueup_pages['since'] + 0.5 ) ) {
+		$trueup_pages['free_at'] = max( $trueup_pages['free_at'], $now - 4.5 ) + 0.5;
+		$said                    = $trueup_pages['new'];
+		$trueup_pages['new']     = array();
+		trueup_tell( $said );
 	}
-	return array();
 }
+$GLOBALS['trueup_pages'] = array( 'told' => array(), 'new' => array(), 'since' => 0.0, 'free_at' => 0.0 );
+
+/**
+ * Whether this is WP-CLI or a run of due events, which may take hours.
+ */
+function trueup_is_a_run() {
+	return 'cli' === PHP_SAPI || wp_doing_cron();
+}
+
+/**
+ * What came too soon after the last telling, and was followed by no other change, is told with what the run asks the
+ * database next. No question is asked in the midst of another one: which pages it is about, nobody looks up here.
+ */
+function trueup_tell_what_waits( $query ) {
+	global $trueup_pages;
+	if ( $trueup_pages['new'] && microtime( true ) > $trueup_pages['since'] + 1 && trueup_is_a_run() ) {
+		$trueup_pages['new'] = array();
+		trueup_tell( array( 'all' => array( 'all', 0 ) ) );
+	}
+	return $query;
+}
+add_filter( 'query', 'trueup_tell_what_waits', PHP_INT_MAX );
+
+/**
+ * At the end of the request: all that changed in it.
+ */
+function trueup_tell_changes() {
+	global $trueup_pages;
+	$said                 = $trueup_pages['told'];
+	$trueup_pages['told'] = array();
+	$trueup_pages['new']  = array();
+	trueup_tell( $said );
+}
+add_action( 'shutdown', 'trueup_tell_changes', PHP_INT_MAX );
+// Also where somebody ends the request in the midst of that, and what is done after it.
+register_shutdown_function( 'trueup_tell_changes' );
 
 /**
  * Tell the node what changed. A page must not wait for it, nor fail by it: where nobody listens, pages end by their time.
  */
-function trueup_tell_changes() {
-	$told = trueup_changed();
+function trueup_tell( $told ) {
 	if ( ! $told ) {
 		return;
 	}
@@ -67,9 +104,6 @@ function trueup_tell_changes() {
 		// EAGAIN: so many are telling at this moment that there is no place; all else will not be better in a moment.
 	} while ( 11 === $code && microtime( true ) < $until );
 }
-add_action( 'shutdown', 'trueup_tell_changes', PHP_INT_MAX );
-// Also where somebody ends the request in the midst of that, and what is done after it.
-register_shutdown_function( 'trueup_tell_changes' );
 
 /**
  * The lines of a message, as keys.
