@@ -31,7 +31,8 @@ log = structlog.get_logger()
 OBSERVERS = 2
 LOOKS = frozenset({JobType.NODE_OBSERVE, JobType.HEALTH_CHECK, JobType.REPORT_DELIVERY})
 BY_WORKERS = frozenset(JobType) - {JobType.OPERATOR_RUN}
-WORK = BY_WORKERS - LOOKS
+DRILLS = frozenset({JobType.DRILL})
+WORK = BY_WORKERS - LOOKS - DRILLS
 STOP_S = 20.0
 """How long a worker may take to stop what it runs on a node."""
 
@@ -95,11 +96,8 @@ def background(home: Home) -> Iterator[Tools]:
     healing = Healing(home.records, clock, uuid4)
     warm = settings.warm_ansible and settings.workers > 0
     tools = Tools(settings, home.state, Connections(), clock, warm=warm)
-    # Looking has workers of its own: nodes, or receivers of reports, that don't answer must not keep anybody from
-    # working.
-    plan = [(f"worker-{n + 1}", WORK) for n in range(settings.workers)]
-    plan += [(f"observer-{n + 1}", LOOKS) for n in range(OBSERVERS if settings.workers else 0)]
-    workers = [worker_of(home, tools, queue, healing, name, job_types) for name, job_types in plan]
+    plan = shared_out(settings.workers)
+    workers = [worker_of(home, tools, queue, healing, name, job_types) for name, job_types in plan.items()]
     with ExitStack() as stack:
         stack.callback(tools.close)
         clean_up(queue.reclaim(is_dead, clock()), tools)
@@ -115,6 +113,18 @@ def background(home: Home) -> Iterator[Tools]:
             stack.callback(schedule.stop)
             stack.enter_context(_listening(home, schedule))
         yield tools
+
+
+def shared_out(workers: int) -> dict[str, frozenset[JobType]]:
+    """The workers of a serving process by name, each with what it does; none for 0.
+
+    Looking has workers of its own: nodes, or receivers of reports, that don't answer must not keep anybody from
+    working. So have drills, each of which may take as long as a job may, of any number of nodes at once.
+    """
+    if not workers:
+        return {}
+    plan = {f"worker-{n + 1}": WORK for n in range(workers)}
+    return plan | {f"observer-{n + 1}": LOOKS for n in range(OBSERVERS)} | {"driller": DRILLS}
 
 
 def worker_of(

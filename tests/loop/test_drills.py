@@ -12,8 +12,10 @@ from reconciler.loop.drills import ask_for_due
 from reconciler.operations.declaring import Actor
 from reconciler.operations.drills import failed_drills, last_drills
 from reconciler.records.backups import Backup
+from reconciler.records.queue import Queue
+from reconciler.serve import BY_WORKERS, shared_out
 from tests.api.conftest import control, fresh_home
-from tests.api.control import Control
+from tests.api.control import Control, node_document, site_documents
 from tests.api.promotable import PLATFORM
 
 __all__ = ["control", "fresh_home"]
@@ -90,3 +92,22 @@ def test_a_platform_without_storage_has_none(control: Control) -> None:
     _, environment_id = control.create_site("acme")
     _backup(control, environment_id, control.clock() - 40 * DAY)
     assert _due(control, control.clock()) == []
+
+
+def test_drills_of_all_nodes_keep_no_worker_from_a_deploy(control: Control) -> None:
+    control.add({"platform.yaml": PLATFORM, "nodes/web-2.yaml": node_document("192.0.2.2")})
+    control.add({**site_documents("one"), **site_documents("two", "web-2"), **site_documents("three")})
+    at = {one.site: one.id for one in control.state.fleet().environments.values()}
+    for slug in ("one", "two"):
+        _backup(control, at[slug], control.clock())
+        control.operations.drill(at[slug], CLOCK)
+    deploy = control.operations.deploy(at["three"], "git", "https://git.example.com/x.git", CLOCK)
+    queue, plan = Queue(control.records.engine), shared_out(2)
+    claimed = {name: queue.claim(name, control.clock(), types) for name, types in plan.items()}
+    done = {name: one.job.id for name, one in claimed.items() if one and name.startswith("worker")}
+    assert set(done.values()) == {deploy}
+    driller = claimed["driller"]
+    assert driller is not None
+    assert driller.job.job_type == "drill"
+    assert set().union(*plan.values()) == BY_WORKERS
+    assert shared_out(0) == {}
