@@ -15,6 +15,8 @@ DAY = timedelta(days=1)
 PERIODS = {DrillEvery.DAILY: DAY, DrillEvery.WEEKLY: 7 * DAY, DrillEvery.MONTHLY: 30 * DAY}
 GRACE = DAY
 """How much longer than its period a drill counts: the next one may have to wait for its node."""
+AGAIN = timedelta(hours=1)
+"""How long after a drill that was cancelled, mostly because something else was asked for, the next one is due."""
 VERDICTS = frozenset(
     {
         JobErrorCode.DRILL_FAILED,
@@ -46,7 +48,9 @@ class Drillable:
     newest_passed: bool
     """Whether the newest of them passed a drill already."""
     asked_at: datetime | None
-    """When a drill was last asked for or ended; None: never, as far as it is known."""
+    """When a drill was last asked for or ended; None: never, as far as it is known. One that was cancelled is none."""
+    cancelled_at: datetime | None = None
+    """When the last one that was cancelled ended so."""
 
 
 def drill_of(environment: EnvironmentEntry, fleet: Fleet) -> Drill:
@@ -73,6 +77,8 @@ def is_due(environment_id: UUID, every: DrillEvery, known: Drillable, now: datet
     """
     period = PERIODS.get(every)
     if period is None or known.newest_passed:
+        return False
+    if known.cancelled_at and now < known.cancelled_at + AGAIN:
         return False
     # One that never had any is due at its next moment; after an upgrade, not the whole fleet at once.
     since = known.asked_at or max(known.first_completed_at + DAY, now - DAY)

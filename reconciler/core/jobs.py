@@ -46,6 +46,10 @@ class JobType(StrEnum):
     SEARCH_REPLACE = "search-replace"
 
 
+GIVES_WAY = frozenset({JobType.DRILL})
+"""Jobs for which nobody waits: any other goes before them, and has them stop where they keep it from its locks."""
+
+
 class JobErrorCode(StrEnum):
     """Why a job failed; ``docs/error-codes.md`` says what to do."""
 

@@ -7,6 +7,7 @@ it; one that the node or the storage got in the way of says nothing about it, an
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -18,7 +19,7 @@ from reconciler.core.drills import VERDICTS, Drillable, drill_of, is_due
 from reconciler.core.entries import EnvironmentEntry
 from reconciler.core.errors import Conflict, JobError
 from reconciler.core.fleet import Fleet
-from reconciler.core.jobs import JobErrorCode, JobType
+from reconciler.core.jobs import JobErrorCode, JobStatus
 from reconciler.core.manifests import DrillEvery
 from reconciler.core.node_answer import AnswerRefused, understood
 from reconciler.core.observed import Count
@@ -27,6 +28,7 @@ from reconciler.loop.backups import addresses_of
 from reconciler.loop.results import failure
 from reconciler.loop.tools import Inputs, Run, Tools
 from reconciler.operations.declaring import Actor
+from reconciler.operations.drills import drill_key
 from reconciler.operations.requests import Operations
 from reconciler.records.backups import Backup
 from reconciler.records.jobs import JobFilter
@@ -129,10 +131,13 @@ def _is_due(
     # The jobs and the newest backup are only asked for where it matters.
     if not is_due(environment_id, every, known, now):
         return False
-    wanted = JobFilter(environment_id=environment_id, job_types=frozenset({JobType.DRILL.value}))
-    moments = [job.created_at for job in state.records.jobs.page(wanted, limit=1).jobs]
+    asked = JobFilter(dedupe_key=drill_key(environment_id), statuses=frozenset(JobStatus) - {JobStatus.CANCELLED})
+    moments = [job.created_at for job in state.records.jobs.page(asked, limit=1).jobs]
     if known.asked_at:
         moments.append(known.asked_at)
+    cancelled = replace(asked, statuses=frozenset({JobStatus.CANCELLED}))
+    stopped = next(iter(state.records.jobs.page(cancelled, limit=1).jobs), None)
     newest = state.records.backups.newest(environment_id)
     passed = newest is not None and newest.drill_status == "passed"
-    return is_due(environment_id, every, Drillable(first, passed, max(moments, default=None)), now)
+    known = Drillable(first, passed, max(moments, default=None), stopped.finished_at if stopped else None)
+    return is_due(environment_id, every, known, now)

@@ -10,6 +10,11 @@ from reconciler.records.backups import Backup
 from reconciler.state import Records, State
 
 
+def drill_key(environment_id: UUID) -> str:
+    """The dedupe key of all drills of an environment's backups, and of nothing else."""
+    return f"drill:{environment_id}"
+
+
 def last_drills(records: Records) -> dict[UUID, LastDrill]:
     """Of each environment whose backups were drilled, the last one."""
     found = {id_: drill_of_backup(backup) for id_, backup in records.backups.last_drills().items()}

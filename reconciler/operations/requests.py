@@ -41,6 +41,7 @@ from reconciler.core.status import EnvironmentStatus
 from reconciler.dispatch import Dispatcher
 from reconciler.operations import removals
 from reconciler.operations.declaring import Actor, Declarations, Target, node_target, target_of
+from reconciler.operations.drills import drill_key
 from reconciler.operations.gates import needs_storage, refuse_unmet_gates, refuse_without_changes
 from reconciler.operations.options import adoption, set_back
 from reconciler.operations.undeclared import undeclared
@@ -314,7 +315,8 @@ class Operations:
     def drill(self, environment_id: UUID, actor: Actor) -> UUID:
         """Restore the newest completed backup into a throwaway copy on the node, and check it; the job's id.
 
-        It takes none of the node's slots: it works when nothing else wants to, and one at a time.
+        It takes none of the node's slots: it works when nothing else wants to, and one at a time. Whatever else is
+        asked for of its site has it stop: it is cancelled then, and another one is due an hour later.
 
         Raises:
             StorageNotConfigured: the platform document names no storage.
@@ -329,7 +331,7 @@ class Operations:
         site, node = fleet.site_of(environment), fleet.node_of(environment)
         locks = (*([drill_lock(node.id)] if node else []), *([site_lock(site.id)] if site else []))
         target = replace(target_of(fleet, environment_id), locks=locks)
-        return self.declarations.enqueue(JobType.DRILL, target, actor, dedupe_key=f"drill:{environment_id}")
+        return self.declarations.enqueue(JobType.DRILL, target, actor, dedupe_key=drill_key(environment_id))
 
     def remove_environment(self, environment_id: UUID, actor: Actor) -> UUID:
         """Back the environment up, then remove its document and all of it on its node; the job's id."""

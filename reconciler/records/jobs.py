@@ -319,8 +319,13 @@ def _cancel(connection: Connection, job_id: UUID, now: datetime) -> Job:
         if job.declared and job.revision is None and job.status is JobStatus.QUEUED:
             raise Conflict(f"Job {job_id} is just being committed to the store. Cancel it once it is.")
         return end_queued(connection, job_id, JobStatus.CANCELLED, {}, now)
-    tell(connection, job, EventKind.CANCEL_REQUESTED, {}, now)
-    query = update(jobs).where(jobs.c.id == job_id).values(cancel_requested=True, updated_at=now)
+    return request_cancel(connection, job, {}, now)
+
+
+def request_cancel(connection: Connection, job: Job, data: Mapping[str, Any], now: datetime) -> Job:
+    """Have the worker of a running job stop it. ``data``: what its event says of why."""
+    tell(connection, job, EventKind.CANCEL_REQUESTED, data, now)
+    query = update(jobs).where(jobs.c.id == job.id).values(cancel_requested=True, updated_at=now)
     return job_from(connection.execute(query.returning(jobs)).one())
 
 

@@ -4,7 +4,8 @@ A lock is a resource with as many slots as its capacity. A job takes all its loc
 considered oldest first. One that cannot run keeps its place in line for its locks in the order in which it lists
 them, up to and including the first that is full: no younger job gets those slots. Locks listed after that one it
 could not use yet, so they stay open to others. The oldest waiting job therefore only ever waits for jobs that
-are running: nobody starves, and an idle node is not kept idle by a job whose site is busy elsewhere.
+are running: nobody starves, and an idle node is not kept idle by a job whose site is busy elsewhere. Jobs that give
+way (``core.jobs.GIVES_WAY``) are considered after all others, and have no place in line before any of them.
 """
 
 from __future__ import annotations

@@ -14,14 +14,14 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Select, delete, func, insert, or_, select, update
 
 from reconciler.core.errors import LateFence
-from reconciler.core.jobs import RETRY_DELAYS, JobErrorCode, JobStatus
+from reconciler.core.jobs import GIVES_WAY, RETRY_DELAYS, JobErrorCode, JobStatus
 from reconciler.records import outcomes
 from reconciler.records.database import reading, write
 from reconciler.records.events import EventKind
-from reconciler.records.jobs import Job, ending_of, job_from, locks_from, tell
+from reconciler.records.jobs import Job, ending_of, job_from, locks_from, request_cancel, tell
 from reconciler.records.locks import Lock, Waiting, fitting, free_slot
 from reconciler.records.outcomes import Outcome
 from reconciler.records.tables import fences, jobs, locks
@@ -57,6 +57,9 @@ class Queue:
 
         ``locks`` has the rule. Ready is a queued job whose time has come and that is undeclared or committed;
         jobs that are not ready hold nobody back. ``job_types``: only these, the others keep their place in line.
+
+        Jobs that give way come after all others. One that runs is asked to stop as soon as it keeps a job that is
+        ready from a lock, whoever claims, and for whatever that job is.
         """
 
         def wanted(row: Any) -> bool:
@@ -81,6 +84,8 @@ class Queue:
                     return holders[0]
             wanted = {lock.resource for lock in job.locks}
             older = select(jobs).where(jobs.c.status == JobStatus.QUEUED, jobs.c.created_at <= job.created_at)
+            if job.job_type not in GIVES_WAY:
+                older = older.where(jobs.c.job_type.not_in(GIVES_WAY))
             found = (job_from(row) for row in connection.execute(older.order_by(jobs.c.created_at, jobs.c.id)))
             others = (one for one in found if one.id != job.id)
             return next((one for one in others if wanted & {lock.resource for lock in one.locks}), None)
@@ -148,6 +153,7 @@ class Queue:
     ) -> Claimed | None:
         # Held to the end of the transaction: claims go one by one, and each sees the locks of those before it.
         last = connection.execute(select(fences.c.value).with_for_update()).scalar_one()
+        _have_give_way(connection, now)
         with closing(_waiting(connection, now, wanted, only)) as waiting:
             for candidate in fitting(waiting, _slots_held(connection)):
                 if _still_queued(connection, candidate.job_id):
@@ -189,20 +195,40 @@ def _next_fence(last: int, now: datetime) -> int:
 def _waiting(
     connection: Connection, now: datetime, wanted: Callable[[Any], bool], only: UUID | None
 ) -> Generator[Waiting, None, None]:
-    query = (
-        select(jobs.c.id, jobs.c.job_type, jobs.c.locks)
-        .where(
-            jobs.c.status == JobStatus.QUEUED,
-            jobs.c.run_after <= now,
-            or_(~jobs.c.declared, jobs.c.revision.is_not(None)),
-        )
-        .order_by(jobs.c.created_at, jobs.c.id)
+    columns = select(jobs.c.id, jobs.c.job_type, jobs.c.locks)
+    for query in (_ready(columns, now), _ready(columns, now, giving_way=True)):
+        chosen = query if only is None else query.where(jobs.c.id == only)
+        with closing(connection.execute(chosen)) as rows:
+            for row in rows:
+                yield Waiting(row.id, locks_from(row.locks), wanted(row))
+
+
+def _ready(query: Select[Any], now: datetime, *, giving_way: bool = False) -> Select[Any]:
+    """The queued jobs that may run as soon as they have their locks, oldest first."""
+    return query.where(
+        jobs.c.status == JobStatus.QUEUED,
+        jobs.c.run_after <= now,
+        or_(~jobs.c.declared, jobs.c.revision.is_not(None)),
+        jobs.c.job_type.in_(GIVES_WAY) if giving_way else jobs.c.job_type.not_in(GIVES_WAY),
+    ).order_by(jobs.c.created_at, jobs.c.id)
+
+
+def _have_give_way(connection: Connection, now: datetime) -> None:
+    """Ask the jobs to stop that give way, and have a lock that somebody waits for."""
+    running = select(jobs).where(
+        jobs.c.status == JobStatus.RUNNING, jobs.c.job_type.in_(GIVES_WAY), ~jobs.c.cancel_requested
     )
-    if only is not None:
-        query = query.where(jobs.c.id == only)
-    with closing(connection.execute(query)) as rows:
-        for row in rows:
-            yield Waiting(row.id, locks_from(row.locks), wanted(row))
+    held = [job_from(row) for row in connection.execute(running.with_for_update(skip_locked=True))]
+    if not held:
+        return
+    asked = [
+        (row.id, {lock.resource for lock in locks_from(row.locks)})
+        for row in connection.execute(_ready(select(jobs.c.id, jobs.c.locks), now))
+    ]
+    for job in held:
+        resources = {lock.resource for lock in job.locks}
+        if waiting := next((id_ for id_, wanted in asked if wanted & resources), None):
+            request_cancel(connection, job, {"for_job_id": str(waiting)}, now)
 
 
 def _slots_held(connection: Connection) -> dict[str, int]:

@@ -12,8 +12,9 @@ from reconciler.loop.drills import ask_for_due
 from reconciler.operations.declaring import Actor
 from reconciler.operations.drills import failed_drills, last_drills
 from reconciler.records.backups import Backup
+from reconciler.records.outcomes import Stopped, Succeeded
 from reconciler.records.queue import Queue
-from reconciler.serve import BY_WORKERS, shared_out
+from reconciler.serve import BY_WORKERS, LOOKS, WORK, shared_out
 from tests.api.conftest import control, fresh_home
 from tests.api.control import Control, node_document, site_documents
 from tests.api.promotable import PLATFORM
@@ -75,9 +76,45 @@ def test_what_passed_waits_for_a_newer_backup_and_what_failed_for_the_next_time(
     assert last_drills(control.records)[environment_id].passed
     backups.drilled(first.id, now - 20 * DAY, "wp_orders is missing.")
     assert [one["error"] for one in failed_drills(control.state)] == ["wp_orders is missing."]
+    assert _due(control, now) != []
+
+
+def test_one_that_was_cancelled_comes_again_an_hour_later(control: Control) -> None:
+    environment_id = _place(control)
+    now = control.clock()
+    backup = _backup(control, environment_id, now - 40 * DAY)
+    control.records.backups.drilled(backup.id, now - 20 * DAY, "wp_orders is missing.")
     (asked,) = _due(control, now)
     control.operations.cancel(asked, CLOCK)
-    assert _due(control, now) == [], "it was asked for in this period"
+    ended = control.records.jobs.get(asked).finished_at
+    assert ended is not None
+    assert _due(control, ended + timedelta(minutes=59)) == []
+    (again,) = _due(control, ended + timedelta(minutes=60))
+    control.records.jobs.reject(again, "DRILL_NO_ROOM", "The disk is full.", ended)
+    assert _due(control, ended + timedelta(hours=2)) == [], "it was asked for in this period"
+
+
+def test_a_deploy_and_what_the_loop_asks_for_go_before_a_drill(control: Control) -> None:
+    control.add({"platform.yaml": PLATFORM, **site_documents("acme")})
+    (environment_id,) = control.state.fleet().environments
+    _backup(control, environment_id, control.clock())
+    queue = Queue(control.records.engine)
+    for ask in (
+        lambda: control.operations.deploy(environment_id, "git", "https://git.example.com/x.git", CLOCK),
+        lambda: control.operations.check_health(environment_id, CLOCK),
+    ):
+        control.operations.drill(environment_id, CLOCK)
+        held = queue.claim("driller", control.clock(), {"drill"})
+        assert held is not None
+        assert not queue.heartbeat(held.job.id, held.fence, control.clock())
+        asked = ask()
+        assert queue.claim("worker-1", control.clock(), WORK | LOOKS) is None
+        assert queue.heartbeat(held.job.id, held.fence, control.clock())
+        assert queue.finish(held.job.id, held.fence, Stopped(), control.clock()).status is JobStatus.CANCELLED
+        claimed = queue.claim("worker-1", control.clock(), WORK | LOOKS)
+        assert claimed is not None
+        assert claimed.job.id == asked
+        queue.finish(asked, claimed.fence, Succeeded(), control.clock())
 
 
 def test_a_drill_changes_nothing_else_of_its_backup(control: Control) -> None:

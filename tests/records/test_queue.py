@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -11,7 +12,8 @@ from sqlalchemy import Engine, func, select, update
 from reconciler.core.errors import LateFence, NotFound
 from reconciler.core.jobs import JobErrorCode, JobStatus
 from reconciler.records.database import reading
-from reconciler.records.jobs import Job, JobFilter, Jobs
+from reconciler.records.events import EventKind, Events
+from reconciler.records.jobs import Job, JobFilter, Jobs, NewJob
 from reconciler.records.locks import Lock
 from reconciler.records.outcomes import Failed, Stopped, Succeeded
 from reconciler.records.queue import Claimed, Queue
@@ -304,3 +306,46 @@ def test_nobody_is_in_the_way_where_a_slot_is_free(jobs: Jobs, queue: Queue) -> 
     other = jobs.enqueue(new_job(Lock("node:n", 2)), after(seconds=3))
     assert queue.blocker(other) is not None
     assert queue.claim_one(other.id, "w", after(seconds=4), in_line=False) is None, "a lock is a lock"
+
+
+def drill(*wanted: str, **values: Any) -> NewJob:
+    return new_job(*wanted, job_type="drill", **values)
+
+
+def test_what_gives_way_stops_for_whatever_is_ready_and_needs_its_lock(
+    engine: Engine, jobs: Jobs, queue: Queue
+) -> None:
+    jobs.enqueue(drill("drill:n", "site:a"), NOON)
+    a = take(queue)
+    jobs.enqueue(drill("drill:m", "site:b"), NOON)
+    b = take(queue)
+    jobs.enqueue_all([new_job("site:c"), new_job(job_type="node-observe")], after(seconds=1))
+    jobs.enqueue(new_job("site:a", declared=True), after(seconds=1))
+    jobs.enqueue(new_job("site:a", run_after=after(seconds=60)), after(seconds=1))
+    jobs.enqueue_all([drill("drill:n", "site:a"), drill("drill:o", "site:b")], after(seconds=1))
+    # Whoever claims, and whatever it takes: a queued job that may not run yet and another drill are nobody's reason.
+    for _ in range(3):
+        queue.claim("w", after(seconds=2), {"node-observe", "reconcile"})
+    assert not queue.heartbeat(a.job.id, a.fence, after(seconds=3))
+    assert queue.claim("w", after(seconds=60), {"node-observe"}) is None
+    assert queue.heartbeat(a.job.id, a.fence, after(seconds=61))
+    assert not queue.heartbeat(b.job.id, b.fence, after(seconds=61))
+    (told,) = [one for one in Events(engine).after(a.job.id) if one.kind is EventKind.CANCEL_REQUESTED]
+    waiting = jobs.get(UUID(told.data["for_job_id"]))
+    assert waiting.run_after == after(seconds=60)
+    ended = queue.finish(a.job.id, a.fence, Stopped(), after(seconds=62))
+    assert ended.status is JobStatus.CANCELLED
+    assert take(queue, 63).job.id == waiting.id
+
+
+def test_what_gives_way_has_no_place_in_line_before_others(jobs: Jobs, queue: Queue) -> None:
+    waits = jobs.enqueue(drill("drill:n", "site:a"), NOON)
+    mine = jobs.enqueue(new_job("site:a"), after(seconds=1))
+    assert queue.blocker(mine) is None
+    # Also where nobody takes such jobs now: the one worker that does is at another one for half an hour.
+    claimed = queue.claim("w", after(seconds=2), {"reconcile"})
+    assert claimed is not None
+    assert claimed.job.id == mine.id
+    assert queue.claim("w", after(seconds=2)) is None
+    queue.finish(mine.id, claimed.fence, Succeeded(), after(seconds=3))
+    assert take(queue, 3).job.id == waits.id
