@@ -16,6 +16,7 @@ from api.dependencies import Dependencies
 from api.errors import NotReady
 from api.views import environment_views, node_views, site_views
 from reconciler.certificates.kept import Kept
+from reconciler.operations.drills import last_drills
 from reconciler.reports.targets import targets_of
 from reconciler.state import EPOCH
 from reconciler.store import standing
@@ -81,17 +82,16 @@ class _Fleet(Collector):
         yield _gauge("trueup_environments_drift", "Environments by their newest drift check.", "drift", drift)
         health = Tally(str(environment.current_release_health) for environment in environments)
         yield _gauge("trueup_environments_health", "Environments by their release's health.", "health", health)
-        drills = self._dependencies.records.backups.last_drills()
+        drills = last_drills(self._dependencies.records)
         kept = self._dependencies.records.backups.first_completed().keys() & current.fleet.environments.keys()
-        tried = Tally(str(drills[id_].drill_status) if id_ in drills else "never" for id_ in kept)
+        tried = Tally(("passed" if drills[id_].passed else "failed") if id_ in drills else "never" for id_ in kept)
         yield _gauge("trueup_environments_drill", "Environments with backups, by the last drill.", "drill", tried)
-        moments = [drills[id_].drilled_at for id_ in kept if id_ in drills and drills[id_].drill_status == "passed"]
-        known = [moment for moment in moments if moment]
-        if known:
+        moments = [drills[id_].at for id_ in kept if id_ in drills and drills[id_].passed]
+        if moments:
             yield GaugeMetricFamily(
                 "trueup_drill_oldest_timestamp_seconds",
                 "When the environment whose last drill passed longest ago was drilled.",
-                min(known).timestamp(),
+                min(moments).timestamp(),
             )
         declared = targets_of(current.fleet.platform.spec.reports)
         latest = self._dependencies.records.deliveries.latest()

@@ -261,7 +261,8 @@ def status(output: Output = Format.TABLE) -> None:
     for row in certificates:
         say(f"certificate of {row['hostname']} ({row['environment']}): {row['trouble']}")
     for row in drills:
-        say(f"drill of {row['environment']} ({row['backup']}) failed at {row['drilled_at']}: {row['error']}")
+        what = f" ({row['backup']})" if row["backup"] else ""
+        say(f"drill of {row['environment']}{what} failed at {row['drilled_at']}: {row['error']}")
     for line in preview.lines(report["preview_certificate"]):
         say(line)
     for target in report["reports"]:

@@ -27,6 +27,8 @@ VERDICTS = frozenset(
     }
 )
 """How a drill ends that says something about the backup; any other failure says something about the node."""
+OUT_OF_TIME = frozenset({JobErrorCode.JOB_TIMEOUT, JobErrorCode.ANSIBLE_TIMEOUT})
+"""It is told like a failed one, and its backup is none the worse for it."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -37,6 +39,8 @@ class LastDrill:
     at: datetime
     passed: bool
     error: str | None = None
+    backup_id: str | None = None
+    """None: nobody said."""
 
 
 @dataclass(frozen=True)

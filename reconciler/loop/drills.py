@@ -1,7 +1,8 @@
 """Drills: an environment's newest backup is restored into a throwaway copy on its node and checked.
 
-What is served is not touched, and nothing of the copy is left. A drill that failed because of the backup is kept with
-it; one that the node or the storage got in the way of says nothing about it, and only its job tells.
+What is served is not touched, and nothing of the copy is left: where a drill was stopped, another job clears. A drill
+that failed because of the backup is kept with it; one that the node or the storage got in the way of says nothing about
+it, and only its job tells.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from reconciler.core.actions import DrillBackup
-from reconciler.core.drills import VERDICTS, Drillable, drill_of, is_due
-from reconciler.core.entries import EnvironmentEntry
+from reconciler.core.drills import OUT_OF_TIME, VERDICTS, Drillable, drill_of, is_due
+from reconciler.core.entries import EnvironmentEntry, NodeEntry
 from reconciler.core.errors import Conflict, JobError
 from reconciler.core.fleet import Fleet
 from reconciler.core.jobs import JobErrorCode, JobStatus
@@ -59,11 +60,9 @@ def drill(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
         JobError: there is none, or its storage does not do its part.
     """
     fleet, records = tools.state.fleet(), tools.state.records.backups
-    environment = fleet.environments.get(environment_id)
-    if environment is None or environment.stalled:
-        reason = environment.stalled if environment else f"No document says what environment {environment_id} is."
-        code = JobErrorCode.DOCUMENT_STALLED if environment else JobErrorCode.TARGET_MISSING
-        return Failed(code, f"{reason} Nothing was done.")
+    environment = _drillable(environment_id, fleet)
+    if isinstance(environment, Failed):
+        return environment
     backup = records.newest(environment_id)
     if backup is None:
         raise JobError(JobErrorCode.BACKUP_DAMAGED, f"{environment.key} has no completed backup any more. Make one.")
@@ -76,13 +75,41 @@ def drill(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
         records.drilled(backup.id, tools.clock(), visible(outcome.message.partition("\n\n")[0], LONGEST))
     elif isinstance(outcome, Succeeded):
         records.drilled(backup.id, tools.clock(), None)
+    elif isinstance(outcome, Failed) and outcome.error_code in OUT_OF_TIME:
+        outcome = replace(outcome, result={"backup_id": str(backup.id)})
     return Stopped() if run.cancel.is_set() and not isinstance(outcome, Succeeded) else outcome
 
 
-def _try(backup: Backup, environment: EnvironmentEntry, tools: Tools, fleet: Fleet, run: Run) -> Outcome:
+def clear(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
+    """Take away what a drill of the environment left on its node; nothing else is done, nor said of any backup."""
+    fleet = tools.state.fleet()
+    environment = _drillable(environment_id, fleet)
+    if isinstance(environment, Failed):
+        return environment
+    node = _node_of(environment, fleet)
+    action = DrillBackup(node.slug, node.id, environment.id, fleet.environment_variables(environment.id))
+    result = tools.apply(action, fleet, run, Inputs({"trueup_clear": True}))
+    return failure(result) or Succeeded({"cleared": True})
+
+
+def _drillable(environment_id: UUID, fleet: Fleet) -> EnvironmentEntry | Failed:
+    environment = fleet.environments.get(environment_id)
+    if environment is not None and not environment.stalled:
+        return environment
+    reason = environment.stalled if environment else f"No document says what environment {environment_id} is."
+    code = JobErrorCode.DOCUMENT_STALLED if environment else JobErrorCode.TARGET_MISSING
+    return Failed(code, f"{reason} Nothing was done.")
+
+
+def _node_of(environment: EnvironmentEntry, fleet: Fleet) -> NodeEntry:
     node = fleet.node_of(environment)
     if node is None:
         raise JobError(JobErrorCode.TARGET_MISSING, f"The node of {environment.key} has no document.")
+    return node
+
+
+def _try(backup: Backup, environment: EnvironmentEntry, tools: Tools, fleet: Fleet, run: Run) -> Outcome:
+    node = _node_of(environment, fleet)
     storage = storage_of(fleet, tools.settings)
     manifest = manifest_of(backup, storage)
     urls = addresses_of(backup, storage)

@@ -20,7 +20,7 @@ from reconciler.loop import delivering, drills, health, reconcile, removing, rep
 from reconciler.loop.healing import Healing
 from reconciler.loop.tools import Run, Tools
 from reconciler.operations.aftermath import is_deliberate, mark, wind_up
-from reconciler.records.jobs import Job
+from reconciler.records.jobs import Job, only_clears
 from reconciler.records.outcomes import Failed, Outcome, Stopped, Succeeded
 from reconciler.records.queue import Claimed, Lost, Queue
 
@@ -145,6 +145,8 @@ class Worker:
                 return reconcile.search(environment_id, job.intent or {}, self._tools, run)
             case JobType.BACKUP, UUID() as environment_id, _:
                 return reconcile.back_up(environment_id, job.intent or {}, self._tools, run)
+            case JobType.DRILL, UUID() as environment_id, _ if only_clears(job):
+                return drills.clear(environment_id, self._tools, run)
             case JobType.DRILL, UUID() as environment_id, _:
                 return drills.drill(environment_id, self._tools, run)
             case ((JobType.ENVIRONMENT_REMOVE | JobType.SITE_REMOVE), _, _):

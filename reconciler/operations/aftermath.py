@@ -16,11 +16,11 @@ import structlog
 
 from reconciler.core.errors import Conflict, NotFound
 from reconciler.core.intents import Edit, RemoveEnvironment, RemoveSite, evaluate
-from reconciler.core.jobs import JobErrorCode, JobStatus, JobType
+from reconciler.core.jobs import RETRIED, JobErrorCode, JobStatus, JobType
 from reconciler.core.status import BUSY, EnvironmentStatus, summarize
 from reconciler.operations.taking_back import MOVES, take_back
 from reconciler.records.database import Collision
-from reconciler.records.jobs import Job, NewJob
+from reconciler.records.jobs import Job, NewJob, only_clears
 from reconciler.state import State
 from reconciler.store.importing import TRUEUP
 from reconciler.store.repository import Snapshot
@@ -37,6 +37,16 @@ _CUT_OFF = frozenset(
         JobErrorCode.UPSTREAM_CONFLICT,
     }
 )
+_LEAVES_A_COPY = (
+    RETRIED
+    | _CUT_OFF
+    | {
+        JobErrorCode.ANSIBLE_UNKNOWN_EXIT,
+        JobErrorCode.ANSIBLE_UNEXPECTED_ERROR,
+        JobErrorCode.JOB_INTERNAL_ERROR,
+    }
+)
+"""Failures after which a drill's copy may still be on the node: any but those that the drill itself told."""
 
 
 def wind_up(job: Job, state: State, now: datetime) -> None:
@@ -123,7 +133,7 @@ def _removal(job: Job, state: State) -> RemoveEnvironment | RemoveSite:
 
 def _put_right(job: Job, state: State, now: datetime) -> None:
     """A job for what was stopped from outside, so that nothing half-made stays on the node."""
-    follow_up = _follow_up(job, state)
+    follow_up = _clearing(job, state) if job.job_type == JobType.DRILL else _follow_up(job, state)
     if follow_up is None:
         return
     with suppress(NotFound):
@@ -153,6 +163,15 @@ def _follow_up(job: Job, state: State) -> NewJob | None:
     if job_type in REMOVALS and cancelled and (committed := removed_by(job, state)):
         return _next(job, job_type, {"removal": (job.intent or {})["removal"], "committed": committed})
     return None
+
+
+def _clearing(job: Job, state: State) -> NewJob | None:
+    """What takes the copy away that a drill left: a database and files with all that its customers' have."""
+    ended = job.status is JobStatus.CANCELLED or (job.status is JobStatus.FAILED and job.error_code in _LEAVES_A_COPY)
+    # One that clears has had its attempts; what is still there goes with the next drill or run.
+    if not ended or only_clears(job) or job.environment_id not in state.fleet().environments:
+        return None
+    return _next(job, JobType.DRILL, {"clear": True})
 
 
 def removed_by(job: Job, state: State) -> str | None:

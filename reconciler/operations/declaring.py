@@ -29,7 +29,7 @@ from reconciler.operations.preconditions import Precondition, refuse_moved
 from reconciler.operations.taking_back import SETTINGS, is_untouched_since, take_back
 from reconciler.records.audit import Entry as AuditEntry
 from reconciler.records.idempotency import Key
-from reconciler.records.jobs import Job, JobFilter, NewJob
+from reconciler.records.jobs import FINISHED, Job, JobFilter, NewJob
 from reconciler.records.locks import Lock, node_lock, site_lock
 from reconciler.state import State
 from reconciler.store.repository import Author, Snapshot
@@ -42,7 +42,7 @@ FRESH = timedelta(seconds=5)
 
 A_DAY = timedelta(days=1)
 MOST_CANCELLED = 50
-"""So many of the latest cancelled changes of settings are looked at again."""
+"""So many of the latest cancelled changes of settings, and of drills that ended badly, are looked at again."""
 
 _INTENT: TypeAdapter[Intent] = TypeAdapter(Intent)
 
@@ -238,6 +238,10 @@ class Declarations:
                 if job.finished_at and job.finished_at < before:
                     wind_up(job, self._state, self._clock())
         # An environment's status tells nothing of these.
+        drills = JobFilter(statuses=FINISHED - {JobStatus.SUCCEEDED}, job_types=frozenset({JobType.DRILL}))
+        for job in self._records.jobs.page(drills, limit=MOST_CANCELLED).jobs:
+            if job.finished_at is not None and before - A_DAY < job.finished_at < before:
+                wind_up(job, self._state, self._clock())
         cancelled = JobFilter(statuses=frozenset({JobStatus.CANCELLED}), job_types=SETTINGS)
         for job in self._records.jobs.page(cancelled, limit=MOST_CANCELLED).jobs:
             is_recent = job.finished_at is not None and before - A_DAY < job.finished_at < before

@@ -5,9 +5,17 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from reconciler.core.drills import LastDrill
+from reconciler.core.drills import OUT_OF_TIME, LastDrill
+from reconciler.core.jobs import JobStatus, JobType
 from reconciler.records.backups import Backup
+from reconciler.records.jobs import JobFilter, only_clears
 from reconciler.state import Records, State
+
+MOST = 1000
+LATE = "It ran out of time, so nothing is known of the backup. Give jobs more of it with TRUEUP_JOB_TIMEOUT_S."
+_RAN_OUT = JobFilter(
+    statuses=frozenset({JobStatus.FAILED}), job_types=frozenset({JobType.DRILL}), error_codes=OUT_OF_TIME
+)
 
 
 def drill_key(environment_id: UUID) -> str:
@@ -16,9 +24,15 @@ def drill_key(environment_id: UUID) -> str:
 
 
 def last_drills(records: Records) -> dict[UUID, LastDrill]:
-    """Of each environment whose backups were drilled, the last one."""
-    found = {id_: drill_of_backup(backup) for id_, backup in records.backups.last_drills().items()}
-    return {id_: drill for id_, drill in found.items() if drill}
+    """Of each environment whose backups were drilled, the last one; also one that ran out of time, as failed."""
+    known = {id_: drill_of_backup(backup) for id_, backup in records.backups.last_drills().items()}
+    found = {id_: drill for id_, drill in known.items() if drill}
+    for job in records.jobs.page(_RAN_OUT, limit=MOST).jobs:
+        id_, at = job.environment_id, job.finished_at
+        if id_ is None or at is None or only_clears(job) or (id_ in found and found[id_].at >= at):
+            continue
+        found[id_] = LastDrill(at, passed=False, error=LATE, backup_id=(job.result or {}).get("backup_id"))
+    return found
 
 
 def last_full_drill(records: Records, environment_id: UUID) -> LastDrill | None:
@@ -32,7 +46,7 @@ def drill_of_backup(backup: Backup) -> LastDrill | None:
     """How the backup's own last drill went."""
     if backup.drilled_at is None:
         return None
-    return LastDrill(backup.drilled_at, backup.drill_status == "passed", backup.drill_error)
+    return LastDrill(backup.drilled_at, backup.drill_status == "passed", backup.drill_error, str(backup.id))
 
 
 def failed_drills(state: State) -> list[dict[str, Any]]:
@@ -41,10 +55,10 @@ def failed_drills(state: State) -> list[dict[str, Any]]:
     return [
         {
             "environment": fleet.environments[id_].key,
-            "backup": str(one.id),
-            "drilled_at": one.drilled_at.isoformat(timespec="seconds") if one.drilled_at else None,
-            "error": one.drill_error,
+            "backup": one.backup_id,
+            "drilled_at": one.at.isoformat(timespec="seconds"),
+            "error": one.error,
         }
-        for id_, one in state.records.backups.last_drills().items()
-        if one.drill_status == "failed" and id_ in fleet.environments
+        for id_, one in last_drills(state.records).items()
+        if not one.passed and id_ in fleet.environments
     ]

@@ -112,6 +112,11 @@ def operator_of(job: Job) -> str | None:
     return str((job.intent or {}).get("actor", {}).get("name"))
 
 
+def only_clears(job: Job) -> bool:
+    """Whether it is the job that follows a drill that was stopped, and takes away what that left."""
+    return job.job_type == JobType.DRILL and bool((job.intent or {}).get("clear"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFilter:
     """Which jobs to look at; every field that is given must hold."""

@@ -21,7 +21,7 @@ from reconciler.core.jobs import GIVES_WAY, RETRY_DELAYS, JobErrorCode, JobStatu
 from reconciler.records import outcomes
 from reconciler.records.database import reading, write
 from reconciler.records.events import EventKind
-from reconciler.records.jobs import Job, ending_of, job_from, locks_from, request_cancel, tell
+from reconciler.records.jobs import Job, ending_of, job_from, locks_from, only_clears, request_cancel, tell
 from reconciler.records.locks import Lock, Waiting, fitting, free_slot
 from reconciler.records.outcomes import Outcome
 from reconciler.records.tables import fences, jobs, locks
@@ -214,11 +214,15 @@ def _ready(query: Select[Any], now: datetime, *, giving_way: bool = False) -> Se
 
 
 def _have_give_way(connection: Connection, now: datetime) -> None:
-    """Ask the jobs to stop that give way, and have a lock that somebody waits for."""
+    """Ask the jobs to stop that give way, and have a lock that somebody waits for.
+
+    What only clears up is over in no time, and would come again.
+    """
     running = select(jobs).where(
         jobs.c.status == JobStatus.RUNNING, jobs.c.job_type.in_(GIVES_WAY), ~jobs.c.cancel_requested
     )
-    held = [job_from(row) for row in connection.execute(running.with_for_update(skip_locked=True))]
+    found = [job_from(row) for row in connection.execute(running.with_for_update(skip_locked=True))]
+    held = [job for job in found if not only_clears(job)]
     if not held:
         return
     asked = [

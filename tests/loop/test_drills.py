@@ -6,14 +6,18 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
+import pytest
+
 from reconciler.core.drills import DAY
 from reconciler.core.jobs import JobStatus
 from reconciler.loop.drills import ask_for_due
+from reconciler.operations.aftermath import wind_up
 from reconciler.operations.declaring import Actor
 from reconciler.operations.drills import failed_drills, last_drills
 from reconciler.records.backups import Backup
-from reconciler.records.outcomes import Stopped, Succeeded
-from reconciler.records.queue import Queue
+from reconciler.records.jobs import Job, JobFilter, only_clears
+from reconciler.records.outcomes import Failed, Stopped, Succeeded
+from reconciler.records.queue import Claimed, Queue
 from reconciler.serve import BY_WORKERS, LOOKS, WORK, shared_out
 from tests.api.conftest import control, fresh_home
 from tests.api.control import Control, node_document, site_documents
@@ -115,6 +119,83 @@ def test_a_deploy_and_what_the_loop_asks_for_go_before_a_drill(control: Control)
         assert claimed is not None
         assert claimed.job.id == asked
         queue.finish(asked, claimed.fence, Succeeded(), control.clock())
+
+
+def _begun(control: Control) -> tuple[UUID, Queue, Claimed]:
+    """A site with a backup, whose drill runs."""
+    control.add({"platform.yaml": PLATFORM, **site_documents("acme")})
+    (environment_id,) = control.state.fleet().environments
+    _backup(control, environment_id, control.clock() - 40 * DAY)
+    control.operations.drill(environment_id, CLOCK)
+    queue = Queue(control.records.engine)
+    held = queue.claim("driller", control.clock(), {"drill"})
+    assert held is not None
+    return environment_id, queue, held
+
+
+def _clearing(control: Control) -> list[Job]:
+    found = control.records.jobs.page(JobFilter(job_types=frozenset({"drill"}))).jobs
+    return [job for job in found if only_clears(job)]
+
+
+@pytest.mark.parametrize("outcome", [Stopped(), Failed("JOB_TIMEOUT", "It took too long."), Failed("X", "no host")])
+def test_what_a_drill_that_was_stopped_may_have_left_is_cleared_away(
+    control: Control, outcome: Stopped | Failed
+) -> None:
+    _, queue, held = _begun(control)
+    if isinstance(outcome, Stopped):
+        control.operations.cancel(held.job.id, CLOCK)
+    ended = queue.finish(held.job.id, held.fence, outcome, control.clock())
+    # A worker that is killed here leaves it to the clock.
+    control.clock.ahead += timedelta(seconds=30)
+    for _ in range(2):
+        control.operations.declarations.settle()
+        wind_up(ended, control.state, control.clock())
+    if outcome == Failed("X", "no host"):
+        assert _clearing(control) == []
+        return
+    (job,) = _clearing(control)
+    assert (job.environment_id, job.locks) == (held.job.environment_id, held.job.locks)
+    claimed = queue.claim("driller", control.clock(), {"drill"})
+    assert claimed is not None
+    assert claimed.job.id == job.id
+    # It is no drill: nothing has it stop, nothing follows from it, and the clock asks for one as before.
+    deploy = control.operations.deploy(ended.environment_id or uuid4(), "git", "https://git.example.com/x.git", CLOCK)
+    assert queue.claim("worker-1", control.clock(), WORK) is None
+    assert not queue.heartbeat(job.id, claimed.fence, control.clock())
+    late = queue.finish(job.id, claimed.fence, Failed("JOB_TIMEOUT", "It took too long."), control.clock())
+    wind_up(late, control.state, control.clock())
+    assert _clearing(control) == [late]
+    assert control.records.jobs.get(deploy).status is JobStatus.QUEUED
+
+
+def test_the_clock_takes_no_clearing_for_a_drill(control: Control) -> None:
+    environment_id, queue, held = _begun(control)
+    control.operations.cancel(held.job.id, CLOCK)
+    wind_up(queue.finish(held.job.id, held.fence, Stopped(), control.clock()), control.state, control.clock())
+    clearing = queue.claim("driller", control.clock(), {"drill"})
+    assert clearing is not None
+    queue.finish(clearing.job.id, clearing.fence, Succeeded({"cleared": True}), control.clock())
+    later = control.clock() + timedelta(hours=1)
+    asked = [id_ for hours in range(8 * 24) for id_ in _due(control, later + timedelta(hours=hours))]
+    assert len(set(asked)) == 1
+    assert last_drills(control.records) == {}
+    assert control.records.jobs.get(asked[0]).environment_id == environment_id
+
+
+def test_one_that_ran_out_of_time_is_told_and_its_backup_is_none_the_worse(control: Control) -> None:
+    environment_id, queue, held = _begun(control)
+    (backup,) = control.records.backups.of(environment_id)
+    failed = Failed("JOB_TIMEOUT", "It took too long.", {"backup_id": str(backup.id)})
+    queue.finish(held.job.id, held.fence, failed, control.clock())
+    (told,) = failed_drills(control.state)
+    assert told["backup"] == str(backup.id)
+    assert told["error"].startswith("It ran out of time")
+    assert 'trueup_environments_drill{drill="failed"} 1.0' in control.session().get("/metrics").text
+    assert control.records.backups.get(backup.id) == backup
+    control.records.backups.drilled(backup.id, control.clock(), None)
+    assert failed_drills(control.state) == []
+    assert 'trueup_environments_drill{drill="passed"} 1.0' in control.session().get("/metrics").text
 
 
 def test_a_drill_changes_nothing_else_of_its_backup(control: Control) -> None:

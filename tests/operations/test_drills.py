@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 
+from reconciler.records.jobs import Job, JobFilter
 from tests.controlplane import PATIENCE_S, until
 from tests.lab.s3 import BUCKET, S3
 from tests.place import Place
@@ -306,20 +307,41 @@ def test_a_control_plane_that_is_killed_drills_once_more(
     assert _newest(place, environment)["drill_status"] == "passed"
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("way", ["apply", "drill"])
-def test_what_a_killed_drill_left_goes_with_the_next_run(
+@pytest.mark.parametrize("way", ["cancel", pytest.param("purge", marks=pytest.mark.long)])
+def test_what_a_drill_that_was_stopped_left_is_cleared_away(
     place: Place, environment: dict[str, Any], storage: S3, way: str
 ) -> None:
     _back_up(place, environment)
     job_id = place.plane.http.post(f"/api/environments/{environment['id']}/drill").json()["job_id"]
     _at_work(place, environment)
-    place.node_of(environment).ssh(["systemctl", "kill", "--signal=KILL", f"trueup-{job_id}.scope"])
-    until(lambda: place.plane.job(job_id)["error_code"] is not None, "the attempt to fail")
-    place.plane.http.post(f"/api/jobs/{job_id}/cancel")
+    if way == "cancel":
+        place.plane.http.post(f"/api/jobs/{job_id}/cancel")
+    else:
+        other = place.run(place.plane.http.post(f"/api/environments/{environment['id']}/cache/purge"))
+        assert other["status"] == "succeeded", other
     assert place.plane.wait_job(job_id)["status"] == "cancelled"
-    assert "_drill" in _left(place, environment)
+
+    def newest() -> Job:
+        with place.plane.opened() as home:
+            return home.records.jobs.page(JobFilter(job_types=frozenset({"drill"})), limit=1).jobs[0]
+
+    until(lambda: newest().id != UUID(job_id), "a job that clears")
+    assert place.plane.wait_job(str(newest().id))["status"] == "succeeded"
+    assert newest().result == {"cleared": True}
+    _is_gone(place, environment)
     assert _newest(place, environment)["drilled_at"] is None
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("way", ["apply", "drill"])
+def test_what_no_job_cleared_away_goes_with_the_next_run(
+    place: Place, environment: dict[str, Any], storage: S3, way: str
+) -> None:
+    _back_up(place, environment)
+    short = environment["id"].replace("-", "")[:12]
+    left = f"mkdir /var/www/sites/{environment['id']}/drill && mariadb -e 'CREATE DATABASE wp_{short}_drill'"
+    place.node_of(environment).ssh(left)
+    assert "_drill" in _left(place, environment)
     if way == "drill":
         assert _drill(place, environment)["status"] == "succeeded"
     else:

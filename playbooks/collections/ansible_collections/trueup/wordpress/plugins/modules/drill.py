@@ -15,16 +15,19 @@ description:
     rows that the backup has, all files with their content, and WordPress must make its home page of it.
   - What is served is not touched. The copy has a database and a user of its own, no network, no mail and no name; it is
     taken away whatever comes of it. Where the disk has too little room, nothing is done (C(DRILL_NO_ROOM)).
-  - It can be killed anywhere and run again.
+  - It can be killed anywhere and run again. With I(clear) it only takes away what such a run left.
 options:
   variables:
     description: The variable of role C(environment), with the WordPress version that the backup stands on.
     type: dict
     required: true
   backup:
-    description: C(manifest) of the backup, and C(urls), the address of each of its objects.
+    description: C(manifest) of the backup, and C(urls), the address of each of its objects. Not for I(clear).
     type: dict
-    required: true
+  clear:
+    description: Whether only what a run left that was killed is to go.
+    type: bool
+    default: false
 author: Trueup
 """
 
@@ -39,16 +42,18 @@ RETURN = r"""
 drilled:
   description: What was found to be whole, C(tables), C(rows), C(files), and how many C(pages) were made of it.
   type: dict
-  returned: success, but in check mode
+  returned: success, but in check mode and with I(clear)
 """
 
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
-from ansible_collections.trueup.wordpress.plugins.module_utils.release.drill import Drill
+from ansible_collections.trueup.wordpress.plugins.module_utils.release.drill import Drill, clear
 from ansible_collections.trueup.wordpress.plugins.module_utils.release.staging import run_beside
 
 
 def drill(run, params, fence):
-    if run.check_mode:
+    if params["clear"]:
+        clear(run, Layout(params["variables"]["id"]))
+    if params["clear"] or run.check_mode:
         return {}
     served = Layout(params["variables"]["id"]).served
     backup = params["backup"]
@@ -57,7 +62,7 @@ def drill(run, params, fence):
 
 
 def main():
-    run_beside({"backup": {"type": "dict", "required": True}}, drill)
+    run_beside({"backup": {"type": "dict"}, "clear": {"type": "bool", "default": False}}, drill)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 The copy is that of a rehearsal: a database and a user of its own, a directory and a PHP of its own, no network, no
 mail, no cron, and no name by which anybody could ask for it. Of what is served only uploads can be read. All of it
-works when nothing else wants to. A run that was killed leaves what the next one removes.
+works when nothing else wants to. A run that was killed leaves what the next one removes, or one that only clears.
 """
 
 from __future__ import annotations
@@ -262,6 +262,13 @@ def leave_nothing(run, layout):
     drill = Drill(run, layout, {}, {}, {})
     if not run.check_mode and drill.is_left():
         drill.throw_away()
+
+
+def clear(run, layout):
+    """The same, and the users of MariaDB's that killed runs had, which else the next run would remove."""
+    leave_nothing(run, layout)
+    if not run.check_mode:
+        sql.forget_killed(layout.short)
 
 
 def _listened(stream, found):
