@@ -133,6 +133,10 @@ class StorageError(TrueupError):
     code = "storage_error"
 
 
+class ObjectUnusable(StorageError):
+    """What the storage has under a key is not what was put there, or is gone: it answered, and is sure."""
+
+
 class NodeUnreachable(TrueupError):
     code = "node_unreachable"
 

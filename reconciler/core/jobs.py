@@ -81,6 +81,8 @@ class JobErrorCode(StrEnum):
     BACKUP_DAMAGED = "BACKUP_DAMAGED"
     DRILL_FAILED = "DRILL_FAILED"
     DRILL_NO_ROOM = "DRILL_NO_ROOM"
+    DRILL_UNDECIDED = "DRILL_UNDECIDED"
+    STORAGE_UNAVAILABLE = "STORAGE_UNAVAILABLE"
     SOURCE_REFUSED = "SOURCE_REFUSED"
     SOURCE_UNAVAILABLE = "SOURCE_UNAVAILABLE"
     SOURCE_UNUSABLE = "SOURCE_UNUSABLE"
@@ -118,6 +120,8 @@ RETRIED = frozenset(
         JobErrorCode.ANSIBLE_HOST_FAILED,
         JobErrorCode.ANSIBLE_HOST_UNREACHABLE,
         JobErrorCode.ANSIBLE_TIMEOUT,
+        JobErrorCode.DRILL_UNDECIDED,
+        JobErrorCode.STORAGE_UNAVAILABLE,
     }
 )
 """Error codes that another attempt may mend; any other failure is final."""

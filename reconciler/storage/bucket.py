@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,13 +21,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from reconciler.addresses import connected
-from reconciler.core.errors import StorageError
+from reconciler.core.errors import ObjectUnusable, StorageError
 from reconciler.core.manifests import ObjectStore
 from reconciler.core.manifests import Storage as Declared
 from reconciler.storage.secret_store import Secrets
 
 VALID_S = 12 * 3600
 """How long an address may be used: longer than any job may take."""
+NO_SUCH_KEY = "NoSuchKey"
+"""Not so "NoSuchBucket", or "AccessDenied": then nobody knows what became of the object."""
 
 
 @dataclass(frozen=True)
@@ -137,10 +140,20 @@ class Storage:
         self._do("put_object", **self._place(key), Body=data)
 
     def get(self, key: str, limit: int = 1 << 20) -> bytes:
-        """A small object, whole."""
-        body: bytes = self._do("get_object", **self._place(key))["Body"].read(limit + 1)
+        """A small object, whole.
+
+        Raises:
+            ObjectUnusable: it is not there, or is larger than anything that was put there.
+            StorageError: nothing is known of it.
+        """
+        answer = self._do("get_object", **self._place(key))
+        with _typed("get_object"):
+            body: bytes = answer["Body"].read(limit + 1)
         if len(body) > limit:
-            raise StorageError(f"{key} is larger than {limit} bytes, so it is not what was put there.")
+            raise ObjectUnusable(f"{key} is larger than {limit} bytes, so it is not what was put there.")
+        # A connection that ends early says so nowhere else.
+        if len(body) < answer["ContentLength"]:
+            raise StorageError(f"The storage gave {len(body)} of the {answer['ContentLength']} bytes of {key}.")
         return body
 
     def url(self, key: str) -> str:
@@ -165,12 +178,17 @@ class Storage:
         return {"Bucket": self._bucket, "Key": self._prefix + key}
 
     def _do(self, operation: str, **arguments: Any) -> Any:
-        try:
+        with _typed(operation):
             return getattr(self._client, operation)(**arguments)
-        except ClientError as error:
-            said = error.response.get("Error", {})
-            raise StorageError(
-                f"The storage refused {operation}: {said.get('Code')}: {said.get('Message')}."
-            ) from error
-        except BotoCoreError as error:
-            raise StorageError(f"The storage does not answer: {type(error).__name__}. Look at spec.backups.") from error
+
+
+@contextmanager
+def _typed(operation: str) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        said = error.response.get("Error", {})
+        kind = ObjectUnusable if said.get("Code") == NO_SUCH_KEY else StorageError
+        raise kind(f"The storage refused {operation}: {said.get('Code')}: {said.get('Message')}.") from error
+    except BotoCoreError as error:
+        raise StorageError(f"The storage does not answer: {type(error).__name__}. Look at spec.backups.") from error

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from reconciler.core.entries import EnvironmentEntry
-from reconciler.core.errors import Conflict, JobError, StorageError, StorageNotConfigured
+from reconciler.core.errors import Conflict, JobError, ObjectUnusable, StorageError, StorageNotConfigured
 from reconciler.core.fleet import Fleet
 from reconciler.core.jobs import JobErrorCode
 from reconciler.records.backups import Backup
@@ -32,12 +32,15 @@ def manifest_of(backup: Backup, storage: Storage) -> dict[str, Any]:
     """The manifest of a completed backup.
 
     Raises:
-        JobError: it is not the one that was written.
+        JobError: it is not the one that was written, or is gone (``BACKUP_DAMAGED``); or the storage does not say
+            (``STORAGE_UNAVAILABLE``).
     """
     try:
         data = storage.get(f"{backup.storage_path}/manifest.json")
     except StorageError as error:
-        raise JobError(JobErrorCode.BACKUP_DAMAGED, f"Backup {backup.id} cannot be read: {error.message}") from error
+        is_sure = isinstance(error, ObjectUnusable)
+        code = JobErrorCode.BACKUP_DAMAGED if is_sure else JobErrorCode.STORAGE_UNAVAILABLE
+        raise JobError(code, f"Backup {backup.id} cannot be read: {error.message}") from error
     if hashlib.sha256(data).hexdigest() != backup.checksum:
         message = f"The manifest of backup {backup.id} is not what was written. Choose another backup."
         raise JobError(JobErrorCode.BACKUP_DAMAGED, message)

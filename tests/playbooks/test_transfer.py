@@ -1,6 +1,10 @@
 """What a pipeline prints goes to the storage part by part, whatever else its commands say."""
 
 import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,3 +71,48 @@ def test_the_end_of_what_a_failed_command_said_is_told(parts: list[bytes]) -> No
     with pytest.raises(Failure, match=r"(?s)could not be read \(\[3, 0\]\): .*the disk is gone") as raised:
         sent("yes no | head -c 300000 >&2; echo the disk is gone >&2; exit 3", "cat")
     assert len(str(raised.value)) < 1200
+
+
+class Objects(BaseHTTPRequestHandler):
+    """Paths that say with which status, how many bytes and out of how many a request is answered."""
+
+    def do_GET(self) -> None:
+        status, given, length = map(int, self.path.partition("?")[0].strip("/").split("/"))
+        self.send_response(status)
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+        self.wfile.write(b"x" * given)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def objects() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Objects) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+WANTED = {"size_bytes": 10, "sha256": hashlib.sha256(b"x" * 10).hexdigest()}
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("200/9/9", "BACKUP_DAMAGED"),
+        ("200/11/11", "BACKUP_DAMAGED"),
+        ("404/3/3", "BACKUP_DAMAGED"),
+        ("403/3/3", "STORAGE_UNAVAILABLE"),
+        ("503/3/3", "STORAGE_UNAVAILABLE"),
+        # The connection ended early: the object may be as whole as ever.
+        ("200/9/10", "STORAGE_UNAVAILABLE"),
+    ],
+)
+def test_only_an_object_that_came_whole_can_be_a_wrong_one(objects: str, tmp_path: Path, path: str, code: str) -> None:
+    transfer.download(f"{objects}/200/10/10?x", str(tmp_path / "good"), WANTED)
+    assert (tmp_path / "good").read_bytes() == b"x" * 10
+    with pytest.raises(Failure) as failed:
+        transfer.download(f"{objects}/{path}?x", str(tmp_path / "bad"), WANTED)
+    assert failed.value.facts == {"trueup_code": code}

@@ -137,6 +137,9 @@ def download(url, path, wanted):
                     break
                 digest.update(block)
                 file.write(block)
+        # A connection that ends early says so nowhere else, and is no object that is too short.
+        if size <= wanted["size_bytes"] and answer.length:
+            raise http.client.IncompleteRead(b"", answer.length)
         return 200, ""
 
     _repeated(url, "GET", fetch)
@@ -167,7 +170,9 @@ def _repeated(url, verb, work):
             said = type(error).__name__
         finally:
             connection.close()
-    code = "BACKUP_DAMAGED" if verb == "GET" and said == "status 404" else "BACKUP_FAILED"
+    code = "BACKUP_FAILED"
+    if verb == "GET":
+        code = "BACKUP_DAMAGED" if said == "status 404" else "STORAGE_UNAVAILABLE"
     raise Failure(f"The storage {parts.netloc} did not take part in a {verb}: {said}.", trueup_code=code)
 
 

@@ -13,6 +13,7 @@ import os
 import pwd
 import re
 import shutil
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
@@ -30,7 +31,7 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.release.rehearsal
 from ansible_collections.trueup.wordpress.plugins.module_utils.release.releases import FOREIGN_DROP_INS
 from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
 
-FAILED, NO_ROOM = "DRILL_FAILED", "DRILL_NO_ROOM"
+FAILED, NO_ROOM, UNDECIDED = "DRILL_FAILED", "DRILL_NO_ROOM", "DRILL_UNDECIDED"
 SPARE = 1 << 30
 """Bytes that a drill leaves free: whatever else is to be written comes first."""
 PATIENCE_S = 120
@@ -41,8 +42,17 @@ CORE_TABLES = ("commentmeta", "comments", "options", "postmeta", "posts", "term_
 CORE_TABLES += ("termmeta", "terms", "usermeta", "users")
 _IDLE = ("Nice=19", "IOSchedulingClass=idle", "CPUWeight=1", "IOWeight=1")
 _SAME = re.compile(rb": (?:Mode|Uid|Gid|Mod time) differs$")
-_AWAY = re.compile(r"ERROR (?:1040|1203|1226|2002|2006|2013) ")
-"""The server, not what it was given."""
+NO_DATABASE = "Error establishing a database connection"
+_NUMBERED = r"(?:ERROR |\(error |\([0-9A-Z]{5}/)"
+_FULL = re.compile(rf"No space left on device|Disk quota exceeded|Errcode: (?:28|122)\b|{_NUMBERED}(?:1021|1114)\b")
+_AWAY = re.compile(
+    rf"{_NUMBERED}(?:1030|1040|1053|1203|1226|1927|2002|2006|2013)\b|{NO_DATABASE}|MySQL server has gone away"
+    r"|Too many connections|Cannot allocate memory|Input/output error|Failed to (?:start transient|connect to bus)"
+    r"|result: (?:oom-kill|signal|timeout)"
+)
+"""The node's disk; its server of databases, memory or systemd: not what they were given."""
+WORST = 2
+"""The exit status of a tar that could not do it. Above that it was ended, or never began."""
 _ADDRESS = re.compile(r"https?://[a-z0-9.-]{1,253}(?::[0-9]{1,5})?")
 
 
@@ -135,7 +145,7 @@ class Drill(Rehearsal):
                     sizes[name] += len(block)
             said = dump.drained(process.stderr).decode("utf-8", "replace").strip()
             if process.wait():
-                raise _failed(f"{name} cannot be unpacked: {said[-500:]}")
+                raise _ended(f"{name} cannot be unpacked: {said[-500:]}", said, [process.returncode])
             if name == archived.DATABASE:
                 counts = found.tables
         return sizes, counts
@@ -151,9 +161,9 @@ class Drill(Rehearsal):
         try:
             objects = archived.load(self.run, f"{self.archives}/{archived.DATABASE}", self.database, was)
         except Failure as error:
-            if error.facts.get("trueup_code") or _AWAY.search(str(error)):
+            if error.facts.get("trueup_code"):
                 raise
-            raise _failed(f"{archived.DATABASE} cannot be loaded. {str(error)[-1000:]}") from error
+            raise _ended(f"{archived.DATABASE} cannot be loaded. {str(error)[-1000:]}", str(error)) from error
         session = sql.within(self.database)
         found = {
             name: int(session.value(f"SELECT COUNT(*) FROM {sql.qualified(self.database, name)}"))
@@ -194,10 +204,11 @@ class Drill(Rehearsal):
             paths.directory(f"{self.tree}/{name}", 0o755, self.user.pw_uid, self.user.pw_gid)
         lines, said, status = self._tar("--extract", "--verbose")
         if any(status):
-            raise _failed(f"{archived.FILES} cannot be unpacked ({status}): {said}")
+            raise _ended(f"{archived.FILES} cannot be unpacked ({status}): {said}", said, status, tar=status[0])
         _, said, status = self._tar("--compare", found=(found := []))
-        if found or any(one > 1 for one in status):
-            raise _failed(f"Files that came back are not those in the backup: {_named(found) or said}")
+        if found or any(one > 1 or one < 0 for one in status):
+            what = f"Files that came back are not those in the backup: {_named(found) or said}"
+            raise _ended(what, said, status, tar=status[0])
         self._furnish()
         return lines
 
@@ -241,13 +252,18 @@ class Drill(Rehearsal):
     def _try(self):
         """How many pages WordPress made of it."""
         url, path = self._address()
-        try:
-            answer = health.ask(self.socket, self.layout.user, self.tree, url, path, "/index.php", PATIENCE_S)
-        except (OSError, ValueError) as error:
-            raise _failed(f"WordPress made no page of it within {PATIENCE_S} s ({error})") from error
+        answer = asked(self.socket, self.layout.user, self.tree, url, path)
         if why := health.flaw(answer):
-            raise _failed(f"WordPress came up, and {path} on {url} {why}".replace(f"{self.tree}/", ""))
+            self._refuse_without_database()
+            raise judged_page(f"{path} on {url} {why}".replace(f"{self.tree}/", ""), answer)
         return 1
+
+    def _refuse_without_database(self):
+        """Whatever WordPress says without one, in whatever language, it says nothing of the backup."""
+        try:
+            sql.Session(self.database, self.password, self.database).close()
+        except sql.SqlError as error:
+            raise _undecided(f"MariaDB did not answer WordPress. {error}", str(error)) from error
 
     def _address(self):
         """Where the site in the backup says that it is: asked by another name, it would only lead there."""
@@ -286,6 +302,39 @@ def _listened(stream, found):
 def _named(names):
     more = len(names) - NAMED
     return ", ".join(name[:120] for name in names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def asked(socket, user, tree, url, path, patience_s=PATIENCE_S):
+    """What the copy's PHP answers; a Failure where it does not: its code may wait for ever, or the node be slow."""
+    try:
+        return health.ask(socket, user, tree, url, path, "/index.php", patience_s)
+    except (OSError, ValueError) as error:
+        raise _undecided(f"WordPress made no page of it within {patience_s} s ({error})", str(error)) from error
+
+
+def judged_page(what, answer):
+    """The Failure that an answer is which is no page."""
+    no_database = NO_DATABASE if NO_DATABASE.encode() in answer.body else ""
+    return _ended(f"WordPress came up, and {what}", f"{answer.errors} {no_database}")
+
+
+def _ended(what, said, status=(), tar=0):
+    """A Failure: of the backup, unless the words or the exit statuses are those of a node that could not do it.
+
+    A command whose reader ended first was no reason: only what that one says counts.
+    """
+    killed = tar > WORST or any(one < 0 and one != -signal.SIGPIPE for one in status)
+    if killed or _FULL.search(said) or _AWAY.search(said):
+        return _undecided(what, said)
+    return _failed(what)
+
+
+def _undecided(what, said):
+    return Failure(
+        f"The backup was restored into a throwaway copy, and the node got in the way: {what}. So nothing is known of "
+        "the backup, and what is served was not touched. Look at the node's disk, memory and MariaDB.",
+        trueup_code=NO_ROOM if _FULL.search(said) else UNDECIDED,
+    )
 
 
 def _failed(what):
