@@ -21,7 +21,6 @@ from reconciler.core.entries import EnvironmentEntry, NodeEntry
 from reconciler.core.errors import Conflict, JobError
 from reconciler.core.fleet import Fleet
 from reconciler.core.jobs import JobErrorCode, JobStatus
-from reconciler.core.manifests import DrillEvery
 from reconciler.core.node_answer import AnswerRefused, understood
 from reconciler.core.observed import Count
 from reconciler.core.visible import visible
@@ -29,7 +28,7 @@ from reconciler.loop.backups import addresses_of
 from reconciler.loop.results import failure
 from reconciler.loop.tools import Inputs, Run, Tools
 from reconciler.operations.declaring import Actor
-from reconciler.operations.drills import drill_key
+from reconciler.operations.drills import backup_to_drill, drill_key
 from reconciler.operations.requests import Operations
 from reconciler.records.backups import Backup
 from reconciler.records.jobs import JobFilter
@@ -54,7 +53,7 @@ class Drilled(BaseModel):
 
 
 def drill(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
-    """Try the newest completed backup of one environment.
+    """Try the newest completed backup of one environment, as ``backup_to_drill`` chooses it.
 
     Raises:
         JobError: there is none, or its storage does not do its part.
@@ -63,7 +62,7 @@ def drill(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
     environment = _drillable(environment_id, fleet)
     if isinstance(environment, Failed):
         return environment
-    backup = records.newest(environment_id)
+    backup = backup_to_drill(environment, fleet, tools.state.records)
     if backup is None:
         raise JobError(JobErrorCode.BACKUP_DAMAGED, f"{environment.key} has no completed backup any more. Make one.")
     try:
@@ -144,16 +143,18 @@ def ask_for_due(state: State, operations: Operations, actor: Actor, now: datetim
         environment = fleet.environments.get(environment_id)
         if environment is None or environment.stalled:
             continue
-        every, drilled = drill_of(environment, fleet).every, last.get(environment_id)
-        if _is_due(environment_id, every, first, drilled, state, now):
+        if _is_due(environment, first, last.get(environment_id), state, now):
             with suppress(Conflict):  # paused: the next look asks again
                 asked.append(operations.drill(environment_id, actor))
     return asked
 
 
 def _is_due(
-    environment_id: UUID, every: DrillEvery, first: datetime, drilled: Backup | None, state: State, now: datetime
+    environment: EnvironmentEntry, first: datetime, drilled: Backup | None, state: State, now: datetime
 ) -> bool:
+    fleet, environment_id = state.fleet(), environment.id
+    drill = drill_of(environment, fleet)
+    every = drill.every
     known = Drillable(first, newest_passed=False, asked_at=drilled.drilled_at if drilled else None)
     # The jobs and the newest backup are only asked for where it matters.
     if not is_due(environment_id, every, known, now):
@@ -164,7 +165,8 @@ def _is_due(
         moments.append(known.asked_at)
     cancelled = replace(asked, statuses=frozenset({JobStatus.CANCELLED}))
     stopped = next(iter(state.records.jobs.page(cancelled, limit=1).jobs), None)
-    newest = state.records.backups.newest(environment_id)
+    # A promotion that asks for a drill asks for a recent one, whether there is a newer backup or not.
+    newest = None if drill.required_for_promotion else backup_to_drill(environment, fleet, state.records)
     passed = newest is not None and newest.drill_status == "passed"
     known = Drillable(first, passed, max(moments, default=None), stopped.finished_at if stopped else None)
     return is_due(environment_id, every, known, now)

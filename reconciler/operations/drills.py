@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from reconciler.core.drills import OUT_OF_TIME, LastDrill
+from reconciler.core.drills import OUT_OF_TIME, LastDrill, drill_of
+from reconciler.core.entries import EnvironmentEntry
+from reconciler.core.fleet import Fleet
 from reconciler.core.jobs import JobStatus, JobType
 from reconciler.records.backups import Backup
 from reconciler.records.jobs import JobFilter, only_clears
@@ -21,6 +23,14 @@ _RAN_OUT = JobFilter(
 def drill_key(environment_id: UUID) -> str:
     """The dedupe key of all drills of an environment's backups, and of nothing else."""
     return f"drill:{environment_id}"
+
+
+def backup_to_drill(environment: EnvironmentEntry, fleet: Fleet, records: Records) -> Backup | None:
+    """The environment's newest completed backup; the newest full one, where promotions ask for a drill of one."""
+    newest = records.backups.newest(environment.id)
+    if not drill_of(environment, fleet).required_for_promotion:
+        return newest
+    return records.backups.newest_full(environment.id) or newest
 
 
 def last_drills(records: Records) -> dict[UUID, LastDrill]:

@@ -41,7 +41,7 @@ from reconciler.core.status import EnvironmentStatus
 from reconciler.dispatch import Dispatcher
 from reconciler.operations import removals
 from reconciler.operations.declaring import Actor, Declarations, Target, node_target, target_of
-from reconciler.operations.drills import drill_key
+from reconciler.operations.drills import backup_to_drill, drill_key
 from reconciler.operations.gates import needs_storage, refuse_unmet_gates, refuse_without_changes
 from reconciler.operations.options import adoption, set_back
 from reconciler.operations.undeclared import undeclared
@@ -326,7 +326,7 @@ class Operations:
         environment = fleet.environment(environment_id)
         refuse_untouchable(environment, self._clock())
         needs_storage(fleet, "A drill")
-        if self._state.records.backups.newest(environment_id) is None:
+        if backup_to_drill(environment, fleet, self._state.records) is None:
             raise Conflict(f"Environment {environment.key} has no completed backup to drill. Make one first.")
         site, node = fleet.site_of(environment), fleet.node_of(environment)
         locks = (*([drill_lock(node.id)] if node else []), *([site_lock(site.id)] if site else []))

@@ -13,7 +13,7 @@ from reconciler.core.jobs import JobStatus
 from reconciler.loop.drills import ask_for_due
 from reconciler.operations.aftermath import wind_up
 from reconciler.operations.declaring import Actor
-from reconciler.operations.drills import failed_drills, last_drills
+from reconciler.operations.drills import backup_to_drill, failed_drills, last_drills, last_full_drill
 from reconciler.records.backups import Backup
 from reconciler.records.jobs import Job, JobFilter, only_clears
 from reconciler.records.outcomes import Failed, Stopped, Succeeded
@@ -27,11 +27,13 @@ __all__ = ["control", "fresh_home"]
 CLOCK = Actor("trueup", "trueup@localhost")
 
 
-def _backup(control: Control, environment_id: UUID, at: datetime, status: str = "completed") -> Backup:
+def _backup(
+    control: Control, environment_id: UUID, at: datetime, status: str = "completed", scope: str = "full"
+) -> Backup:
     backup = Backup(
         id=uuid4(),
         environment_id=environment_id,
-        backup_scope="full",
+        backup_scope=scope,
         status=status,
         created_at=at,
         completed_at=at if status == "completed" else None,
@@ -229,3 +231,38 @@ def test_drills_of_all_nodes_keep_no_worker_from_a_deploy(control: Control) -> N
     assert driller.job.job_type == "drill"
     assert set().union(*plan.values()) == BY_WORKERS
     assert shared_out(0) == {}
+
+
+GATED = PLATFORM.replace(b"bucket: backups", b"bucket: backups, drill: {required_for_promotion: true}")
+
+
+def test_where_a_promotion_asks_for_it_the_newest_full_backup_is_drilled(control: Control) -> None:
+    control.add({"platform.yaml": PLATFORM, **site_documents("acme")})
+    (environment,) = control.state.fleet().environments.values()
+    now = control.clock()
+
+    def chosen() -> Backup | None:
+        fleet = control.state.fleet()
+        return backup_to_drill(fleet.environments[environment.id], fleet, control.records)
+
+    part = _backup(control, environment.id, now - 50 * DAY, scope="db")
+    assert chosen() == part
+    full = _backup(control, environment.id, now - 40 * DAY)
+    newest = _backup(control, environment.id, now - DAY, scope="db")
+    assert chosen() == newest
+    control.push("platform.yaml", "bucket: backups", "bucket: backups, drill: {required_for_promotion: true}")
+    assert chosen() == full
+    assert last_full_drill(control.records, environment.id) is None
+    control.records.backups.drilled(full.id, now - 20 * DAY, None)
+    drilled = last_full_drill(control.records, environment.id)
+    assert drilled is not None
+    assert drilled.passed
+    # It has to be recent, too: what passed once is tried again although nobody made a newer one.
+    assert _due(control, now) != []
+
+
+def test_only_a_part_is_drilled_where_there_is_nothing_else(control: Control) -> None:
+    control.add({"platform.yaml": GATED, **site_documents("acme")})
+    (environment,) = control.state.fleet().environments.values()
+    part = _backup(control, environment.id, control.clock(), scope="db")
+    assert backup_to_drill(environment, control.state.fleet(), control.records) == part
