@@ -82,7 +82,7 @@ class _Fleet(Collector):
         yield _gauge("trueup_environments_drift", "Environments by their newest drift check.", "drift", drift)
         health = Tally(str(environment.current_release_health) for environment in environments)
         yield _gauge("trueup_environments_health", "Environments by their release's health.", "health", health)
-        drills = last_drills(self._dependencies.records)
+        drills = last_drills(self._dependencies.records, self._dependencies.now())
         kept = self._dependencies.records.backups.first_completed().keys() & current.fleet.environments.keys()
         tried = Tally(("passed" if drills[id_].passed else "failed") if id_ in drills else "never" for id_ in kept)
         yield _gauge("trueup_environments_drill", "Environments with backups, by the last drill.", "drill", tried)

@@ -229,7 +229,7 @@ def status(output: Output = Format.TABLE) -> None:
             for environment in _environments(current.fleet, None)
         ]
         certificates = [row for one in _environments(current.fleet, None) for row in domains.troubled(home, one)]
-        drills = failed_drills(home.state)
+        drills = failed_drills(home.state, clock())
         report: dict[str, Any] = {
             "revision": current.fleet.revision,
             "jobs": {status.value: count for status, count in counts.items()},

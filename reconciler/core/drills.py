@@ -82,10 +82,13 @@ def is_due(environment_id: UUID, every: DrillEvery, known: Drillable, now: datet
     period = PERIODS.get(every)
     if period is None or known.newest_passed:
         return False
-    if known.cancelled_at and now < known.cancelled_at + AGAIN:
+    # What a clock has written that was ahead once says nothing.
+    if known.cancelled_at and known.cancelled_at <= now < known.cancelled_at + AGAIN:
         return False
+    asked_at = known.asked_at if known.asked_at and known.asked_at <= now else None
+    first_day = known.first_completed_at + DAY if known.first_completed_at <= now else now - DAY
     # One that never had any is due at its next moment; after an upgrade, not the whole fleet at once.
-    since = known.asked_at or max(known.first_completed_at + DAY, now - DAY)
+    since = asked_at or max(first_day, now - DAY)
     return _moment_after(environment_id, period, since) <= now
 
 

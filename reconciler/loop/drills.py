@@ -138,7 +138,7 @@ def ask_for_due(state: State, operations: Operations, actor: Actor, now: datetim
     if fleet.platform.spec.backups is None:
         return []
     asked = []
-    last = state.records.backups.last_drills()
+    last = state.records.backups.last_drills(now)
     for environment_id, first in state.records.backups.first_completed().items():
         environment = fleet.environments.get(environment_id)
         if environment is None or environment.stalled:
@@ -159,7 +159,11 @@ def _is_due(
     # The jobs and the newest backup are only asked for where it matters.
     if not is_due(environment_id, every, known, now):
         return False
-    asked = JobFilter(dedupe_key=drill_key(environment_id), statuses=frozenset(JobStatus) - {JobStatus.CANCELLED})
+    asked = JobFilter(
+        dedupe_key=drill_key(environment_id),
+        statuses=frozenset(JobStatus) - {JobStatus.CANCELLED},
+        created_until=now,
+    )
     moments = [job.created_at for job in state.records.jobs.page(asked, limit=1).jobs]
     if known.asked_at:
         moments.append(known.asked_at)

@@ -68,7 +68,7 @@ def facts_of(current: CurrentState, tools: Tools) -> Facts:
         runs=_runs(records, tools.clock() - LOGINS),
         previous=Report.model_validate(latest.report) if latest else None,
         located=tools.state.repository.located,
-        drills=last_drills(records),
+        drills=last_drills(records, tools.clock()),
     )
 
 

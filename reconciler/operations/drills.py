@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -33,22 +34,25 @@ def backup_to_drill(environment: EnvironmentEntry, fleet: Fleet, records: Record
     return records.backups.newest_full(environment.id) or newest
 
 
-def last_drills(records: Records) -> dict[UUID, LastDrill]:
-    """Of each environment whose backups were drilled, the last one; also one that ran out of time, as failed."""
-    known = {id_: drill_of_backup(backup) for id_, backup in records.backups.last_drills().items()}
+def last_drills(records: Records, now: datetime) -> dict[UUID, LastDrill]:
+    """Of each environment whose backups were drilled, the last one; also one that ran out of time, as failed.
+
+    One that is yet to come was written by a clock that was ahead, and is none.
+    """
+    known = {id_: drill_of_backup(backup) for id_, backup in records.backups.last_drills(now).items()}
     found = {id_: drill for id_, drill in known.items() if drill}
     for job in records.jobs.page(_RAN_OUT, limit=MOST).jobs:
         id_, at = job.environment_id, job.finished_at
-        if id_ is None or at is None or only_clears(job) or (id_ in found and found[id_].at >= at):
+        if id_ is None or at is None or at > now or only_clears(job) or (id_ in found and found[id_].at >= at):
             continue
         found[id_] = LastDrill(at, passed=False, error=LATE, backup_id=(job.result or {}).get("backup_id"))
     return found
 
 
-def last_full_drill(records: Records, environment_id: UUID) -> LastDrill | None:
-    """The last of a full backup, also of one that is kept no longer."""
+def last_full_drill(records: Records, environment_id: UUID, now: datetime) -> LastDrill | None:
+    """The last of a full backup, also of one that is kept no longer; none that is yet to come."""
     full = [one for one in records.backups.of(environment_id) if one.backup_scope == "full"]
-    drills = [drill for drill in map(drill_of_backup, full) if drill]
+    drills = [drill for drill in map(drill_of_backup, full) if drill and drill.at <= now]
     return max(drills, key=lambda one: one.at, default=None)
 
 
@@ -59,7 +63,7 @@ def drill_of_backup(backup: Backup) -> LastDrill | None:
     return LastDrill(backup.drilled_at, backup.drill_status == "passed", backup.drill_error, str(backup.id))
 
 
-def failed_drills(state: State) -> list[dict[str, Any]]:
+def failed_drills(state: State, now: datetime) -> list[dict[str, Any]]:
     """The declared environments whose last drill failed: ``environment backup drilled_at error``."""
     fleet = state.fleet()
     return [
@@ -69,6 +73,6 @@ def failed_drills(state: State) -> list[dict[str, Any]]:
             "drilled_at": one.at.isoformat(timespec="seconds"),
             "error": one.error,
         }
-        for id_, one in last_drills(state.records).items()
+        for id_, one in last_drills(state.records, now).items()
         if not one.passed and id_ in fleet.environments
     ]

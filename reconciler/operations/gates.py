@@ -33,7 +33,7 @@ def refuse_unmet_gates(source_id: UUID, target_id: UUID, state: State, now: date
         last_change=_last_change(records, source_id),
         backup_at=backup.completed_at if backup else None,
         drill_within=within(drill_of(target, fleet)),
-        drill=last_full_drill(records, target_id),
+        drill=last_full_drill(records, target_id, now),
     )
     refuse_unmet(evidence, now)
 

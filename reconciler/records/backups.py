@@ -92,9 +92,9 @@ class Backups:
         with reading(self._engine) as connection:
             return {id_: first for id_, first in connection.execute(query) if first is not None}
 
-    def last_drills(self) -> dict[UUID, Backup]:
-        """Of each environment whose backups were drilled, the one that was last."""
-        query = select(backups).where(backups.c.drilled_at.is_not(None)).order_by(backups.c.drilled_at)
+    def last_drills(self, until: datetime) -> dict[UUID, Backup]:
+        """Of each environment whose backups were drilled by then, the one that was last."""
+        query = select(backups).where(backups.c.drilled_at <= until).order_by(backups.c.drilled_at)
         with reading(self._engine) as connection:
             return {row.environment_id: _backup(row) for row in connection.execute(query)}
 

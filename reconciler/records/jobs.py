@@ -129,6 +129,7 @@ class JobFilter:
     node_id: UUID | None = None
     dedupe_key: str | None = None
     ephemeral: bool | None = None
+    created_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,6 +373,8 @@ def _filtered(query: Select[Any], wanted: JobFilter) -> Select[Any]:
         query = query.where(jobs.c.job_type.in_(wanted.job_types))
     if wanted.error_codes is not None:
         query = query.where(jobs.c.error_code.in_(wanted.error_codes))
+    if wanted.created_until is not None:
+        query = query.where(jobs.c.created_at <= wanted.created_until)
     for name in ("site_id", "environment_id", "node_id", "dedupe_key", "ephemeral"):
         if (value := getattr(wanted, name)) is not None:
             query = query.where(jobs.c[name] == value)

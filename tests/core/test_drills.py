@@ -91,6 +91,18 @@ def test_what_passed_is_not_tried_again_and_what_failed_is() -> None:
         assert not is_due(one, DrillEvery.NEVER, _known(asked=9 * DAY), NOW)
 
 
+def test_moments_that_are_yet_to_come_put_nothing_off() -> None:
+    for one in (uuid4() for _ in range(20)):
+        for known in (
+            _known(asked=-90 * DAY),
+            _known(first=-90 * DAY),
+            Drillable(NOW - 100 * DAY, newest_passed=False, asked_at=None, cancelled_at=NOW + 90 * DAY),
+        ):
+            assert is_due(one, DrillEvery.DAILY, known, NOW)
+    lately = Drillable(NOW - 100 * DAY, newest_passed=False, asked_at=None, cancelled_at=NOW)
+    assert not is_due(uuid4(), DrillEvery.DAILY, lately, NOW + timedelta(minutes=59))
+
+
 def test_how_long_a_drill_counts() -> None:
     assert within(Drill()) is None
     counted = {every: within(Drill(every=every, required_for_promotion=True)) for every in DrillEvery}
@@ -107,6 +119,7 @@ def _evidence(drill: LastDrill | None, drill_within: timedelta | None = 8 * DAY)
     ("drill", "said"),
     [
         (None, "ever drilled"),
+        (LastDrill(NOW + DAY, passed=True), "ever drilled"),
         (LastDrill(NOW - DAY, passed=False, error="wp_orders is missing."), "failed: wp_orders is missing"),
         (LastDrill(NOW - 8 * DAY - timedelta(seconds=1), passed=True), "more than 8 days old"),
     ],

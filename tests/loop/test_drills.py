@@ -79,9 +79,9 @@ def test_what_passed_waits_for_a_newer_backup_and_what_failed_for_the_next_time(
     backups = control.records.backups
     backups.drilled(first.id, now - 20 * DAY, None)
     assert _due(control, now) == []
-    assert last_drills(control.records)[environment_id].passed
+    assert last_drills(control.records, control.clock())[environment_id].passed
     backups.drilled(first.id, now - 20 * DAY, "wp_orders is missing.")
-    assert [one["error"] for one in failed_drills(control.state)] == ["wp_orders is missing."]
+    assert [one["error"] for one in failed_drills(control.state, control.clock())] == ["wp_orders is missing."]
     assert _due(control, now) != []
 
 
@@ -181,7 +181,7 @@ def test_the_clock_takes_no_clearing_for_a_drill(control: Control) -> None:
     later = control.clock() + timedelta(hours=1)
     asked = [id_ for hours in range(8 * 24) for id_ in _due(control, later + timedelta(hours=hours))]
     assert len(set(asked)) == 1
-    assert last_drills(control.records) == {}
+    assert last_drills(control.records, control.clock()) == {}
     assert control.records.jobs.get(asked[0]).environment_id == environment_id
 
 
@@ -190,13 +190,13 @@ def test_one_that_ran_out_of_time_is_told_and_its_backup_is_none_the_worse(contr
     (backup,) = control.records.backups.of(environment_id)
     failed = Failed("JOB_TIMEOUT", "It took too long.", {"backup_id": str(backup.id)})
     queue.finish(held.job.id, held.fence, failed, control.clock())
-    (told,) = failed_drills(control.state)
+    (told,) = failed_drills(control.state, control.clock())
     assert told["backup"] == str(backup.id)
     assert told["error"].startswith("It ran out of time")
     assert 'trueup_environments_drill{drill="failed"} 1.0' in control.session().get("/metrics").text
     assert control.records.backups.get(backup.id) == backup
     control.records.backups.drilled(backup.id, control.clock(), None)
-    assert failed_drills(control.state) == []
+    assert failed_drills(control.state, control.clock()) == []
     assert 'trueup_environments_drill{drill="passed"} 1.0' in control.session().get("/metrics").text
 
 
@@ -252,9 +252,9 @@ def test_where_a_promotion_asks_for_it_the_newest_full_backup_is_drilled(control
     assert chosen() == newest
     control.push("platform.yaml", "bucket: backups", "bucket: backups, drill: {required_for_promotion: true}")
     assert chosen() == full
-    assert last_full_drill(control.records, environment.id) is None
+    assert last_full_drill(control.records, environment.id, now) is None
     control.records.backups.drilled(full.id, now - 20 * DAY, None)
-    drilled = last_full_drill(control.records, environment.id)
+    drilled = last_full_drill(control.records, environment.id, now)
     assert drilled is not None
     assert drilled.passed
     # It has to be recent, too: what passed once is tried again although nobody made a newer one.
@@ -266,3 +266,24 @@ def test_only_a_part_is_drilled_where_there_is_nothing_else(control: Control) ->
     (environment,) = control.state.fleet().environments.values()
     part = _backup(control, environment.id, control.clock(), scope="db")
     assert backup_to_drill(environment, control.state.fleet(), control.records) == part
+
+
+def test_what_a_clock_wrote_that_was_ahead_counts_as_none(control: Control) -> None:
+    control.add({"platform.yaml": GATED, **site_documents("acme")})
+    (environment,) = control.state.fleet().environments.values()
+    backups, now = control.records.backups, control.clock()
+    ahead, old = _backup(control, environment.id, now - 40 * DAY), _backup(control, environment.id, now - 30 * DAY)
+    control.clock.ahead = 90 * DAY
+    asked = control.operations.drill(environment.id, CLOCK)
+    control.records.jobs.reject(asked, "X", "It was not to be.", control.clock())
+    backups.drilled(ahead.id, control.clock(), None)
+    control.clock.ahead = timedelta()
+    assert last_drills(control.records, control.clock()) == {}
+    assert last_full_drill(control.records, environment.id, control.clock()) is None
+    due = [id_ for days in range(9) for id_ in _due(control, control.clock() + days * DAY)]
+    assert due != []
+    backups.drilled(old.id, control.clock(), "wp_orders is missing.")
+    assert [one["backup"] for one in failed_drills(control.state, control.clock())] == [str(old.id)]
+    last = last_full_drill(control.records, environment.id, control.clock())
+    assert last is not None
+    assert not last.passed
