@@ -22,7 +22,8 @@ def traces(hosting: Hosting) -> str:
         f"getent passwd wp-{short}; getent group wp-{short}; ls /run/trueup-php | grep '{id_}'; "
         f"mariadb -BN -e \"SELECT User FROM mysql.global_priv WHERE User = 'wp_{short}'; "
         f"SELECT Db FROM mysql.db WHERE User = 'wp_{short}'; SHOW DATABASES LIKE 'wp_{short}%'\"; "
-        f"systemctl list-units --all --plain --no-legend '*{id_}*'; ls /run/trueup-redis | grep '{id_}'"
+        f"systemctl list-units --all --plain --no-legend '*{id_}*' 'trueup-*-{short}.service'; "
+        f"ls /run/systemd/system | grep '{short}'; ls /run/trueup-redis | grep '{id_}'"
     )
     return hosting.node.ssh(script, check=False).stdout
 
@@ -40,7 +41,7 @@ def hosting(own_hosting: Hosting) -> Hosting:
 
 @pytest.fixture
 def leaving(hosting: Hosting) -> Iterator[Node]:
-    """An environment with pages and objects in its caches, databases that an interrupted run left, and a process."""
+    """An environment with pages and objects in its caches, what interrupted runs left, and a process."""
     hosting.apply(KEY).raise_if_failed()
     assert hosting.fetch(KEY).status_code == 200
     short = hosting.short(KEY)
@@ -48,6 +49,11 @@ def leaving(hosting: Hosting) -> Iterator[Node]:
         ["mariadb"],
         input=f"CREATE DATABASE IF NOT EXISTS wp_{short}_next; CREATE DATABASE IF NOT EXISTS wp_{short}_old;",
     )
+    for kind in ("bridge", "rehearsal", "drill"):
+        name = f"trueup-{kind}-{short}.service"
+        text = f"[Service]\nUser=wp-{short}\nExecStart=/usr/bin/sleep 4242\n"
+        hosting.node.ssh(["tee", f"/run/systemd/system/{name}"], input=text)
+        hosting.node.ssh(f"systemctl daemon-reload && systemctl start {name}")
     # Something that the site started and left, as a site that was broken into does.
     hosting.node.ssh(f"runuser -u wp-{short} -- setsid -f sleep 4242 </dev/null >/dev/null 2>&1")
     yield hosting.node

@@ -57,6 +57,8 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layou
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.ledger import Ledger
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, Run
 from ansible_collections.trueup.wordpress.plugins.module_utils.fence import Fence, Refused
+from ansible_collections.trueup.wordpress.plugins.module_utils.release.drill import Drill
+from ansible_collections.trueup.wordpress.plugins.module_utils.release.rehearsal import UNITS, Rehearsal
 from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
 
 END_S = 10.0
@@ -96,15 +98,17 @@ class Removal:
         layout = self.layout
         wishes = dict.fromkeys((layout.php_service, layout.redis_service), "multi-user.target")
         wishes[layout.cron_timer] = "timers.target"
-        bridge = f"trueup-bridge-{layout.short}.service"
-        names = [layout.cron_timer, layout.cron_service, layout.php_service, bridge, layout.redis_service, layout.slice]
+        # Those that a run which was killed may have left: they are nowhere else, and gone after a restart.
+        beside = [f"trueup-{kind}-{layout.short}.service" for kind in ("bridge", Rehearsal.kind, Drill.kind)]
+        own = [layout.cron_timer, layout.cron_service, layout.php_service, layout.redis_service, layout.slice]
+        names = [*beside, *own]
         states = units.states(self.run, names)
         running = [name for name in names if states[name].get("ActiveState") not in ("inactive", "failed")]
         if running and self.run.change(f"stop {' '.join(running)}", "active", "inactive"):
             self.run.command(["systemctl", "stop", *running], hint=f"systemd did not stop {' '.join(running)}")
         gone = [place.absent(self.run, units.Unit(name, target).wish) for name, target in wishes.items()]
         gone += [place.absent(self.run, layout.unit_file(name)) for name in names]
-        gone += [place.absent(self.run, f"/run/systemd/system/{bridge}")]
+        gone += [place.absent(self.run, f"{UNITS}/{name}") for name in beside]
         if not self.run.check_mode and (any(gone) or self.run.interrupted):
             self.run.command(["systemctl", "daemon-reload"])
 
