@@ -241,19 +241,28 @@ def addresses_of(backup: Backup, storage: Storage) -> dict[str, str]:
 
 
 def expire(tools: Tools) -> list[UUID]:
-    """Remove from the bucket what is kept no longer, and uploads that nobody will complete; the backups' ids."""
+    """Remove from the bucket what is kept no longer, and uploads that nobody will complete; the backups' ids.
+
+    The newest good backup of an environment that is declared, or is on some node, is never removed.
+    """
     fleet, now, records = tools.state.fleet(), tools.clock(), tools.state.records.backups
     if fleet.platform.spec.backups is None:
         return []
     storage = storage_of(fleet, tools.settings)
     storage.abort_older(now - STALE)
-    over = records.over(now)
+    over = records.over(now, fleet.environments.keys() | _seen(tools))
     for backup in over:
         # The manifest first: what is left of it then is no backup.
         for name in ("manifest.json", *OBJECTS[backup.backup_scope]):
             storage.delete(f"{backup.storage_path}/{name}")
         records.save(replace(backup, status="expired"))
     return [backup.id for backup in over]
+
+
+def _seen(tools: Tools) -> set[UUID]:
+    """The environments that a node had when it last answered, also those whose documents are gone."""
+    answers = [one.observed for one in tools.state.records.observations.all().values() if one.observed]
+    return {UUID(id_) for answer in answers for id_ in answer.environments}
 
 
 def rebuild(tools: Tools) -> list[UUID]:

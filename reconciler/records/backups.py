@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -98,11 +99,17 @@ class Backups:
         with reading(self._engine) as connection:
             return {row.environment_id: _backup(row) for row in connection.execute(query)}
 
-    def over(self, now: datetime) -> list[Backup]:
-        """Completed ones that are kept no longer."""
+    def over(self, now: datetime, lasting: Collection[UUID]) -> list[Backup]:
+        """Completed ones that are kept no longer.
+
+        Of an environment in ``lasting`` the newest good one stays whatever its time: whoever's backups fail, or who
+        makes none any more, is not left without any.
+        """
         query = select(backups).where(backups.c.status == "completed", backups.c.retention_until < now)
         with reading(self._engine) as connection:
-            return [_backup(row) for row in connection.execute(query)]
+            found = [_backup(row) for row in connection.execute(query)]
+        known = {id_: self.of(id_) for id_ in {one.environment_id for one in found} & set(lasting)}
+        return [one for one in found if one.environment_id not in known or _is_replaced(one, known[one.environment_id])]
 
     def newest_full(self, environment_id: UUID) -> Backup | None:
         """The newest backup that was completed and has all of the environment; None: there is none."""
@@ -119,6 +126,18 @@ class Backups:
             ),
             None,
         )
+
+
+def _is_replaced(one: Backup, others: Iterable[Backup]) -> bool:
+    """Whether there is a better one that has all that this one has: it is newer, and is not known to be bad."""
+    return any(
+        other.status == "completed" and other.backup_scope in {one.backup_scope, "full"} and _worth(other) > _worth(one)
+        for other in others
+    )
+
+
+def _worth(backup: Backup) -> tuple[bool, datetime, UUID]:
+    return backup.drill_status != "failed", backup.completed_at or backup.created_at, backup.id
 
 
 def _backup(row: Any) -> Backup:

@@ -335,12 +335,15 @@ def test_the_list_comes_back_from_the_bucket(place: Place, environment: dict[str
 
 @pytest.mark.long
 def test_what_is_over_goes(place: Place, environment: dict[str, Any], storage: S3) -> None:
-    backup = _back_up(place, environment, "db")
+    backup, newest = _back_up(place, environment, "db"), _back_up(place, environment, "db")
     with place.plane.opened() as home:
+        for one in (backup, newest):
+            record = home.records.backups.get(UUID(one["id"]))
+            home.records.backups.save(replace(record, retention_until=clock()))
         record = home.records.backups.get(UUID(backup["id"]))
-        home.records.backups.save(replace(record, retention_until=clock()))
         with tools_of(home) as tools:
             assert expire(tools) == [record.id]
+            assert expire(tools) == [], "the newest stays"
         assert home.records.backups.get(record.id).status == "expired"
     assert "Contents" not in storage.client.list_objects_v2(Bucket=BUCKET, Prefix=backup["storage_path"])
     refused = place.plane.http.post(f"/api/environments/{environment['id']}/restore", json={"backup_id": backup["id"]})
