@@ -148,6 +148,92 @@ def test_what_visitors_write_meanwhile_stays(tables: Tables) -> None:
     assert back[0][2] == "later"
 
 
+SPOILT = {
+    "gone": "DROP TABLE {0}",
+    "narrow": "ALTER TABLE {0} DROP COLUMN v",
+    "unique": "INSERT INTO {0} VALUES (9, 'Acme 2')",
+    "checked": "ALTER TABLE {0} ADD CHECK (id <> 2 OR v NOT LIKE 'Acme%')",
+    "signal": "CREATE TRIGGER {0}_t BEFORE UPDATE ON {0} FOR EACH ROW IF OLD.id = 2 THEN SIGNAL SQLSTATE '45000' "
+    "SET MESSAGE_TEXT = 'Not \\nfor you'; END IF",
+    "liar": "CREATE TRIGGER {0}_t BEFORE UPDATE ON {0} FOR EACH ROW IF OLD.id = 2 THEN SIGNAL SQLSTATE '40001' "
+    "SET MYSQL_ERRNO = 1213; END IF",
+    "lost": "CREATE TRIGGER {0}_t BEFORE UPDATE ON {0} FOR EACH ROW IF OLD.id = 2 THEN SIGNAL SQLSTATE '45000' "
+    "SET MYSQL_ERRNO = 2013; END IF",
+    "killer": "CREATE TRIGGER {0}_t BEFORE UPDATE ON {0} FOR EACH ROW IF OLD.id = 2 THEN KILL CONNECTION_ID(); END IF",
+}
+"""What a site does to a table before a text is taken back in it, so that its second row, or none, can be."""
+
+
+def test_what_cannot_be_taken_back_stays_and_is_told_and_keeps_nothing_else_back(tables: Tables) -> None:
+    """The next run takes a killed one's replacement back: whatever a site says to that, the run goes on."""
+    before, after, notes, is_left = tables.run(
+        "from ansible_collections.trueup.wordpress.plugins.module_utils.content import leftovers\n"
+        "from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout\n"
+        "from ansible_collections.trueup.wordpress.plugins.module_utils.environment.ledger import Ledger\n"
+        "from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Run\n"
+        'names = [*given["spoilt"], "whole"]\n'
+        "for name in names:\n"
+        '    unique = ", UNIQUE (v)" if name == "unique" else ""\n'
+        '    anew(f"wp_{name}", "id INT PRIMARY KEY, v VARCHAR(50)" + unique, *[(n, f"Acme {n}") for n in (1, 2, 3)])\n'
+        'before = all_of("wp_whole")\n'
+        'made(request("Acme", "Beta", *names))\n'
+        'for name, statement in given["spoilt"].items():\n'
+        '    session.say(f"USE {sql.identifier(database)}", statement.format(f"wp_{name}"))\n'
+        'layout = Layout("0a1b2c3d-4e5f-4000-8000-000000000000")\n'
+        "layout.database, layout.replaced = database, undo\n"
+        'run = Run(False, "/root/replacing.pending", None)\n'
+        'assert leftovers.replacement(run, layout, Ledger("/root/none"))\n'
+        "run.end()\n"
+        'after = {name: all_of(f"wp_{name}") for name in names if name != "gone"}\n'
+        'for name in ("signal", "liar", "lost", "killer"):\n'
+        '    session.say("DROP TABLE " + table(f"wp_{name}"))\n'
+        "print(json.dumps([before, after, run.notes, os.path.exists(undo)]))",
+        spoilt=SPOILT,
+    )
+    assert not is_left
+    assert after.pop("whole") == before
+    assert after.pop("narrow") == [["1"], ["2"], ["3"]]
+    assert after.pop("unique") == [before[0], ["2", "Beta 2"], before[2], ["9", "Acme 2"]]
+    for name, rows in after.items():
+        assert rows == [before[0], ["2", "Beta 2"], before[2]], name
+    told = {name: next(note for note in notes if f" wp_{name} " in note) for name in SPOILT}
+    assert len(notes) == len(SPOILT)
+    counts = {name: 3 if name in ("gone", "narrow") else 1 for name in SPOILT}
+    for name, note in told.items():
+        rows = "row" if counts[name] == 1 else "rows"
+        assert note.startswith(f"{counts[name]} {rows} of wp_{name} could not be taken back"), note
+        assert note.endswith("began with: Acme 2" if counts[name] == 1 else "began with: Acme 1"), note
+        assert note.isprintable()
+    assert "1146" in told["gone"]
+    assert "1054" in told["narrow"]
+    assert "1062" in told["unique"]
+    assert "4025" in told["checked"]
+    assert "1644): Not ?for you" in told["signal"]
+
+
+def test_a_server_that_is_not_there_keeps_the_way_back(tables: Tables) -> None:
+    """Such a run fails, and the next one takes back what this one could not."""
+    said, is_left, back = tables.run(
+        'anew("wp_comments", "id INT PRIMARY KEY, v TEXT", (1, "Acme"))\n'
+        'made(request("Acme", "Beta", "comments"))\n'
+        "class Gone(sql.Session):\n"
+        '    """Ends with the first statement, as the server is stopped."""\n'
+        "    def together(self, statements):\n"
+        "        self._connection._force_close()\n"
+        '        sql.SOCKET = "/root/no.sock"\n'
+        "        super().together(statements)\n"
+        "socket, real, sql.Session = sql.SOCKET, sql.Session, Gone\n"
+        "try:\n    replace.take_back(database, undo)\n"
+        "except Failure as error:\n    said = str(error)\n"
+        "is_left, sql.SOCKET, sql.Session = os.path.exists(undo), socket, real\n"
+        "assert replace.take_back(database, undo) == []\n"
+        'print(json.dumps([said, is_left, all_of("wp_comments")]))'
+    )
+    assert "MariaDB" in said
+    assert is_left
+    assert back == [["1", "Acme"]]
+
+
 def test_a_row_of_64_mb_and_others_that_are_hostile(tables: Tables) -> None:
     found = tables.run(
         'anew("wp_large", "id INT PRIMARY KEY, v LONGBLOB")\n'

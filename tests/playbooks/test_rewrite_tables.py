@@ -100,6 +100,23 @@ def test_they_keep_it_in_use_and_on_the_way_back(tables: Tables) -> None:
     assert back == before
 
 
+def test_a_row_that_cannot_be_taken_back_keeps_no_other_back(tables: Tables) -> None:
+    rows, notes = tables.run(
+        'url = given["addresses"][0]\n'
+        'names = ["wp_gone", "wp_unique"]\n'
+        "for name in names:\n"
+        '    anew(name, "id INT PRIMARY KEY, v VARCHAR(90) UNIQUE", *[(n, f"{url}/{n}") for n in (1, 2, 3)])\n'
+        "rewrite_tables._tables = lambda _database: names\n"
+        "rewrite_tables.rewrite_in_use(database, rewriter, undo)\n"
+        "session.say(f\"DROP TABLE {table('wp_gone')}\",\n"
+        "    f\"INSERT INTO {table('wp_unique')} VALUES (4, {sql.literal(url + '/1')})\")\n"
+        "notes = rewrite_tables.take_back(database, undo)\n"
+        'print(json.dumps([all_of("wp_unique"), notes]))'
+    )
+    assert rows == [["1", f"{NEW}/1"], ["2", f"{OLD}/2"], ["3", f"{OLD}/3"], ["4", f"{OLD}/1"]]
+    assert [note.partition(" could")[0] for note in notes] == ["3 rows of wp_gone", "1 row of wp_unique"]
+
+
 def test_rows_are_found_whatever_layer_has_the_address(tables: Tables) -> None:
     """Every case is a row, and the server itself says which of them are looked at."""
     cases = [[n, before.decode("latin-1")] for n, (before, _) in enumerate(CASES.values())]

@@ -165,17 +165,18 @@ class Environment:
 
     def put_back(self):
         """Undo what changed code and content, last first; what the site answers then."""
+        noted = len(self.run.notes)
         while self.undo:
             self.undo.pop()()
         self.forget_objects()
         caches.empty(self.layout.cache)
+        told = "".join(f" {one}" for one in [*self.told, *self.run.notes[noted:]])
         own = health.taken(self.layout, os.path.realpath(self.layout.current), self.address.url)
         try:
             health.page(self.address.url, self.patience, own)
         except Failure as error:
-            return " ".join([f"Code and content were put back as they were, but: {error}", *self.told])
+            return f"Code and content were put back as they were, but: {error}{told}"
         self.run.end()
-        told = "".join(f" {one}" for one in self.told)
         return f"Code and content were put back as they were, and the site is healthy.{told}"
 
     def steps(self):
@@ -425,7 +426,7 @@ class Environment:
 
     def replace_back(self):
         """Row by row: what visitors wrote meanwhile stays."""
-        replace.take_back(self.layout.database, self.layout.replaced)
+        self.run.notes += replace.take_back(self.layout.database, self.layout.replaced)
 
     def begin_content(self, database, password):
         """Install what the ledger does not know, if nothing is there; None when there is nothing to do."""

@@ -48,7 +48,7 @@ def replacement(run, layout, ledger):
     if content is None or not run.change(f"content {content}", "left half-way", ""):
         return content is not None
     if content and content not in ledger.contents:
-        replace.take_back(layout.database, layout.replaced)
+        run.notes += replace.take_back(layout.database, layout.replaced)
     replace.forget(layout.replaced)
     return True
 

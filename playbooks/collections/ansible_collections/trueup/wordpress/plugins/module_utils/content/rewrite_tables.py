@@ -8,9 +8,11 @@ Nothing but the cells changes: a column that MariaDB would set to the time of th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 
 from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.rewrite import excerpt
@@ -29,6 +31,10 @@ ROUNDS = 5
 """How often what changed meanwhile is looked for; a cell that somebody changes all the time is left as it is."""
 AGAIN = frozenset({1205, 1213})
 """MariaDB's numbers for a lock that was waited for too long, and for two that waited for each other."""
+PASSING = AGAIN | {1021, 1037, 1038, 1041, 1114, 1290, 1317, 1836}
+"""Its numbers for what is no row's fault and passes: no room on the disk, no memory, a statement that was stopped."""
+TOO_LARGE = 1153
+"""Its number for a statement that is longer than it takes."""
 REFUSED = frozenset({1062, 1406, 1452, 3819, 4025})
 """Its numbers for a row that may not become so: a key that is there already, a check, a value that is too long."""
 
@@ -78,8 +84,8 @@ class Changes:
         self._left, self.more = {}, 0
 
 
-def _counted(count):
-    return f"{count:,} value{'s' if count > 1 else ''}"
+def _counted(count, what="value"):
+    return f"{count:,} {what}{'s' if count > 1 else ''}"
 
 
 def shown(name):
@@ -113,10 +119,15 @@ def rewrite_in_use(database, rewriter, undo):
 
 
 def take_back(database, undo):
-    """Every cell that was rewritten, and that nobody has written since, is again what it was, byte for byte."""
+    """Every cell that was rewritten, and that nobody has written since, is again what it was, byte for byte.
+
+    A row that the database does not take back stays as it is, and the others don't: sentences about such rows, for a
+    person. A Failure where it is the server that cannot do it now; then it is to be begun again.
+    """
+    kept = Kept()
     if not os.path.exists(undo):
-        return
-    with open(undo, encoding="ascii") as file, InUse(database) as cells:
+        return []
+    with open(undo, encoding="ascii", errors="replace") as file, InUse(database) as cells:
         part, size = [], 0
         for line in file:
             # What a killed run wrote last may break off.
@@ -124,16 +135,54 @@ def take_back(database, undo):
                 part.append(statement)
                 size += len(statement)
             if len(part) >= BATCH or size >= BATCH_BYTES:
-                cells.write(part)
+                kept.note(cells.back(part))
                 part, size = [], 0
-        cells.write(part)
+        kept.note(cells.back(part))
     os.unlink(undo)
+    return kept.notes()
+
+
+class Kept:
+    """Rows that could not be taken back, by table and by what MariaDB says."""
+
+    MOST = 20
+    """Kinds that are told one by one."""
+    _STATEMENT = re.compile(r"UPDATE `[^`]*`\.`((?:[^`]|``)+)` SET `(?:[^`]|``)+` = X'((?:[0-9a-f]{2}){0,200})")
+    _LONGEST = 200
+
+    def __init__(self):
+        self._kinds = {}
+        self._more = 0
+
+    def note(self, refused):
+        """``[(statement, SqlError)]``"""
+        for statement, error in refused:
+            found = self._STATEMENT.match(statement)
+            table, value = (found[1].replace("``", "`"), bytes.fromhex(found[2])) if found else ("?", b"")
+            kind = (shown(table), error.code)
+            if kind in self._kinds:
+                self._kinds[kind][0] += 1
+            elif len(self._kinds) < self.MOST:
+                said = "".join(one if one.isprintable() else "?" for one in str(error)[: self._LONGEST])
+                self._kinds[kind] = [1, said, excerpt(value)]
+            else:
+                self._more += 1
+
+    def notes(self):
+        told = [
+            f"{_counted(count, 'row')} of {table} could not be taken back, so the new text stays there. {said} "
+            f"What stood there began with: {example}"
+            for (table, _), (count, said, example) in self._kinds.items()
+        ]
+        return told + ([f"{_counted(self._more, 'more row')} could not be taken back."] if self._more else [])
 
 
 def _statement_of(line):
     """The statement of a whole line, None of one that breaks off. Lines were statements before they were JSON."""
     if line.endswith('"\n'):
-        return json.loads(line)
+        with contextlib.suppress(ValueError):
+            return json.loads(line)
+        return None
     return line.rstrip(";\n") if line.startswith("UPDATE ") and line.endswith(";\n") else None
 
 
@@ -315,7 +364,11 @@ class AtRest:
     """Changes rows that nobody else writes to; a context, whose connection ends with it."""
 
     def __init__(self, database):
-        self.session = sql.opened(database)
+        self.database = database
+        self._open()
+
+    def _open(self):
+        self.session = sql.opened(self.database)
         # What is in a table already may be what strict modes refuse, such as the date 0000-00-00. What would be cut off
         # is told before: see ``Table.holds``.
         self.session.say("SET SESSION sql_mode = ''")
@@ -391,3 +444,55 @@ class InUse(AtRest):
                 # Where both wait for each other, we begin again: what is written already says no more what it said.
                 if attempt + 1 == ROUNDS or error.code not in AGAIN:
                     raise
+
+    def back(self, statements, together=20):
+        """Run statements of a way back; those that the database does not take, ``[(statement, SqlError)]``.
+
+        One that is refused keeps no other back. A Failure where the server is not there, or has no room now.
+        """
+        refused = []
+        for start in range(0, len(statements), together):
+            part = statements[start : start + together]
+            if (error := self._refusal(part)) is None:
+                continue
+            errors = [error] if len(part) == 1 else [self._refusal([one]) for one in part]
+            refused += [(one, error) for one, error in zip(part, errors) if error]  # noqa: B905
+        return refused
+
+    def _refusal(self, statements):
+        """Run statements together; why none of them counts, or None."""
+        # The server would end the connection.
+        if any(len(statement) + _LONG > sql.PACKET for statement in statements):
+            return sql.SqlError("It is longer than what MariaDB takes.", TOO_LARGE)
+        found = None
+        for _ in range(2):
+            try:
+                self.write(statements)
+                return None
+            except sql.SqlError as error:
+                found = error
+            if self._answers():
+                break
+            # A server that was started anew takes it now; a statement that ends its own connection does so again.
+            self.session.close()
+            self._open()
+        # A site's own code gives whatever reason it likes, and it must not keep us from everything else.
+        if found.code in PASSING and not self._has_code():
+            raise found
+        return found
+
+    def _answers(self):
+        try:
+            self.session.say("DO 0")
+        except sql.SqlError:
+            return False
+        return True
+
+    def _has_code(self):
+        """Whether the database has triggers or routines."""
+        here = literal(self.database)
+        count = sql.root().value(
+            f"SELECT (SELECT COUNT(*) FROM information_schema.triggers WHERE trigger_schema = {here}) + "
+            f"(SELECT COUNT(*) FROM information_schema.routines WHERE routine_schema = {here})"
+        )
+        return int(count) > 0

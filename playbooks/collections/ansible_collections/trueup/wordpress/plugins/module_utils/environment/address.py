@@ -79,7 +79,7 @@ class Address:
     def _content_back(self):
         """Content is again what it was before an address was moved, by this run or by one that did not end."""
         if os.path.exists(self.layout.undo) and not self.run.check_mode:
-            take_back(self.layout.database, self.layout.undo)
+            self.run.notes += take_back(self.layout.database, self.layout.undo)
             self.forget_objects()
 
     def _serve(self):
