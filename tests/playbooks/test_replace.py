@@ -1,5 +1,6 @@
 """A text replaced in the tables of a real MariaDB while others write, looked for, and taken back."""
 
+import base64
 import json
 import random
 from typing import Any
@@ -294,6 +295,56 @@ def test_passwords_keys_and_names_stay(tables: Tables) -> None:
         ("wp_named", "v"): "the new one is too long for its column",
     }
     assert left["wp_users", "user_pass"]["example"] == left["wp_options", "option_value"]["example"] == ""
+
+
+@pytest.mark.parametrize("charset", ["latin1", "latin2", "cp1251", "utf8mb3", "utf8mb4"])
+def test_php_reads_what_was_replaced_whatever_a_column_is_stored_in(tables: Tables, charset: str) -> None:
+    """Over a connection in utf8mb4, as WordPress has it: what is written there is what is read there."""
+    old, new, beside = ("Акме", "Трест Ц", "Ё") if charset == "cp1251" else ("Acme", "Société", "ä")
+    values = [old, f"{beside} {old}", {"t": old, beside: [beside, f"{beside}{old}"]}, json.dumps({"t": old})]
+    before = [value.encode() if isinstance(value, str) else php(value) for value in values]
+    before += [base64.b64encode(before[1]), php(json.dumps([f"{beside} {old}/"]))]
+    new = new.replace("é", "ë") if charset == "latin2" else new
+    found, told, back = tables.run(
+        'anew("wp_stored", "id INT PRIMARY KEY, v TEXT CHARACTER SET " + given["charset"])\n'
+        'place = table("wp_stored")\n'
+        'for n, value in enumerate(given["values"]):\n'
+        '    session.say(f"INSERT INTO {place} VALUES ({n}, {sql.literal(value)})")\n'
+        "before = session.rows(f'SELECT v FROM {place} ORDER BY id')\n"
+        'told = made(request(given["old"], given["new"], "stored"))\n'
+        "found = session.rows(f'SELECT v FROM {place} ORDER BY id')\n"
+        "replace.take_back(database, undo)\n"
+        "back = session.rows(f'SELECT v FROM {place} ORDER BY id') == before\n"
+        "print(json.dumps([[v for v, in found], told, back]))",
+        charset=charset,
+        values=[value.decode() for value in before],
+        old=old,
+        new=new,
+    )
+    assert found[:2] == [new, f"{beside} {new}"]
+    assert json.loads(found[3]) == {"t": new}
+    assert base64.b64decode(found[4]).decode() == f"{beside} {new}"
+    assert found[2] == php({"t": new, beside: [beside, f"{beside}{new}"]}).decode()
+    length, inner = found[5].removeprefix("s:").removesuffix('";').split(':"', 1)
+    assert (int(length), json.loads(inner)) == (len(inner.encode()), [f"{beside} {new}/"])
+    assert told["left"] == []
+    assert back
+
+
+def test_what_a_column_cannot_hold_or_is_not_read_in_stays_and_is_told(tables: Tables) -> None:
+    after, told = tables.run(
+        'anew("wp_sets", "id INT PRIMARY KEY, v TEXT CHARACTER SET latin1, w TEXT CHARACTER SET ucs2, "\n'
+        '    "x TEXT CHARACTER SET cp1251", (1, "a Acme", "Acme", "Acme"), (2, "nothing", "", ""))\n'
+        "session.say(f\"UPDATE {table('wp_sets')} SET w = 'Acme', x = CAST(X'9841636D65' AS BINARY)\")\n"
+        'told = made(request("Acme", "漢", "sets"))\n'
+        'print(json.dumps([all_of("wp_sets"), told]))'
+    )
+    assert [row[:3] for row in after] == [["1", "a Acme", "Acme"], ["2", "nothing", "Acme"]]
+    assert {(one["column"], one["reason"], one["count"], one["example"]) for one in told["left"]} == {
+        ("v", "its column's character set has no such characters", 1, "a Acme"),
+        ("w", "its column's character set is one that is not read", 1, ""),
+        ("x", "its column's character set is one that is not read", 2, "\ufffdAcme"),
+    }
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from tests.playbooks.environments import Hosting
 from tests.playbooks.exploded import exploded
 from tests.playbooks.rewrite_cases import CASES, NEW, NEW_SITE, OLD, OLD_SITE
+from tests.playbooks.test_rewrite import php
 
 pytestmark = pytest.mark.lab
 KEY = "moving/production"
@@ -129,6 +130,22 @@ def test_rows_are_found_whatever_layer_has_the_address(tables: Tables) -> None:
     found = {name: row[1].encode("latin-1") for name, row in zip(CASES, rows, strict=True)}
     assert found == {name: after for name, (_, after) in CASES.items()}
     assert left == []
+
+
+def test_a_length_in_a_table_that_is_not_in_utf_8_stays_right_or_the_value_stays(tables: Tables) -> None:
+    """PHP counts the bytes that it sees over its connection, which are not those that are stored."""
+    values = [php({"u": f"{OLD}/a"}), php({"u": f"ä {OLD}/a"}), f"ä {OLD}/a".encode()]
+    found, left = tables.run(
+        'anew("wp_latin", "id INT PRIMARY KEY, v TEXT CHARACTER SET latin1")\n'
+        'place = table("wp_latin")\n'
+        'for n, value in enumerate(given["values"]):\n'
+        '    session.say(f"INSERT INTO {place} VALUES ({n}, {sql.literal(value)})")\n'
+        'left = at_rest("wp_latin").left\n'
+        "print(json.dumps([[v for v, in session.rows(f'SELECT v FROM {place} ORDER BY id')], left]))",
+        values=[value.decode() for value in values],
+    )
+    assert found == [php({"u": f"{NEW}/a"}).decode(), values[1].decode(), f"ä {NEW}/a"]
+    assert [(one["column"], one["count"]) for one in left] == [("v", 1)]
 
 
 def test_both_sides_of_a_copy_say_the_same_with_their_addresses_taken_out(tables: Tables) -> None:

@@ -15,6 +15,14 @@ import re
 
 from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.content import rewrite_tables
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.charsets import (
+    CODECS,
+    NOT_HELD,
+    NOT_READ,
+    UNREAD,
+    UTF8,
+    StoredRewriter,
+)
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.rewrite import BINARY, excerpt
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.rewrite_tables import (
     NOT_TAKEN,
@@ -47,7 +55,6 @@ SECRET = "it is a password or a key"
 NAMED = "code knows it by this name"
 OWN = "it is the environment's own, and declared elsewhere"
 NO_KEY = "the table has no primary key by which its rows are known"
-CHARSET = "its column's character set has no such characters"
 MEANWHILE = "somebody changed it again and again"
 
 _SECRETS = ("user_pass", "user_activation_key", "activation_key", "post_password", "session_key", "order_key")
@@ -61,7 +68,6 @@ _OWN_OPTIONS = re.compile(
     rb"|(?:auth|secure_auth|logged_in|nonce)_(?:key|salt)|secret_key|trueup_.*|user_roles|wp_user_roles"
 )
 _OWN_META = re.compile(rb"session_tokens|_application_passwords|wp_capabilities|_wp_page_template|_edit_lock")
-_ENCODINGS = {"utf8mb4": "utf-8", "utf8mb3": "utf-8", "utf8": "utf-8", "latin1": "cp1252", "ascii": "ascii"}
 _PLAIN_BYTES = frozenset(("NULL", "binary"))
 
 
@@ -110,24 +116,26 @@ class Request:
         return bare and any(re.fullmatch(one, bare) for group in self.groups for one in GROUPS[group])
 
     def rewriter(self, charset):
-        """What reads a column of this character set; None where it cannot hold the new text."""
+        """What reads a column of this character set; None where none can, or it cannot hold the new text."""
         if charset not in self._rewriters:
-            # Most character sets have ASCII in them as it is.
-            encoding = "utf-8" if charset in _PLAIN_BYTES else _ENCODINGS.get(charset, "ascii")
-            is_wide = charset in ("ucs2", "utf16", "utf16le", "utf32")
-            is_narrow = charset in ("utf8mb3", "utf8") and max(self.replace, default="") > "\uffff"
-            found = None
-            with contextlib.suppress(UnicodeEncodeError):
-                found = None if is_wide or is_narrow else TextRewriter(self.search, self.replace, encoding)
-            self._rewriters[charset] = found
+            self._rewriters[charset] = self._rewriter(charset)
         return self._rewriters[charset]
+
+    def _rewriter(self, charset):
+        is_narrow = charset in ("utf8mb3", "utf8") and max(self.replace, default="") > "\uffff"
+        if charset in UNREAD or is_narrow:
+            return None
+        if charset in UTF8:
+            return TextRewriter(self.search, self.replace)
+        if charset in CODECS:
+            return StoredRewriter(TextRewriter(self.search, self.replace), charset)
+        # All others have ASCII in them as it is.
+        with contextlib.suppress(UnicodeEncodeError):
+            return TextRewriter(self.search, self.replace, "ascii")
+        return None
 
     def may_be_in(self, charset):
         """Whether a column of this character set can hold the text that is looked for."""
-        try:
-            self.search.encode(_ENCODINGS.get(charset, "utf-8"))
-        except UnicodeEncodeError:
-            return False
         return charset not in ("utf8mb3", "utf8") or max(self.search) <= "\uffff"
 
 
@@ -264,7 +272,8 @@ class _Table(rewrite_tables.Table):
     def rows(self, found):
         """The Rows that change, each with its key; what stays as it is goes into ``found``."""
         for column in self.unable:
-            found.leave(self.name, column, CHARSET, "")
+            why = NOT_READ if self.charsets[column] in UNREAD else NOT_HELD
+            found.leave(self.name, column, why, "")
         condition = self.condition()
         if condition is None or not self.columns:
             return
