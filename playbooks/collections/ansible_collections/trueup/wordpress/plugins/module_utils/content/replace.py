@@ -247,7 +247,7 @@ class _Table(rewrite_tables.Table):
             "SELECT engine FROM information_schema.tables "
             f"WHERE table_schema = {literal(database)} AND table_name = {literal(name)}"
         )
-        self.is_safe_to_stream = engine == "InnoDB"
+        self.is_transactional = engine == "InnoDB"
         self.rewriters = {one: request.rewriter(self.charsets[one]) for one in [*self.columns, *self.key_texts]}
         self.unable = [
             one for one in self.columns if self.rewriters[one] is None and request.may_be_in(self.charsets[one])
@@ -289,7 +289,7 @@ class _Table(rewrite_tables.Table):
 
     def _cells(self, condition):
         read = "SET SESSION character_set_results = NULL"
-        if self.is_safe_to_stream:
+        if self.is_transactional:
             yield from sql.within(self.database).stream(self.select(condition), read)
             return
         # Whoever reads such a table row by row keeps all others from writing to it, and us.
@@ -375,7 +375,7 @@ class _Writing:
     def _write(self, rows):
         for _ in range(ROUNDS):
             late = []
-            for row, taken in zip(rows, self.cells.taken(self.table.place, rows)):  # noqa: B905
+            for row, taken in zip(rows, self.cells.taken(self.table, rows)):  # noqa: B905
                 if taken is None:
                     for column, old, _new in row.sets:
                         self.found.leave(self.table.name, column, NOT_TAKEN, excerpt(old))
@@ -398,13 +398,15 @@ class _Exact(InUse):
         """Of each row: True; False where it says something else by now; None where the table does not take it."""
         if not rows:
             return []
-        self.file.writelines(f"{json.dumps(row.back(table))}\n" for row in rows)
+        self.file.writelines(f"{json.dumps(row.back(table.place))}\n" for row in rows)
         self.file.flush()
         os.fsync(self.file.fileno())
-        statements = [row.update_in_use(table) for row in rows]
+        statements = [row.update_in_use(table.place) for row in rows]
+        # What is sent again after a refusal must not have been done: elsewhere a ROLLBACK undoes nothing.
+        together = 20 if table.is_transactional else 1
         found = []
-        for start in range(0, len(statements), 20):
-            found += self._part(statements[start : start + 20])
+        for start in range(0, len(statements), together):
+            found += self._part(statements[start : start + together])
         return found
 
     def _part(self, statements):
