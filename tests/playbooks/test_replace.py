@@ -236,6 +236,35 @@ def test_a_server_that_is_not_there_keeps_the_way_back(tables: Tables) -> None:
     assert back == [["1", "Acme"]]
 
 
+def test_the_way_back_leaves_room_on_the_disk(tables: Tables) -> None:
+    """It is asked for before each part: what was replaced by then can be taken back."""
+    said, (before, after, back) = tables.run(
+        "import subprocess\n"
+        'os.makedirs("/root/small", exist_ok=True)\n'
+        'subprocess.run(["mount", "-t", "tmpfs", "-o", "size=270m", "tmpfs", "/root/small"], check=True)\n'
+        'undo = "/root/small/undo.jsonl"\n'
+        'anew("wp_full", "id INT PRIMARY KEY, v MEDIUMTEXT")\n'
+        'place = table("wp_full")\n'
+        "session.say(f'USE {sql.identifier(database)}')\n"
+        "session.say(f\"INSERT INTO {place} SELECT seq, CONCAT('Acme', REPEAT('x', 20000)) FROM seq_1_to_400\")\n"
+        'state = lambda: session.rows(f"SELECT LEFT(v, 4), COUNT(*) FROM {place} GROUP BY 1 ORDER BY 1")\n'
+        "states = [state()]\n"
+        "try:\n"
+        '    made(request("Acme", "Beta", "full"))\n'
+        "except Failure as error:\n"
+        "    said = [str(error), error.facts]\n"
+        "states.append(state())\n"
+        "assert replace.take_back(database, undo) == []\n"
+        "states.append(state())\n"
+        'subprocess.run(["umount", "/root/small"], check=True)\n'
+        "print(json.dumps([said, states]))"
+    )
+    assert said[1] == {"trueup_code": "SEARCH_NO_ROOM"}
+    assert "of which 256 stay free" in said[0]
+    assert before == back == [["Acme", "400"]]
+    assert {text for text, _ in after} == {"Acme", "Beta"}
+
+
 @pytest.mark.parametrize("engine", ["InnoDB", "MyISAM", "Aria"])
 def test_a_row_that_is_refused_has_no_other_replaced_twice(tables: Tables, engine: str) -> None:
     after, told, back = tables.run(

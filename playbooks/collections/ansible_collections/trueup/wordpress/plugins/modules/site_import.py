@@ -43,8 +43,8 @@ notes: {description: What a person should know., type: list, returned: success}
 
 import contextlib
 import os
-import shutil
 
+from ansible_collections.trueup.wordpress.plugins.module_utils import room
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.domains import address_of
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import Staging
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import account
@@ -147,16 +147,13 @@ class Import:
 def refuse_without_room(directory, export):
     """The files are there twice for a moment, and a database takes more room than its dump."""
     wanted = {directory: 2 * export.files_bytes + export.database_bytes, DATABASES: 3 * export.database_bytes}
-    devices = {path: os.stat(path).st_dev for path in wanted}
-    for path in wanted:
-        needed = sum(size for one, size in wanted.items() if devices[one] == devices[path]) + SPARE
-        free = shutil.disk_usage(path).free
-        if free < needed:
-            raise Failure(
-                f"The archive needs {needed >> 20} MiB on the node's disk, and {free >> 20} MiB are free. Free some, "
-                "or move the site to another node. Nothing was changed.",
-                trueup_code="IMPORT_NO_ROOM",
-            )
+    if lack := room.lacking(wanted, SPARE):
+        needed, free = lack
+        raise Failure(
+            f"The archive needs {needed >> 20} MiB on the node's disk, and {free >> 20} MiB are free. Free some, "
+            "or move the site to another node. Nothing was changed.",
+            trueup_code="IMPORT_NO_ROOM",
+        )
 
 
 def bring(run, params, _fence):

@@ -13,7 +13,7 @@ import json
 import os
 import re
 
-from ansible_collections.trueup.wordpress.plugins.module_utils import sql
+from ansible_collections.trueup.wordpress.plugins.module_utils import room, sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.content import rewrite_tables
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.charsets import (
     CODECS,
@@ -34,6 +34,7 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.content.rewrite_t
     shown,
 )
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.rewrite_text import TextRewriter, refusal
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.snapshot import DATABASES
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.presets import COMMERCE
 from ansible_collections.trueup.wordpress.plugins.module_utils.sql import identifier, literal
@@ -47,7 +48,9 @@ GROUPS = {
 }
 """Tables by what they are about: patterns of names without the prefix."""
 PREFIX = "wp_"
-REFUSED, NO_TABLE = "SEARCH_REFUSED", "SEARCH_TABLE_MISSING"
+REFUSED, NO_TABLE, NO_ROOM = "SEARCH_REFUSED", "SEARCH_TABLE_MISSING", "SEARCH_NO_ROOM"
+SPARE = 256 << 20
+"""Bytes of the disk that the way back leaves free."""
 EXAMPLES = 3
 """Of each table."""
 
@@ -398,7 +401,9 @@ class _Exact(InUse):
         """Of each row: True; False where it says something else by now; None where the table does not take it."""
         if not rows:
             return []
-        self.file.writelines(f"{json.dumps(row.back(table.place))}\n" for row in rows)
+        lines = [f"{json.dumps(row.back(table.place))}\n" for row in rows]
+        self._refuse_without_room(sum(map(len, lines)), sum(row.size for row in rows))
+        self.file.writelines(lines)
         self.file.flush()
         os.fsync(self.file.fileno())
         statements = [row.update_in_use(table.place) for row in rows]
@@ -408,6 +413,16 @@ class _Exact(InUse):
         for start in range(0, len(statements), together):
             found += self._part(statements[start : start + together])
         return found
+
+    def _refuse_without_room(self, back, values):
+        """``back``, ``values``: bytes that a batch takes of the way back's disk and of the database's."""
+        lack = room.lacking({os.path.dirname(self.undo): back, DATABASES: values}, SPARE)
+        if lack:
+            raise Failure(
+                f"The next rows and the way back need {lack[0] >> 20} MiB of the node's disk, of which {SPARE >> 20} "
+                f"stay free, and {lack[1] >> 20} MiB are free. Free some, or replace in fewer tables at once.",
+                trueup_code=NO_ROOM,
+            )
 
     def _part(self, statements):
         for attempt in range(ROUNDS):

@@ -12,12 +12,11 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
-from ansible_collections.trueup.wordpress.plugins.module_utils import dump, sql
+from ansible_collections.trueup.wordpress.plugins.module_utils import dump, room, sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.domains import address_of
 from ansible_collections.trueup.wordpress.plugins.module_utils.content import archived
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.row_counts import BLOCK, RowCounts
@@ -117,17 +116,14 @@ class Drill(Rehearsal):
         return sum(self.manifest["objects"][name]["size_bytes"] for name in self.urls)
 
     def _refuse_without_room(self, wanted):
-        devices = {path: os.stat(path).st_dev for path in wanted}
-        for path in wanted:
-            needed = sum(size for one, size in wanted.items() if devices[one] == devices[path]) + SPARE
-            free = shutil.disk_usage(path).free
-            if free < needed:
-                raise Failure(
-                    f"To restore the backup beside what is served takes {needed >> 20} MiB of the node's disk, of "
-                    f"which {SPARE >> 20} stay free, and {free >> 20} MiB are free. So nothing is known of the backup. "
-                    "Free some.",
-                    trueup_code=NO_ROOM,
-                )
+        if lack := room.lacking(wanted, SPARE):
+            needed, free = lack
+            raise Failure(
+                f"To restore the backup beside what is served takes {needed >> 20} MiB of the node's disk, of "
+                f"which {SPARE >> 20} stay free, and {free >> 20} MiB are free. So nothing is known of the backup. "
+                "Free some.",
+                trueup_code=NO_ROOM,
+            )
 
     # What the archives say
 
