@@ -1,6 +1,7 @@
 """A text replaced in the tables of a real MariaDB while others write, looked for, and taken back."""
 
 import base64
+import hashlib
 import json
 import random
 from typing import Any
@@ -234,6 +235,28 @@ def test_a_server_that_is_not_there_keeps_the_way_back(tables: Tables) -> None:
     assert "MariaDB" in said
     assert is_left
     assert back == [["1", "Acme"]]
+
+
+def test_yoast_finds_a_page_by_the_digest_of_its_address(tables: Tables) -> None:
+    """A digest that has the text in it by chance is none of it."""
+    rows = [[1, "/acme/a/", None], [2, "/acme/b/", "4:0123"], [3, "/other/", "9:acme"], [4, None, None]]
+    rows[0][2] = f"8:{hashlib.md5(b'/acme/a/').hexdigest()}"
+    found, told, back = tables.run(
+        'anew("wp_yoast_indexable", "id INT PRIMARY KEY, permalink LONGTEXT, permalink_hash VARCHAR(40)", '
+        '*given["rows"])\n'
+        'told = made(request("acme", "beta-acme", "yoast_indexable"))\n'
+        'found = all_of("wp_yoast_indexable")\n'
+        "replace.take_back(database, undo)\n"
+        'print(json.dumps([found, told, all_of("wp_yoast_indexable")]))',
+        rows=rows,
+    )
+    digest = f"13:{hashlib.md5(b'/beta-acme/a/').hexdigest()}"
+    assert found[0] == ["1", "/beta-acme/a/", digest]
+    assert found[1:] == [["2", "/beta-acme/b/", "4:0123"], ["3", *rows[2][1:]], ["4", None, None]]
+    assert [(one["column"], one["reason"]) for one in told["left"]] == [
+        ("permalink_hash", "code knows it by this name")
+    ]
+    assert back == [[str(row[0]), *row[1:]] for row in rows]
 
 
 def test_the_way_back_leaves_room_on_the_disk(tables: Tables) -> None:

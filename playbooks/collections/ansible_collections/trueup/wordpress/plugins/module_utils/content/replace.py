@@ -64,7 +64,7 @@ _SECRETS = ("user_pass", "user_activation_key", "activation_key", "post_password
 _SECRETS += ("token", "consumer_key", "consumer_secret", "truncated_key", "secret", "cart_hash")
 _NAMES = ("option_name", "meta_key", "user_login", "user_nicename", "post_name", "post_type", "post_status", "slug")
 _NAMES += ("taxonomy", "comment_type", "comment_approved", "comment_status", "ping_status", "autoload", "status")
-_NAMES += ("post_mime_type", "type", "hook", "order_item_type", "link_visible")
+_NAMES += ("post_mime_type", "type", "hook", "order_item_type", "link_visible", "permalink_hash")
 _OWN_OPTIONS = re.compile(
     rb"siteurl|home|active_plugins|template|stylesheet|cron|uninstall_plugins|recently_activated|upload_path"
     rb"|upload_url_path|db_version|initial_db_version|WPLANG|permalink_structure|rewrite_rules|recovery_keys"
@@ -339,7 +339,7 @@ class _Table(rewrite_tables.Table):
             rewriter = None if number else self.rewriters.get(name)
             if rewriter is not None and rewriter(cell) != cell:
                 found.leave(self.name, name, rewrite_tables.HOLDS_KEY, excerpt(cell))
-        return Row(self.where(key), sets, self.timed)
+        return Row(self.where(key), [*sets, *rewrite_tables.permalink(values, sets)], self.timed)
 
     def _own(self, values):
         """Why a whole row stays as it is."""

@@ -334,14 +334,14 @@ def _changes(table, cells, rewriter, changes):
         f"{identifier(name)} = {int(cell)}" if number else says(name, cell)
         for (name, number), cell in zip(table.key, places)  # noqa: B905
     ]
-    return Row(where, [*sets, *_permalink(table, values, sets)], table.timed)
+    return Row(where, [*sets, *permalink(dict(zip(table.columns, values)), sets)], table.timed)  # noqa: B905
 
 
-def _permalink(table, values, sets):
-    """Yoast SEO finds its rows by a digest of their address, which follows it."""
-    if not {"permalink", "permalink_hash"} <= table.columns.keys():
+def permalink(values, sets):
+    """Yoast SEO finds its rows by a digest of their address, which follows it. ``values``: by column."""
+    if not {"permalink", "permalink_hash"} <= values.keys():
         return []
-    was = dict(zip(table.columns, values))["permalink_hash"]  # noqa: B905
+    was = values["permalink_hash"]
     return [
         ("permalink_hash", was, _hashed(new))
         for column, old, new in sets
