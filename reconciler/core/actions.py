@@ -79,6 +79,12 @@ class KeptContent:
     taken_at: datetime
 
 
+TEXT_ALONE = (
+    "Orders and comments since then go, too: to take back the text of a search-replace alone, do not revert it but "
+    "replace it the other way round."
+)
+
+
 @dataclass(frozen=True)
 class ReturnContent(_OnEnvironment):
     """Bring back content that was left, out of the backup that has it, then configure."""
@@ -86,15 +92,18 @@ class ReturnContent(_OnEnvironment):
     playbook: ClassVar[str] = "restore.yml"
     verb: ClassVar[str] = "return"
     kept: KeptContent
+    leaves_replacement: bool = False
+    """What is left is what a search-replace made."""
 
     @property
     def course(self) -> str:
         """What will happen, for a person who reads the plan."""
-        return (
+        told = (
             f"Database and uploads go back to backup {self.kept.backup_id} of {moment(self.kept.taken_at)}, in which "
             "is what was left; code goes back by its symbolic link. What was written since is no longer served: it is "
             "in a full backup that is taken first."
         )
+        return f"{told} {TEXT_ALONE}" if self.leaves_replacement else told
 
     @property
     def staged(self) -> UUID:

@@ -91,6 +91,12 @@ class Applied(_Observed):
         return _text(self.variables.get("wordpress_version"))
 
     @property
+    def content_origin(self) -> str | None:
+        """What made the content that is served."""
+        content = self.variables.get("content")
+        return _text(content.get("origin")) if isinstance(content, Mapping) else None
+
+    @property
     def hostnames(self) -> tuple[str, ...]:
         """Its own domains, as they were declared."""
         domains = self.variables.get("domains")

@@ -299,7 +299,8 @@ def _action(
     if there and there.applied and is_left(variables, there.applied):
         found = kept(environment.id, UUID(variables.content.id))
         if found:
-            return ReturnContent(node.slug, node.id, environment.id, variables, found)
+            is_replaced = there.applied.content_origin == "search-replace"
+            return ReturnContent(node.slug, node.id, environment.id, variables, found, is_replaced)
     return _kind(variables, there)(node.slug, node.id, environment.id, variables)
 
 

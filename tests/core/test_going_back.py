@@ -26,6 +26,7 @@ def _plan(
     releases: tuple[UUID, ...] = (RELEASE, OTHER_RELEASE),
     details: dict[str, dict[str, Any]] | None = None,
     spec: dict[str, Any] | None = None,
+    origin: str = "restore",
 ) -> Plan:
     """The document declares content LEFT and RELEASE; the node has gone on to others."""
     documents = d.small()
@@ -41,6 +42,10 @@ def _plan(
             "contents": tuple(map(str, contents)),
             "releases": tuple(map(str, releases)),
             "release_details": details or {},
+            "variables": {
+                **there.applied.variables,
+                "content": {**there.applied.variables["content"], "origin": origin},
+            },
         }
     )
     node = provisioned(fleet.node_variables(fleet.nodes_by_slug["web-1"].id))
@@ -72,6 +77,14 @@ def test_it_waits_for_somebodys_word_and_says_what_it_would_do() -> None:
         assert "a full backup that is taken first" in told
         assert "`trueup apply acme/production --confirm`" in told
         assert "`Trueup-Confirm: acme/production`" in told
+
+
+@pytest.mark.parametrize("origin", ["search-replace", "restore"])
+def test_of_a_replaced_text_it_says_how_to_take_back_that_alone(origin: str) -> None:
+    """A backup has all that was there: orders since then go, for one text that is to be another."""
+    for told in (views.text(_plan(origin=origin)), views.markdown(_plan(origin=origin))):
+        said = "Orders and comments since then go, too" in told and "replace it the other way round" in told
+        assert said == (origin == "search-replace")
 
 
 def test_confirmed_it_is_applied() -> None:

@@ -85,7 +85,7 @@ _EFFECTS: dict[type[Desired] | type[ProvisionNode], Effect] = {
     ReplaceText: Effect(
         "full, before anything is replaced",
         "none: rows that change are locked for moments, other writes go on",
-        "the former text in the tables; a backup has it",
+        "the former text in the tables; a revert goes back to the backup that has it, without what was written since",
     ),
     ProvisionNode: Effect("none", "seconds, where nginx, PHP, MariaDB or Redis must restart"),
 }
