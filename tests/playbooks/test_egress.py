@@ -17,6 +17,7 @@ from reconciler.nodes.module_utils import load
 from tests.controlplane import until
 from tests.lab.listener import Listener, listener
 from tests.playbooks.environments import Hosting
+from tests.playbooks.nodes import Run
 from tests.playbooks.test_deploy import packed
 
 COPY, PRODUCTION, OTHER = "reaching/staging", "reaching/production", "reaching/other"
@@ -217,7 +218,7 @@ def meddled(hosting: Hosting) -> Iterator[str]:
 
 
 @contextmanager
-def composed(hosting: Hosting, outside: Listener, key: str, site: str, directory: Path) -> Iterator[None]:
+def composed(hosting: Hosting, outside: Listener, key: str, site: str, directory: Path) -> Iterator[Run]:
     """A release of code with a composer.json is deployed; what calls is in ``outside``."""
     code = COMPOSER.replace("HOST", outside.address).replace("PORT", str(outside.port))
     code = code.replace("TRIED", f"{site}/tmp/tried")
@@ -228,8 +229,7 @@ def composed(hosting: Hosting, outside: Listener, key: str, site: str, directory
         hosting.declare(key, release=release)
         archive = packed(directory / "source.tar.gz", {"composer.json": "{}", "wp-content/mu-plugins/a.php": "<?php"})
         given = json.dumps({"trueup_release_archive": {"path": str(archive)}})
-        hosting.run("deploy", key, "-e", given).raise_if_failed()
-        yield
+        yield hosting.run("deploy", key, "-e", given)
     finally:
         hosting.node.ssh(["rm", "/usr/local/bin/composer"])
 
@@ -237,7 +237,8 @@ def composed(hosting: Hosting, outside: Listener, key: str, site: str, directory
 def test_composer_fetches_for_a_copy_before_anything_of_the_site_s_runs(
     hosting: Hosting, outside: Listener, meddled: str, tmp_path: Path
 ) -> None:
-    with composed(hosting, outside, COPY, meddled, tmp_path):
+    with composed(hosting, outside, COPY, meddled, tmp_path) as deploy:
+        deploy.raise_if_failed()
         assert not reaches(hosting, outside, COPY)
         assert [one for one in outside.calls if one.startswith(b"composer")] == [b"composer-download"]
         package = f"{meddled}/current/wp-content/mu-plugins/package.php"
@@ -250,7 +251,10 @@ def test_a_new_copy_is_closed_before_its_packages_run(hosting: Hosting, outside:
     fresh = "reaching/fresh"
     hosting.declare(fresh)
     try:
-        with composed(hosting, outside, fresh, f"/var/www/sites/{hosting.id(fresh)}", tmp_path):
+        site = f"/var/www/sites/{hosting.id(fresh)}"
+        with composed(hosting, outside, fresh, site, tmp_path):
+            # The source has no theme, so that no page comes of it; its packages were installed before.
+            hosting.node.ssh(f"grep -q fetched {site}/releases/*/wp-content/mu-plugins/package.php")
             after = call(hosting, outside, PRODUCTION, "fsockopen")
             until(lambda: outside.has(after), "production's call to arrive")
             assert [one for one in outside.calls if one.startswith(b"composer")] == [b"composer-download"]
