@@ -5,9 +5,9 @@ from __future__ import annotations
 import resource
 
 from reconciler.nodes.warm.client import MOST_MEMORY
-from tests.nodes.test_runner import Play, command, play, runner
+from tests.nodes.test_runner import Play, command, common_runner, play, runner, runs
 
-__all__ = ["play", "runner"]
+__all__ = ["common_runner", "play", "runner", "runs"]
 
 
 def test_ansible_and_all_that_it_starts_have_a_bound(play: Play) -> None:
