@@ -105,7 +105,8 @@ class Container:
 
     def pids(self) -> list[int]:
         """Every process of the container, and nspawn itself."""
-        groups = [self.control_group, *self.control_group.rglob("*/")]
+        # Groups go while this looks, and os.walk() passes over what is gone.
+        groups = [Path(group) for group, _, _ in os.walk(self.control_group)]
         return [int(pid) for group in groups for pid in _read(group / "cgroup.procs").split()]
 
     def init(self) -> int | None:
