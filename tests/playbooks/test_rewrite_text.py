@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.core import replacement
 from tests.playbooks.node_modules import load
 from tests.playbooks.test_rewrite import php
 
@@ -124,6 +125,16 @@ def test_a_text_that_has_itself_in_it_goes_in_once() -> None:
 )
 def test_texts_that_make_no_sense(search: str, replace: str) -> None:
     assert rewriting.refusal(search, replace)
+    assert replacement.refusal(search, replace)
+
+
+TEXTS = st.text(st.one_of(st.sampled_from("ab \u00a0\n\0\u2028\ufeff\x9f"), st.characters(codec="utf-8")), max_size=6)
+
+
+@given(TEXTS, TEXTS)
+def test_control_plane_and_node_refuse_the_same(search: str, replace: str) -> None:
+    """Neither has the other's code, and a playbook by hand is asked by the node alone."""
+    assert (rewriting.refusal(search, replace) is None) == (replacement.refusal(search, replace) is None)
 
 
 LEAVES = st.one_of(st.integers(-9, 9), st.booleans(), st.none(), st.text('ab Foo"\\/é<>&-;:{}', max_size=12))
