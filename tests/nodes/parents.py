@@ -1,4 +1,4 @@
-"""The warm parents that a test's runner started."""
+"""The warm parents that a test's runner started, and the sleep of a play."""
 
 from __future__ import annotations
 
@@ -29,3 +29,12 @@ def answering(run_directory: Path) -> None:
     with connected(run_directory) as connection:
         connection.send(b"nonsense")
         assert connection.recv(4096) == b""
+
+
+def is_plays_sleep(pid: int) -> bool:
+    """Whether this is a ``sleep`` of the play's: Ansible ends each of its own shell commands with ``sleep 0``."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return command.startswith(b"sleep\0") and command != b"sleep\x000\0"

@@ -19,7 +19,7 @@ from reconciler.inventory import Inventory
 from reconciler.nodes import processes
 from reconciler.nodes.runner import Runner, RunResult, TaskResult
 from reconciler.roles import role_digest
-from tests.nodes.parents import answering
+from tests.nodes.parents import answering, is_plays_sleep
 
 Play = Callable[..., RunResult]
 
@@ -219,12 +219,8 @@ def left_over(runs: Path) -> list[int]:
 def wait_for_sleep(runs: Path) -> None:
     deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
-        for pid in left_over(runs):
-            try:
-                if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"sleep"):
-                    return
-            except OSError:
-                continue
+        if any(map(is_plays_sleep, left_over(runs))):
+            return
         time.sleep(0.02)
     raise AssertionError("the play never began to sleep")
 

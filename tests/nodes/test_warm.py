@@ -24,7 +24,7 @@ from reconciler.nodes.warm.client import MOST_MEMORY, SILENT
 from reconciler.nodes.warm.process import WarmAnsible
 from reconciler.paths import share
 from tests.controlplane import until
-from tests.nodes.parents import answering, connected, socket_of
+from tests.nodes.parents import answering, connected, is_plays_sleep, socket_of
 
 PROGRAM = Path(sys.executable).with_name("ansible-playbook")
 Started = subprocess.Popen[str]
@@ -114,15 +114,8 @@ def marked(process: Started) -> list[int]:
     return processes.marked({processes.RUN_MARK: str(home_of(process))})
 
 
-def command_of(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
-
-
 def sleeps(process: Started) -> bool:
-    return any(command_of(pid).startswith(b"sleep") for pid in marked(process))
+    return any(map(is_plays_sleep, marked(process)))
 
 
 def shell(script: str) -> dict[str, Any]:
