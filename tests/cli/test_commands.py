@@ -84,6 +84,7 @@ def test_version(plane: ControlPlane) -> None:
     assert plane.command("--version").stdout == f"{__version__}\n"
 
 
+@pytest.mark.long
 def test_completion_scripts(plane: ControlPlane) -> None:
     for shell in ("bash", "zsh", "fish"):
         environment = {**plane.environment, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
@@ -196,6 +197,7 @@ def test_status_names_every_hold_in_force(plane: ControlPlane) -> None:
     assert data(plane, "status")["holds"] == []
 
 
+@pytest.mark.long
 def test_no_colour_where_none_is_wanted(plane: ControlPlane) -> None:
     forced = {**plane.environment, "FORCE_COLOR": "1"}
     piped = {name: value for name, value in plane.environment.items() if name != "NO_COLOR"}

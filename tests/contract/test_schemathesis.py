@@ -30,8 +30,8 @@ from tests.api.server import listen, serving
 from tests.contract.document import DOCUMENT, NOT_YET, built
 from tests.proof import count, is_long
 
-EXAMPLES = count(short=5, full=30)
-WITH_KNOWN_IDS = count(short=4, full=15)
+EXAMPLES = count(short=3, full=30)
+WITH_KNOWN_IDS = count(short=3, full=15)
 _PRINTABLE = st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"])
 
 schemathesis.openapi.format("display-name", st.text(_PRINTABLE, min_size=1, max_size=100).map(str.strip).filter(bool))

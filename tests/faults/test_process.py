@@ -97,6 +97,7 @@ def test_a_push_wakes_the_loop(control_plane: MakeControlPlane) -> None:
     until(lambda: revision[:12] in plane.log(), "the hook's datagram to be heard")
 
 
+@pytest.mark.long
 def test_a_database_that_cannot_be_read(control_plane: MakeControlPlane) -> None:
     plane = control_plane({"nodes/web-1.yaml": node_document(port=closed_port())}, TRUEUP_SCHEDULE="false")
     database = plane.home / "trueup.db"

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from tests.controlplane import ControlPlane, MakeControlPlane, closed_port, node_document, run_git, site_documents
 from tests.proof import count
 
-ENVIRONMENTS, PATCHES, THREADS = 50, count(short=60, full=200), 16
+ENVIRONMENTS, PATCHES, THREADS = 50, 200, 16
 FIELDS = {"fastcgi_cache_enabled": "fastcgi", "redis_cache_enabled": "redis"}
 
 
@@ -54,6 +54,7 @@ def test_two_clients_make_the_same_slug(plane: ControlPlane) -> None:
         assert home.records.jobs.uncommitted() == []
 
 
+@pytest.mark.long
 def test_cache_changes_at_once(plane: ControlPlane) -> None:
     dice = random.Random(4)
     ids = [site["primary_environment_id"] for site in plane.http.get("/api/sites").json() if "site-" in site["slug"]]

@@ -16,6 +16,7 @@ from reconciler.store.repository import Snapshot
 from tests.controlplane import Clone, run_git, site_documents
 from tests.forges.board import Board, board_at
 from tests.forges.server import HANG_UP, SILENT, TOKEN, ForgeServer, forge_server
+from tests.proof import sampled
 from tests.upstream.conftest import ENVIRONMENT, Followed
 
 FAILED = {"github": "failure", "gitea": "failure", "gitlab": "failed"}
@@ -48,6 +49,7 @@ def test_pending_then_success_each_told_once(followed: Followed, person: Clone, 
         assert len(server.asked) == asked
 
 
+@pytest.mark.long
 def test_nodes_are_counted_too(board: Board) -> None:
     node = board.person.read("nodes/web-1.yaml")
     environment = board.person.read(ENVIRONMENT).replace("redis: true", "redis: false")
@@ -59,12 +61,14 @@ def test_nodes_are_counted_too(board: Board) -> None:
     assert board.server.told(commit)[-1] == ("success", "Applied: 1 environment and 1 node.")
 
 
+@pytest.mark.long
 def test_another_version_of_wordpress_is_not_overlooked(board: Board) -> None:
     commit = board.change("redis: true", "redis: true\n  wordpress: {version: 7.0.3}")
     why = "Another WordPress version is another release: give spec.release.id a new id."
     assert board.server.told(commit) == [("failure", f"shop/production: Blocked: {why}")]
 
 
+@pytest.mark.long
 def test_versions_that_are_recorded_overtake_nobody(board: Board) -> None:
     """An adoption by a push: which versions it has is a commit of our own, before the success is told."""
     former = board.followed.fleet.release_id(board.followed.fleet.environments_by_key["shop/production"])
@@ -176,6 +180,7 @@ def test_a_failed_job_fails_the_commit(board: Board, code: JobErrorCode, message
     assert board.server.told(commit)[-1] == ("failure", f"shop/production: {code}: {message}")
 
 
+@pytest.mark.long
 def test_a_failure_before_it_is_not_the_commits(board: Board) -> None:
     board.fail_job(JobErrorCode.NOT_CONVERGED, "Earlier.")
     board.pass_time(seconds=1)
@@ -195,6 +200,7 @@ def test_quarantined_by_an_earlier_commit(board: Board) -> None:
     assert board.server.told(again) == [("failure", why)]
 
 
+@pytest.mark.long
 def test_paused_and_blocked(board: Board) -> None:
     paused = board.person.replace(
         ENVIRONMENT, "redis: true", "redis: false\n  reconcile: {mode: paused, reason: A fair.}"
@@ -210,6 +216,7 @@ def test_paused_and_blocked(board: Board) -> None:
     assert f"Blocked: The node does not have release {former}" in description
 
 
+@pytest.mark.long
 def test_waiting_for_a_window_is_pending_with_that_said(board: Board) -> None:
     board.take(board.platform(reconcile={"windows": [{"kind": "deny", "cron": "* * * * *", "minutes": 5}]}))
     commit = board.change()
@@ -225,6 +232,7 @@ def test_a_silent_node_is_pending_with_that_said(board: Board) -> None:
     assert board.server.told(commit)[-1] == ("pending", "shop/production: Node web-1 does not answer.")
 
 
+@pytest.mark.long
 def test_mode_report_says_what_brings_it(board: Board) -> None:
     commit = board.change("redis: true", "redis: false\n  reconcile: {mode: report, reason: I look first.}")
     told = board.server.told(commit)
@@ -269,6 +277,7 @@ def test_what_failed_is_not_made_good_by_what_came_later(board: Board) -> None:
     assert [state for state, _ in board.server.told(first)] == ["pending", "failure"]
 
 
+@pytest.mark.long
 def test_each_merge_of_several_is_told_of(board: Board) -> None:
     one = board.person.replace(ENVIRONMENT, "fastcgi: true", "fastcgi: false")
     two = board.person.push(site_documents("blog"))
@@ -333,7 +342,7 @@ def test_unsigned_and_then_signers_no_more(board: Board) -> None:
 # A forge that is away
 
 
-@pytest.mark.parametrize("answer", [500, 502, 401, 404, HANG_UP, 302])
+@pytest.mark.parametrize("answer", sampled([500, HANG_UP, 502, 401, 404, 302], short=2))
 def test_tried_again_with_back_off(board: Board, answer: int) -> None:
     board.server.answers = [answer] * 2
     commit = board.change()
@@ -408,6 +417,7 @@ def test_a_crash_between_the_note_and_the_taking_over(board: Board) -> None:
     assert board.server.told(commit) == [("pending", "1 environment changes.")]
 
 
+@pytest.mark.long
 def test_a_rewritten_history_that_is_taken_over(board: Board) -> None:
     start = board.head()
     lost = board.change()

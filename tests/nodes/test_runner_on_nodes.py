@@ -23,6 +23,7 @@ from reconciler.nodes.target import Target
 from tests.lab import Lab, Node
 from tests.lab.fixtures import MakeNode
 from tests.nodes.parents import answering
+from tests.proof import sampled
 
 pytestmark = pytest.mark.lab
 
@@ -81,6 +82,7 @@ def test_another_host_key_is_refused(
     assert not bare_node.ssh("ls /tmp/reached", check=False).stdout
 
 
+@pytest.mark.long
 def test_a_silent_node_is_unreachable_before_the_job_s_time_is_up(
     runner: Runner, tmp_path: Path, make_node: MakeNode, lab: Lab
 ) -> None:
@@ -98,7 +100,7 @@ SCOPED = (
 """systemd moves the process after it has answered: who doesn't wait leaves children outside of the unit."""
 
 
-@pytest.mark.parametrize("end", ["cancel", "timeout"])
+@pytest.mark.parametrize("end", sampled(["cancel", "timeout"]))
 def test_what_runs_on_the_node_ends_with_its_job(
     runner: Runner, tmp_path: Path, bare_node: Node, lab: Lab, end: str
 ) -> None:

@@ -288,6 +288,7 @@ def test_a_copy_of_an_earlier_version_serves_between_two_steps_of_its_upgrade(
     assert page(place, copy) == 200
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("storage")
 def test_a_replaced_text_sets_nothing_aside(place: Place, copy: dict[str, Any]) -> None:
     """It came from nowhere: what the copy came to have itself is done, and what waits goes on waiting."""
@@ -301,6 +302,7 @@ def test_a_replaced_text_sets_nothing_aside(place: Place, copy: dict[str, Any]) 
     assert waiting(place, "list", "little-shop/trying") == before
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("storage")
 def test_what_waited_in_a_copy_is_told_where_its_backup_goes(
     place: Place, source: dict[str, Any], copy: dict[str, Any]

@@ -16,6 +16,7 @@ from tests.lab.s3 import BUCKET, S3
 from tests.lab.web_server import web_server
 from tests.operations.again import run_again
 from tests.place import Place
+from tests.proof import sampled
 
 pytestmark = pytest.mark.lab
 
@@ -170,7 +171,7 @@ OPERATIONS = [deploy, backup_and_restore, cache, promote, import_, remove]
 
 @pytest.mark.parametrize(
     "operation",
-    [clone, *(pytest.param(one, marks=pytest.mark.long) for one in OPERATIONS)],
+    sampled([clone, *OPERATIONS]),
     ids=lambda one: str(one.__name__).strip("_"),
 )
 def test_killed_in_the_middle(

@@ -12,6 +12,7 @@ import pytest
 
 from reconciler import __version__
 from tests.package.conftest import TOP, Installed, build
+from tests.proof import sampled
 
 SHARE = "reconciler/share"
 COLLECTION = f"{SHARE}/playbooks/collections/ansible_collections/trueup/wordpress"
@@ -165,9 +166,7 @@ def test_the_inventory_finds_its_environment_without_help(installed: Installed) 
     assert "web-1" in json.loads(done.stdout)["_meta"]["hostvars"]
 
 
-@pytest.mark.parametrize(
-    "playbook", [PLAYBOOKS[0], *(pytest.param(one, marks=pytest.mark.long) for one in PLAYBOOKS[1:])]
-)
+@pytest.mark.parametrize("playbook", sampled(PLAYBOOKS))
 def test_lists_the_tasks_of_a_playbook(installed: Installed, playbook: str) -> None:
     argv = ("ansible-playbook", "-i", installed.share / "inventory", installed.share / "playbooks" / playbook)
     extra = ("-e", "environment=acme/production", "-e", "node=web-1")

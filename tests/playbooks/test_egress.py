@@ -19,6 +19,7 @@ from tests.lab.listener import Listener, listener
 from tests.playbooks.environments import Hosting
 from tests.playbooks.nodes import Run
 from tests.playbooks.test_deploy import packed
+from tests.proof import sampled
 
 COPY, PRODUCTION, OTHER = "reaching/staging", "reaching/production", "reaching/other"
 
@@ -338,6 +339,7 @@ def test_it_stays_closed_when_rules_of_the_operator_s_are_mistaken(hosting: Host
     assert egress(hosting).closed
 
 
+@pytest.mark.long
 def test_it_stays_closed_when_the_firewall_is_stopped(hosting: Hosting, outside: Listener) -> None:
     try:
         hosting.node.ssh(["systemctl", "stop", "nftables.service"])
@@ -371,9 +373,7 @@ OPENED = {
 }
 
 
-@pytest.mark.parametrize(
-    "how", [next(iter(OPENED)), *(pytest.param(one, marks=pytest.mark.long) for one in [*OPENED][1:])]
-)
+@pytest.mark.parametrize("how", sampled(OPENED))
 def test_what_opens_it_is_seen_and_put_right(hosting: Hosting, outside: Listener, how: str) -> None:
     try:
         hosting.node.ssh(OPENED[how].format(uid=uid(hosting, COPY), id=hosting.id(COPY)))
@@ -420,6 +420,7 @@ def test_a_copy_that_was_opened_writes_to_nobody(hosting: Hosting, outside: List
     assert hosting.apply(COPY).raise_if_failed().changed == 0
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("opened")
 def test_a_copy_that_was_opened_reaches_no_mail_server_of_its_node(hosting: Hosting) -> None:
     hosting.node.ssh(["systemd-run", "--unit=lab-mail", "--collect", "python3", "-c", MAIL_SERVER])
@@ -446,9 +447,7 @@ MAIL_OPENED = {
 
 
 @pytest.mark.usefixtures("opened")
-@pytest.mark.parametrize(
-    "how", [next(iter(MAIL_OPENED)), *(pytest.param(one, marks=pytest.mark.long) for one in [*MAIL_OPENED][1:])]
-)
+@pytest.mark.parametrize("how", sampled(MAIL_OPENED))
 def test_what_lets_mail_out_is_seen_and_put_right(hosting: Hosting, outside: Listener, how: str) -> None:
     hosting.node.ssh(MAIL_OPENED[how].format(uid=uid(hosting, COPY)))
     assert reaches(hosting, outside, COPY, "sendmail")
@@ -461,6 +460,7 @@ def test_what_lets_mail_out_is_seen_and_put_right(hosting: Hosting, outside: Lis
     assert reaches(hosting, outside, COPY, "curl")
 
 
+@pytest.mark.long
 def test_a_number_that_was_a_copy_s_is_not_held_against_production(hosting: Hosting, outside: Listener) -> None:
     """The system gives the number of a user who is gone to the next one."""
     copy = f"{OTHER}-copy"

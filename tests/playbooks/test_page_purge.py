@@ -15,6 +15,7 @@ import pytest
 from tests.controlplane import until
 from tests.playbooks.environments import Hosting
 from tests.playbooks.nodes import provision
+from tests.proof import sampled
 
 SITE, NEIGHBOUR = "paging/production", "paging/staging"
 SOCKET = "/run/trueup-purge.sock"
@@ -216,6 +217,7 @@ with file.open("r+b") as stream:
     return int(float(kept)), int(stale)
 
 
+@pytest.mark.long
 def test_many_who_want_a_page_whose_time_is_over_have_it_made_once(paged: Hosting) -> None:
     where = paged.path(SITE, "current", "wp-content", "worked")
     path = "/?worked=1"
@@ -231,6 +233,7 @@ def test_many_who_want_a_page_whose_time_is_over_have_it_made_once(paged: Hostin
     paged.node.ssh(["rm", where])
 
 
+@pytest.mark.long
 def test_an_old_page_is_served_beside_the_question_for_some_seconds_alone(paged: Hosting) -> None:
     id_, path = _post(paged, "Gone by hand, too")
     _settled()
@@ -283,6 +286,7 @@ def test_a_long_run_tells_what_it_changed_while_it_is_at_work(paged: Hosting, be
         paged.node.ssh(["rm", gate])
 
 
+@pytest.mark.long
 def test_what_is_written_after_its_event_is_shown_when_the_request_is_over(paged: Hosting) -> None:
     id_, path = _post(paged, "Written on")
     told, gate = (paged.path(SITE, "current", "wp-content", name) for name in ("told", "gate"))
@@ -462,7 +466,7 @@ def test_whoever_is_no_sites_user_is_not_heard(paged: Hosting) -> None:
     assert paged.fetch(SITE, "/").headers["X-FastCGI-Cache"] == "HIT"
 
 
-@pytest.mark.parametrize("how", ["often", *(pytest.param(one, marks=pytest.mark.long) for one in ("silent", "much"))])
+@pytest.mark.parametrize("how", sampled(["often", "silent", "much"]))
 def test_a_site_that_says_too_much_delays_nobody(paged: Hosting, how: str) -> None:
     values: dict[str, Any] = {
         "silent": {"message": "page /x", "held": 500, "pause_us": 10_000},

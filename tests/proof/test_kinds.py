@@ -49,7 +49,7 @@ def test_every_job_type_is_named() -> None:
 
 
 def test_every_file_that_the_long_suite_has_more_of_is_named() -> None:
-    signs = ("pytest.mark.long", "count(short=")
+    signs = ("pytest.mark.long", "count(short=", "sampled(")
     files = [file for file in (TOP / "tests").rglob("test_*.py") if file.parent != Path(__file__).parent]
     more = {str(file.relative_to(TOP)) for file in files if any(sign in file.read_text() for sign in signs)}
     assert {name for name, *_ in LEFT} == more

@@ -23,6 +23,7 @@ from reconciler.loop.reporting import make_report
 from reconciler.records.audit import Entry
 from reconciler.records.drift import DriftCheck
 from reconciler.reports.model import Origin, ReportTrigger
+from tests.proof import sampled
 from tests.reports.desk import NOW, Desk
 from tests.reports.receivers import HANG_UP, Hook, dripping, silent, web_server
 
@@ -140,7 +141,7 @@ def test_a_secret_that_is_missing_sends_nothing(desk: Desk, hook: Hook) -> None:
     assert (len(hook.requests), desk.only(id_).status) == (1, "sent")
 
 
-@pytest.mark.parametrize("answer", [500, 503, 429, 404, 302])
+@pytest.mark.parametrize("answer", sampled([500, 503, 429, 404, 302]))
 def test_a_refusal_is_tried_again_with_the_same_key(desk: Desk, hook: Hook, answer: int) -> None:
     desk.declare(webhook(hook))
     hook.answers = [answer]
@@ -196,7 +197,7 @@ def test_nobody_listens(desk: Desk) -> None:
     assert desk.only(id_).error == "It cannot be reached: Connection refused."
 
 
-@pytest.mark.parametrize("answer", [HANG_UP, 502, 504])
+@pytest.mark.parametrize("answer", sampled([HANG_UP, 502, 504]))
 def test_what_may_have_arrived_is_never_sent_again(desk: Desk, hook: Hook, answer: int) -> None:
     desk.declare(webhook(hook))
     hook.answers = [answer]
@@ -222,7 +223,7 @@ def test_a_receiver_that_drips_is_cut_off(desk: Desk, monkeypatch: pytest.Monkey
     assert desk.only(id_).status == "uncertain"
 
 
-@pytest.mark.parametrize("port", ["99999", "1:2"])
+@pytest.mark.parametrize("port", sampled(["99999", "1:2"]))
 def test_an_address_that_is_none_is_told_and_no_obstacle_to_others(desk: Desk, hook: Hook, port: str) -> None:
     bad = {"type": "webhook", "url": f"http://127.0.0.1:{port}/s3cret"}
     desk.declare({"targets": [bad, *webhook(hook)["targets"]]})

@@ -250,6 +250,7 @@ def test_a_forge_that_is_away_and_comes_back(followed: Followed, person: Clone) 
     assert followed.remote("rev-parse", "main~3") == pushed
 
 
+@pytest.mark.long
 def test_who_waits_for_a_forge_can_be_stopped(
     followed: Followed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -158,6 +158,7 @@ def test_an_address_with_a_password_is_refused_at_the_start(control_plane: MakeC
     assert "s3cret" not in done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_without_an_upstream_nothing_of_it_is_told(control_plane: MakeControlPlane) -> None:
     plane = control_plane(DOCUMENTS, TRUEUP_WORKERS="0")
     assert ready(plane) == {"status": "ready"}

@@ -239,6 +239,7 @@ def test_a_drift_report_names_a_document_from_the_top_of_the_repository_on(follo
 # Served
 
 
+@pytest.mark.long
 def test_what_is_pushed_becomes_a_job_at_once_here_and_there(
     control_plane: MakeControlPlane, forge: Path, person: Clone, tmp_path: Path
 ) -> None:
