@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from reconciler.nodes.module_utils import load
 from tests.controlplane import until
+from tests.lab import Node
 from tests.load import visitors
 from tests.playbooks.environments import Hosting
 
@@ -310,9 +312,27 @@ def test_php_starts_anew_also_where_a_site_is_in_its_way(hacked: Hosting) -> Non
     show = ["systemctl", "show", "-p", "MemoryMax", "--value", service]
     assert hacked.node.ssh(show).stdout.strip() == str((320 * 4 + 256) << 20)
     assert hacked.fetch(HACKED, headers=PAST_THE_CACHE).status_code == 200
-    hacked.node.ssh(in_the_way)
-    hacked.node.ssh(["systemctl", "restart", "--no-block", service])
-    state = ["systemctl", "show", "-p", "SubState", "--value", service]
-    until(lambda: hacked.node.ssh(state).stdout.strip() == "auto-restart", "PHP to fail")
-    assert hacked.apply(HACKED, php=php).raise_if_failed().changed > 0
-    assert hacked.fetch(HACKED, headers=PAST_THE_CACHE).status_code == 200
+    for at in ("auto-restart", "start-pre"):
+        hacked.node.ssh(in_the_way)
+        with _starting_slowly(hacked.node, service):
+            hacked.node.ssh(["systemctl", "restart", "--no-block", service])
+            until(lambda at=at: _failed_and_is(hacked.node, service, at), f"PHP to fail, and to be at {at}")  # type: ignore[misc]
+            assert hacked.apply(HACKED, php=php).raise_if_failed().changed > 0
+        assert hacked.fetch(HACKED, headers=PAST_THE_CACHE).status_code == 200
+
+
+@contextmanager
+def _starting_slowly(node: Node, service: str) -> Iterator[None]:
+    """For as long as a run takes to look at it, systemd is at the beginning of a start."""
+    directory = f"/run/systemd/system/{service}.d"
+    text = "[Service]\nExecStartPre=/usr/bin/sleep 4\nTimeoutStartSec=60\n"
+    node.ssh(f"mkdir -p {directory} && tee {directory}/slow.conf && systemctl daemon-reload", input=text)
+    try:
+        yield
+    finally:
+        node.ssh(f"rm -r {directory} && systemctl daemon-reload")
+
+
+def _failed_and_is(node: Node, service: str, sub_state: str) -> bool:
+    shown = node.ssh(["systemctl", "show", "-p", "NRestarts,SubState", service]).stdout.split()
+    return f"SubState={sub_state}" in shown and (sub_state == "auto-restart" or "NRestarts=0" not in shown)

@@ -122,9 +122,14 @@ class Services:
         return self.found[unit.name].get("ActiveState") == "active"
 
     def _is_down(self, unit):
-        """Whether nobody is starting it for the first time either; systemd may be trying again and again."""
+        """Whether nobody is starting it for the first time either; systemd may be trying again and again.
+
+        A start of systemd's own that is under way may fail as those before it, and a start that is asked for with it.
+        """
         state = self.found[unit.name]
-        return state.get("ActiveState") in ("inactive", "failed") or state.get("SubState") == "auto-restart"
+        tried_before = state.get("SubState") == "auto-restart" or state.get("NRestarts", "0") != "0"
+        is_trying_again = state.get("ActiveState") == "activating" and tried_before
+        return is_trying_again or state.get("ActiveState") in ("inactive", "failed")
 
     def _is_outdated(self):
         return any(state.get("NeedDaemonReload") == "yes" for state in self.found.values())

@@ -46,8 +46,8 @@ class Unit:
 
 
 def states(run, names):
-    """ActiveState, SubState and NeedDaemonReload by unit, asked in one call."""
-    output = run.command(["systemctl", "show", "--property=Id,ActiveState,SubState,NeedDaemonReload", *names])
+    """ActiveState, SubState, NRestarts (of services) and NeedDaemonReload by unit, asked in one call."""
+    output = run.command(["systemctl", "show", "--property=Id,ActiveState,SubState,NRestarts,NeedDaemonReload", *names])
     blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in output.strip().split("\n\n")]
     return dict(zip(names, blocks))  # noqa: B905 - not in Python 3.9
 
