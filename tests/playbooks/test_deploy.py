@@ -218,6 +218,29 @@ def test_a_whole_tree_and_a_repository_around_wp_content(site: Site, wordpress: 
     assert "<i>inner</i>" in site.page()
 
 
+PROJECT = {
+    "composer.json": json.dumps({"require": {"php": ">=8.3"}}),
+    "config/application.php": "<?php die('not ours');",
+    "web/index.php": "<?php die('not ours');",
+    "web/wp/wp-includes/version.php": "<?php $wp_version = '6.0';",
+    "web/robots.txt": "User-agent: *\n",
+    PLUGIN.replace("wp-content", "web/app"): speaking("project"),
+    "web/app/themes/.gitkeep": "",
+}
+
+
+@pytest.mark.long
+def test_a_project_of_composers_is_released_on_the_pinned_core(site: Site) -> None:
+    whole = PROJECT | {"vendor/autoload.php": "<?php"}
+    run = site.deploy({f"project/{name}": text for name, text in whole.items()}, "-v")
+    assert "its web/app/ is served as wp-content" in run.raise_if_failed().output
+    assert "<i>project</i>" in site.page()
+    assert site.hosting.fetch(KEY, "/robots.txt").text == "User-agent: *\n"
+    top = site.hosting.node.ssh(["ls", site.hosting.path(KEY, "current")]).stdout.split()
+    assert not {"config", "vendor", "web", "wp", "composer.json"} & set(top)
+    assert not [one for one in site.hosting.look(KEY, deep=True).differences or () if one.area != "uploads"]
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("files", "words"),
@@ -227,6 +250,7 @@ def test_a_whole_tree_and_a_repository_around_wp_content(site: Site, wordpress: 
         ({"wp-includes/version.php": "<?php\n$wp_version = '6.5';\n"}, "pins 7.1.1"),
         ({"../../evil.php": "x"}, "ARCHIVE_UNSAFE"),
         ({"wp-content/plugins/shop/data.bin": POINTER, PLUGIN: ""}, "wp-content/plugins/shop/data.bin: in Git LFS"),
+        (PROJECT, "has no composer to install them"),
     ],
 )
 def test_sources_that_are_refused(site: Site, files: Mapping[str, str], words: str) -> None:

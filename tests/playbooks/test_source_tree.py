@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from tests.playbooks.node_modules import load
 
 trees = load("release.source_tree")
+project = load("release.composer_project")
 run = load("environment.run")
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n"
 MODULES = """[submodule "shop"]
@@ -18,6 +22,25 @@ MODULES = """[submodule "shop"]
 \turl = https://git.example.com/shop.git
 """
 VERSION = "7.1.1"
+
+
+BEDROCK = {
+    "web/app/mu-plugins/{$name}/": ["type:wordpress-muplugin"],
+    "web/app/plugins/{$name}/": ["type:wordpress-plugin"],
+    "web/app/themes/{$name}/": ["type:wordpress-theme"],
+}
+PROJECT = {
+    "composer.json": json.dumps({"require": {"php": ">=8.3"}, "extra": {"installer-paths": BEDROCK}}),
+    "config/application.php": "<?php",
+    "web/index.php": "<?php",
+    "web/wp-config.php": "<?php",
+    "web/favicon.ico": "x",
+    "web/app/plugins/.gitkeep": "",
+    "web/app/themes/own/style.css": "x",
+    "web/wp/wp-includes/version.php": "<?php $wp_version = '6.0';",
+}
+OTHER_CORE = {"wp/wp-includes/version.php": "<?php $wp_version = '6.0';", "wp/wp-content/": ""}
+"""Of whatever version, with a wp-content of its own that nobody is meant to have."""
 
 
 def laid(top: Path, files: Mapping[str, str]) -> tuple[str, str]:
@@ -101,3 +124,69 @@ def test_what_is_left_out_is_told(tmp_path: Path) -> None:
     for number in range(200):
         (tmp_path / f"more-{number}").write_text("x")
     assert len(trees.left_out(top, content, VERSION, ())) == trees.MOST_TOLD
+
+
+def renamed(name: str, **more: str) -> dict[str, str]:
+    """The project with another name for its wp-content."""
+    return {path.replace("web/app", name): text.replace("web/app", name) for path, text in PROJECT.items()} | more
+
+
+@pytest.mark.parametrize(
+    ("files", "content"),
+    [
+        (PROJECT, "web/app"),
+        (renamed("public/content"), "public/content"),
+        (renamed("content", **OTHER_CORE), "content"),
+        ({**PROJECT, "composer.json": "{"}, "web/app"),
+        ({**PROJECT, "composer.json": '{"extra": {"installer-paths": [7]}}'}, "web/app"),
+        ({**PROJECT, "composer.json": "[" * 100_000}, "web/app"),
+        ({"wp-content/plugins/a.php": "x", "composer.json": renamed("wp-content")["composer.json"]}, "wp-content"),
+        ({"plugins/a.php": "x", "composer.json": renamed(".")["composer.json"]}, "."),
+        ({"plugins/a.php": "x", "composer.json": renamed("../elsewhere")["composer.json"]}, "."),
+        ({"plugins/a.php": "x", "composer.json": renamed("/etc")["composer.json"]}, "."),
+    ],
+)
+def test_a_project_of_composers_says_where_its_content_is(
+    files: Mapping[str, str], content: str, tmp_path: Path
+) -> None:
+    top, found = laid(tmp_path, files)
+    assert os.path.relpath(found, top) == content
+
+
+def test_a_link_is_no_content_of_a_project(tmp_path: Path) -> None:
+    (tmp_path / "other" / "app" / "plugins").mkdir(parents=True)
+    (tmp_path / "top").mkdir()
+    (tmp_path / "top" / "web").symlink_to(tmp_path / "other")
+    assert project.content_of(str(tmp_path / "top")) is None
+
+
+def test_what_visitors_ask_for_of_a_project_comes_along_and_the_rest_is_told(tmp_path: Path) -> None:
+    top, content = laid(tmp_path, PROJECT)
+    extras = trees.extras_of(top, content, VERSION)
+    assert extras == (f"{top}/web/favicon.ico",)
+    told = trees.left_out(top, content, VERSION, extras)
+    assert told == ["composer.json", "config/", "web/index.php", "web/wp/", "web/wp-config.php"]
+    assert "its web/app/ is served as wp-content" in project.note(top, content)
+
+
+def test_nothing_at_the_top_of_a_project_is_visitors(tmp_path: Path) -> None:
+    top, content = laid(tmp_path, renamed("content", **{"README.md": "x"}))
+    assert trees.extras_of(top, content, VERSION) == ()
+
+
+@pytest.mark.parametrize(
+    ("files", "has_composer", "is_refused"),
+    [
+        ({}, False, True),
+        ({}, True, False),
+        ({"vendor/autoload.php": "<?php"}, False, False),
+        ({"composer.json": "{}"}, False, False),
+    ],
+)
+def test_a_project_without_its_packages_is_refused(
+    files: Mapping[str, str], has_composer: bool, is_refused: bool, tmp_path: Path
+) -> None:
+    top, _ = laid(tmp_path, {**PROJECT, **files})
+    with pytest.raises(run.Failure, match="composer install --no-dev") if is_refused else nullcontext() as failed:
+        project.refuse_without_packages(top, has_composer=has_composer)
+    assert not is_refused or failed.value.facts["trueup_code"] == "SOURCE_INCOMPLETE"

@@ -48,7 +48,7 @@ import shutil
 
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import account, core, egress, sandbox
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
-from ansible_collections.trueup.wordpress.plugins.module_utils.release import releases
+from ansible_collections.trueup.wordpress.plugins.module_utils.release import composer_project, releases
 from ansible_collections.trueup.wordpress.plugins.module_utils.release import source_tree as trees
 from ansible_collections.trueup.wordpress.plugins.module_utils.release.staging import run_beside
 from ansible_collections.trueup.wordpress.plugins.module_utils.site_import.unpack import refuse_unless_as_sent, unpack
@@ -100,6 +100,9 @@ class Release:
         extras = trees.extras_of(top, content, version)
         trees.refuse_incomplete(top, content, extras, is_git=self.variables["release"]["source_type"] == "git")
         left_out = trees.left_out(top, content, version, extras)
+        if composer_project.content_of(top) == content:
+            composer_project.refuse_without_packages(top, has_composer=shutil.which("composer") is not None)
+            self.run.notes.append(composer_project.note(top, content))
         self._compose(top, content, user)
         served = os.path.realpath(self.layout.current)
         carry = self.variables["files"] != "locked" and os.path.isdir(f"{served}/wp-content")

@@ -1,6 +1,6 @@
 # Copyright the Trueup contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What an unpacked source is: a whole WordPress, a wp-content, or a repository with a wp-content somewhere in it."""
+"""What an unpacked source is: a whole WordPress, a wp-content, a Composer project, or what has a wp-content in it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import stat
 
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import core
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
+from ansible_collections.trueup.wordpress.plugins.module_utils.release import composer_project
 from ansible_collections.trueup.wordpress.plugins.module_utils.release.releases import FOREIGN_DROP_INS, LEFT_OUT
 from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
 from ansible_collections.trueup.wordpress.plugins.module_utils.tree.tree import Tree
@@ -38,6 +39,8 @@ def content_of(top, version):
 
     A whole tree must hold the WordPress that is pinned: its core is not used, the node's own pristine copy is.
     """
+    if project := composer_project.content_of(top):
+        return project
     whole = next((tree for tree in (top, *_children(top)) if core.version_of(tree)), None)
     if whole:
         found = core.version_of(whole)
@@ -63,10 +66,12 @@ def content_of(top, version):
 
 
 def extras_of(top, content, version):
-    """Names at the top of a whole tree that core lacks and visitors ask for, such as robots.txt."""
-    if core.version_of(os.path.dirname(content)) is None:
-        return ()
+    """Names at the top of what a whole tree, or a project, serves, which visitors ask for, such as robots.txt."""
     tree, pristine = os.path.dirname(content), set(paths.names(core.pristine(version)))
+    # A project's own top is no visitor's: there lie its composer.json and its README.
+    is_served = tree != top and composer_project.content_of(top) == content
+    if core.version_of(tree) is None and not is_served:
+        return ()
     names = [name for name in paths.names(tree) if name not in pristine and name not in NEVER_SERVED]
     return tuple(f"{tree}/{name}" for name in names if not name.startswith(".") and _is_file(f"{tree}/{name}"))
 
