@@ -89,7 +89,7 @@ def row(home: Home, job: Job) -> dict[str, Any]:
 
 
 def finish(home: Home, job_id: UUID, *, wait: bool) -> None:
-    """Tell the job's id, or how it ended."""
+    """Tell the job's id, or how it ended and what of it a person should know."""
     if not wait:
         say(f"Job {job_id} is accepted. `trueup job follow {job_id}` waits for it.")
         return
@@ -98,3 +98,5 @@ def finish(home: Home, job_id: UUID, *, wait: bool) -> None:
         fail(f"Job {job_id} {job.status}: {job.error_code}: {job.error_message}")
     took = (job.finished_at - job.created_at).total_seconds() if job.finished_at else 0.0
     say(f"Job {job_id} succeeded in {took:.1f} s.")
+    for note in (job.result or {}).get("notes", ()):
+        say(note)

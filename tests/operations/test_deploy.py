@@ -185,6 +185,18 @@ def test_what_is_left_out_of_a_source_is_told(place: Place, shop: dict[str, Any]
     assert f"Left out of the release: {', '.join(names)}" in done.stdout
 
 
+@pytest.mark.long
+def test_a_project_of_composers_is_deployed_and_told_what_does_not_come_along(
+    place: Place, shop: dict[str, Any], server: GitServer
+) -> None:
+    project = {"composer.json": "{}", "config/application.php": "<?php", "web/app/themes/.gitkeep": ""}
+    server.commit("bedrock", {PLUGIN.replace("wp-content", "web/app"): speaking("project"), **project})
+    done = place.plane.command("deploy", "deployed/production", server.url("bedrock"))
+    assert "its web/app/ is served as wp-content" in done.stdout
+    assert "Left out of the release: composer.json, config/" in done.stdout
+    assert "<i>project</i>" in _body(place, shop)
+
+
 def _archive(files: dict[str, str]) -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
