@@ -139,7 +139,9 @@ def test_a_statement_comes_to_an_end(hacked: Hacked) -> None:
     """By the limit of its user, if that cannot lift it, or by somebody who looks for what takes too long."""
     hacked.php(f"{hacked.connect} $m->query('SET SESSION max_statement_time = 0');")
     listed = hacked.node.ssh(["systemctl", "list-units", "--plain", "--no-legend", "trueup-statements.timer"]).stdout
-    assert listed.split()[2:4] == ["active", "waiting"], "nobody ends a statement whose user lifted its limit"
+    # Running: it looks at this very moment.
+    states = (["active", "waiting"], ["active", "running"])
+    assert listed.split()[2:4] in states, "nobody ends a statement whose user lifted its limit"
     late = "SELECT COUNT(*) FROM information_schema.processlist WHERE user LIKE 'wp\\_%' AND info LIKE '%LATE%'"
     text = hacked.node.ssh(["systemctl", "cat", "trueup-statements.service"]).stdout
     (begins,) = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
