@@ -84,6 +84,10 @@ class Clone:
         return self.push({name: text.replace(old, new)})
 
 
+SHORT_LIVED = httpx.Limits(keepalive_expiry=2)
+"""Earlier versions end a connection that nobody used for five seconds: who asks at that moment has no answer."""
+
+
 class ControlPlane:
     """One home, and the process that serves it. `http` has logged in.
 
@@ -98,7 +102,9 @@ class ControlPlane:
         self.log_file = home.with_name(f"{home.name}-{secrets.token_hex(2)}.log")  # outside: a full home can't fill it
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=40, trust_env=False)
+        self.http = httpx.Client(
+            base_url=f"http://127.0.0.1:{self.port}", timeout=40, trust_env=False, limits=SHORT_LIVED
+        )
         self._clone: Clone | None = None
 
     @property
@@ -152,7 +158,13 @@ class ControlPlane:
 
     def client(self) -> httpx.Client:
         """Another client with the same session."""
-        return httpx.Client(base_url=self.http.base_url, cookies=self.http.cookies, timeout=40, trust_env=False)
+        return httpx.Client(
+            base_url=self.http.base_url,
+            cookies=self.http.cookies,
+            timeout=40,
+            trust_env=False,
+            limits=SHORT_LIVED,
+        )
 
     def enter(self) -> "ControlPlane":
         """Have a session without the time that a password's hash takes."""
