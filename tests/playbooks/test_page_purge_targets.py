@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import os
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -151,6 +152,32 @@ def test_a_page_that_php_works_on_for_long_is_looked_for_when_it_can_be_there(tm
     site.wanted.read(b"all", time.time())
     site.begin(str(tmp_path), began)
     assert site.again.keys() == {int(began) + 1 + seconds for seconds in (2, 30, 120)}
+
+
+def test_what_waits_for_later_looks_has_a_bound_however_long_the_paths_are(tmp_path: Path) -> None:
+    """All sites share the service's memory: one that says as much as it may, all the time, must not end it."""
+    site, now = purge.Site(), time.monotonic()
+    for n in range(2 * purge.AGAIN_S[-1]):
+        said = purge.Targets()
+        said.read(b"page /%d/" % n + b"\xff" * 60_000, time.time())
+        site.wanted.add(said)
+        site.begin(str(tmp_path), now + n / 2)
+    waiting = {id(path): path for later in site.again.values() for path in (*later.pages, *later.lists)}
+    assert sum(map(sys.getsizeof, waiting.values())) < 4 << 20
+    assert all(later for later in site.again.values()), "nothing of it is forgotten"
+
+
+def test_paths_that_are_too_much_together_are_all_pages() -> None:
+    long = b"".join(b"page /%d/%s\n" % (n, b"x" * 4000) for n in range(17))
+    targets, other = purge.Targets(), purge.Targets()
+    targets.read(long, 1.0)
+    assert (targets.all, targets.pages) == (1.0, {})
+    targets = purge.Targets()
+    targets.read(long[: len(long) // 2], 1.0)
+    other.read(b"list /a\n" + b"page /y/" + b"y" * 40_000, 2.0)
+    assert (targets.all, other.all) == (None, None)
+    targets.add(other)
+    assert (targets.all, targets.pages, targets.lists) == (2.0, {}, {})
 
 
 def test_a_key_without_an_end_is_not_trusted(tmp_path: Path) -> None:

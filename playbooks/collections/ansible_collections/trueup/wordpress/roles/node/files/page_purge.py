@@ -51,6 +51,10 @@ RATE, BURST = 50, 100
 AT_ONCE = 1024
 """Connections that are taken before anything else is done: as many as the kernel keeps (the socket's unit)."""
 MOST_PATHS = 500
+MOST_SIZE = 64 << 10
+"""Characters of all paths of one look."""
+MOST_LATER = 4 * MOST_SIZE
+"""Of all that waits for later looks at one site: all sites together have as much memory as the service's unit says."""
 PAUSE_S = 0.5
 """Between two looks through one site's pages; what is said meanwhile waits for the next."""
 AGAIN_S = (2, 30, 120)
@@ -103,10 +107,22 @@ class Targets:
     def __bool__(self):
         return self.all is not None or bool(self.pages or self.lists)
 
+    @property
+    def size(self):
+        """Characters of what it names."""
+        return sum(map(len, self.pages)) + sum(map(len, self.lists))
+
     def add_all(self, moment):
         self.all = max(self.all or 0.0, moment)
         self.pages.clear()
         self.lists.clear()
+
+    def shorten(self):
+        """Name nothing any more: all that began before the last of the events is meant."""
+        self.add_all(max((*self.pages.values(), *self.lists.values(), self.all or 0.0)))
+
+    def _is_too_much(self):
+        return len(self.pages) + len(self.lists) > MOST_PATHS or self.size > MOST_SIZE
 
     def add(self, other):
         if other.all is not None:
@@ -114,7 +130,7 @@ class Targets:
         elif self.all is None:
             self.pages.update(other.pages)
             self.lists.update(other.lists)
-        if self.all is not None or len(self.pages) + len(self.lists) > MOST_PATHS:
+        if self.all is not None or self._is_too_much():
             moments = (other.all, *other.pages.values(), *other.lists.values())
             self.add_all(max(moment for moment in moments if moment is not None))
 
@@ -134,6 +150,8 @@ class Targets:
                 self.lists[found] = moment
             if len(self.pages) + len(self.lists) > MOST_PATHS:
                 self.add_all(moment)
+        if self.size > MOST_SIZE:
+            self.add_all(moment)
 
     def moment(self, path):
         """When the last event was that this place is part of; None where there was none."""
@@ -215,6 +233,9 @@ class Site:
             for seconds in AGAIN_S:
                 # In whole seconds, so that there are never more of them than seconds.
                 self.again.setdefault(int(now) + 1 + seconds, Targets()).add(targets)
+            if sum(later.size for later in self.again.values()) > MOST_LATER:
+                for later in self.again.values():
+                    later.shorten()
             self.sweep = sweep(directory, targets, again=False)
         else:
             targets = Targets()
