@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import structlog
@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from reconciler.core.actions import BackUp, RestoreBackup, ReturnContent
 from reconciler.core.entries import EnvironmentEntry
-from reconciler.core.errors import JobError, NodeUnreachable, TrueupError
+from reconciler.core.errors import JobError, NodeUnreachable, ObjectUnusable, TrueupError
 from reconciler.core.fleet import Fleet
 from reconciler.core.jobs import JobErrorCode
 from reconciler.core.manifests import BackupScope
@@ -29,7 +29,7 @@ from reconciler.core.node_answer import AnswerRefused, understood
 from reconciler.core.observed import Count, Word
 from reconciler.loop.tools import Inputs, Run, Tools
 from reconciler.records.backups import Backup
-from reconciler.storage.bucket import Storage, Upload
+from reconciler.storage.bucket import SMALL, Storage, Upload
 from reconciler.storage.kept import manifest_of, storage_of
 
 log = structlog.get_logger()
@@ -191,7 +191,7 @@ def _completed(
         "objects": kept,
         "tables": sent.tables,
     }
-    data = json.dumps(manifest, indent=1, sort_keys=True).encode()
+    data = written(manifest)
     storage.put(f"{backup.storage_path}/manifest.json", data)
     return replace(
         backup,
@@ -202,6 +202,14 @@ def _completed(
         completed_at=now,
         content_id=sent.content_id,
     )
+
+
+def written(manifest: Mapping[str, Any]) -> bytes:
+    """A manifest as it is kept: without its tables where their names, which a site chose, would make it too large."""
+    data = json.dumps(manifest, indent=1, sort_keys=True).encode()
+    if len(data) <= SMALL:
+        return data
+    return json.dumps({**manifest, "tables": None}, indent=1, sort_keys=True).encode()
 
 
 def _id(text: str | None) -> UUID | None:
@@ -282,7 +290,7 @@ def _in_bucket(storage: Storage) -> Iterator[Backup]:
             continue
         try:
             yield _backup_of(key.removesuffix("/manifest.json"), storage.get(key))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (ObjectUnusable, KeyError, TypeError, ValueError, AttributeError) as error:
             # One that is damaged, or somebody else's, must not hide the others.
             log.warning("no backup", key=key, error=str(error))
 

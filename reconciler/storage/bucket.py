@@ -28,6 +28,8 @@ from reconciler.storage.secret_store import Secrets
 
 VALID_S = 12 * 3600
 """How long an address may be used: longer than any job may take."""
+SMALL = 1 << 20
+"""Bytes of an object that is read whole: a manifest has no more."""
 NO_SUCH_KEY = "NoSuchKey"
 """Not so "NoSuchBucket", or "AccessDenied": then nobody knows what became of the object."""
 
@@ -139,7 +141,7 @@ class Storage:
     def put(self, key: str, data: bytes) -> None:
         self._do("put_object", **self._place(key), Body=data)
 
-    def get(self, key: str, limit: int = 1 << 20) -> bytes:
+    def get(self, key: str, limit: int = SMALL) -> bytes:
         """A small object, whole.
 
         Raises:
