@@ -29,6 +29,7 @@ from reconciler.core.node_answer import AnswerRefused, understood
 from reconciler.core.observed import Count, Word
 from reconciler.loop.tools import Inputs, Run, Tools
 from reconciler.records.backups import Backup
+from reconciler.state import State
 from reconciler.storage.bucket import SMALL, Storage, Upload
 from reconciler.storage.kept import manifest_of, storage_of
 
@@ -41,6 +42,8 @@ MOST_TABLES = 10_000
 _LONGEST_SIZE = 20
 OBJECTS = {"db": ("database.sql.zst",), "files": ("files.tar.zst",), "full": ("database.sql.zst", "files.tar.zst")}
 STALE = timedelta(days=1)
+GONE = timedelta(days=30)
+"""How long a node without a document may come back as it was: it was thrown away, or its document was lost."""
 _SIZES = (
     'du -sb "$1/shared/uploads" "$1/current/wp-content" | cut -f1; mariadb -BN -e "SELECT COALESCE(SUM(data_length), 0)'
     " FROM information_schema.tables WHERE table_schema = '$2'\""
@@ -258,7 +261,7 @@ def expire(tools: Tools) -> list[UUID]:
         return []
     storage = storage_of(fleet, tools.settings)
     storage.abort_older(now - STALE)
-    over = records.over(now, fleet.environments.keys() | _seen(tools))
+    over = records.over(now, fleet.environments.keys() | seen_environments(tools.state, fleet, now))
     for backup in over:
         # The manifest first: what is left of it then is no backup.
         for name in ("manifest.json", *OBJECTS[backup.backup_scope]):
@@ -267,9 +270,16 @@ def expire(tools: Tools) -> list[UUID]:
     return [backup.id for backup in over]
 
 
-def _seen(tools: Tools) -> set[UUID]:
-    """The environments that a node had when it last answered, also those whose documents are gone."""
-    answers = [one.observed for one in tools.state.records.observations.all().values() if one.observed]
+def seen_environments(state: State, fleet: Fleet, now: datetime) -> set[UUID]:
+    """The environments that a node had when it last answered, also those whose documents are gone.
+
+    A node whose own document is gone is asked no more, and its last answer counts for a while.
+    """
+    answers = [
+        one.observed
+        for node_id, one in state.records.observations.all().items()
+        if one.observed and (node_id in fleet.nodes or one.checked_at > now - GONE)
+    ]
     return {UUID(id_) for answer in answers for id_ in answer.environments}
 
 

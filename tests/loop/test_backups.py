@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,14 @@ from xml.sax.saxutils import escape
 import pytest
 
 from reconciler.core.manifests import Storage as Declared
-from reconciler.loop.backups import MOST_TABLES, _in_bucket, written
+from reconciler.loop.backups import GONE, MOST_TABLES, _in_bucket, seen_environments, written
 from reconciler.storage.bucket import SMALL, Storage
 from reconciler.storage.secret_store import Secrets
+from tests.api.conftest import control, fresh_home
+from tests.api.control import Control
+from tests.core.fake_node import configured, fresh
 
+__all__ = ["control", "fresh_home"]
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC).isoformat()
 
 
@@ -86,3 +90,17 @@ def test_an_object_that_is_no_manifest_hides_no_other_backup(kept: tuple[Storage
     objects["a/gone/manifest.json"] = b""
     objects["a/other/manifest.json"] = b"[]"
     assert [one.id for one in _in_bucket(storage)] == [good]
+
+
+def test_an_environment_is_on_no_node_that_was_thrown_away(control: Control) -> None:
+    """The newest backup of one that a node has is kept for ever: what was removed with its node must not be."""
+    _, declared = control.create_site("acme")
+    fleet, now = control.state.fleet(), control.clock()
+    (node,) = fleet.nodes.values()
+    there = configured(fleet.environment_variables(declared))
+    left, thrown_away = uuid4(), uuid4()
+    for node_id, environment in ((node.id, left), (uuid4(), thrown_away)):
+        answer = fresh().model_copy(update={"environments": {str(environment): there}})
+        control.records.observations.save(node_id, answer, now)
+    assert seen_environments(control.state, fleet, now + GONE - timedelta(minutes=1)) == {left, thrown_away}
+    assert seen_environments(control.state, fleet, now + GONE) == {left}
