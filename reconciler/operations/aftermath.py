@@ -167,7 +167,10 @@ def _follow_up(job: Job, state: State) -> NewJob | None:
 
 def _clearing(job: Job, state: State) -> NewJob | None:
     """What takes the copy away that a drill left: a database and files with all that its customers' have."""
-    ended = job.status is JobStatus.CANCELLED or (job.status is JobStatus.FAILED and job.error_code in _LEAVES_A_COPY)
+    # What the last attempt says of itself says nothing of an earlier one that was cut off.
+    is_later = job.started_at is not None and job.locked_at != job.started_at
+    failed = job.status is JobStatus.FAILED and (is_later or job.error_code in _LEAVES_A_COPY)
+    ended = job.status is JobStatus.CANCELLED or failed
     # One that clears has had its attempts; what is still there goes with the next drill or run.
     if not ended or only_clears(job) or job.environment_id not in state.fleet().environments:
         return None

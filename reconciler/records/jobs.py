@@ -112,7 +112,7 @@ def operator_of(job: Job) -> str | None:
     return str((job.intent or {}).get("actor", {}).get("name"))
 
 
-def only_clears(job: Job) -> bool:
+def only_clears(job: Job | Row[Any]) -> bool:
     """Whether it is the job that follows a drill that was stopped, and takes away what that left."""
     return job.job_type == JobType.DRILL and bool((job.intent or {}).get("clear"))
 

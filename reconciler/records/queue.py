@@ -196,11 +196,14 @@ def _waiting(
     connection: Connection, now: datetime, wanted: Callable[[Any], bool], only: UUID | None
 ) -> Generator[Waiting, None, None]:
     columns = select(jobs.c.id, jobs.c.job_type, jobs.c.locks)
-    for query in (_ready(columns, now), _ready(columns, now, giving_way=True)):
-        chosen = query if only is None else query.where(jobs.c.id == only)
-        with closing(connection.execute(chosen)) as rows:
-            for row in rows:
-                yield Waiting(row.id, locks_from(row.locks), wanted(row))
+    of_both = (_ready(columns, now), _ready(columns.add_columns(jobs.c.intent), now, giving_way=True))
+    others, giving_way = (query if only is None else query.where(jobs.c.id == only) for query in of_both)
+    with closing(connection.execute(others)) as rows:
+        for row in rows:
+            yield Waiting(row.id, locks_from(row.locks), wanted(row))
+    # What was left of a site's data goes first: any number of drills may wait for the one worker that does them.
+    for row in sorted(connection.execute(giving_way), key=lambda row: not only_clears(row)):
+        yield Waiting(row.id, locks_from(row.locks), wanted(row))
 
 
 def _ready(query: Select[Any], now: datetime, *, giving_way: bool = False) -> Select[Any]:

@@ -171,6 +171,22 @@ def test_what_a_drill_that_was_stopped_may_have_left_is_cleared_away(
     assert control.records.jobs.get(deploy).status is JobStatus.QUEUED
 
 
+@pytest.mark.parametrize("cut_off", [True, False])
+def test_what_an_attempt_left_that_was_cut_off_goes_however_the_next_one_ends(control: Control, cut_off: bool) -> None:
+    """The next one may fail before it comes to the node: the backup's manifest is gone by then."""
+    _, queue, held = _begun(control)
+    if cut_off:
+        queue.release(held.job.id, held.fence, control.clock())
+        control.clock.ahead += timedelta(seconds=30)
+        again = queue.claim("driller", control.clock(), {"drill"})
+        assert again is not None
+        held = again
+    assert held.job.attempt_count == 1
+    ended = queue.finish(held.job.id, held.fence, Failed("BACKUP_DAMAGED", "It is gone."), control.clock())
+    wind_up(ended, control.state, control.clock())
+    assert len(_clearing(control)) == cut_off
+
+
 def test_the_clock_takes_no_clearing_for_a_drill(control: Control) -> None:
     environment_id, queue, held = _begun(control)
     control.operations.cancel(held.job.id, CLOCK)

@@ -349,3 +349,13 @@ def test_what_gives_way_has_no_place_in_line_before_others(jobs: Jobs, queue: Qu
     assert queue.claim("w", after(seconds=2)) is None
     queue.finish(mine.id, claimed.fence, Succeeded(), after(seconds=3))
     assert take(queue, 3).job.id == waits.id
+
+
+def test_what_a_drill_left_is_cleared_away_before_any_drill_that_waits(jobs: Jobs, queue: Queue) -> None:
+    """Else the customers' data of one site lies there for as long as a fleet's drills take."""
+    waiting = [jobs.enqueue(drill("drill:n", f"site:{name}"), NOON) for name in "ab"]
+    clears = jobs.enqueue(drill("drill:n", "site:c", intent={"clear": True}), after(seconds=1))
+    claimed = take(queue, 2)
+    assert claimed.job.id == clears.id
+    queue.finish(clears.id, claimed.fence, Succeeded(), after(seconds=3))
+    assert take(queue, 3).job.id in {one.id for one in waiting}
