@@ -116,3 +116,17 @@ def test_only_an_object_that_came_whole_can_be_a_wrong_one(objects: str, tmp_pat
     with pytest.raises(Failure) as failed:
         transfer.download(f"{objects}/{path}?x", str(tmp_path / "bad"), WANTED)
     assert failed.value.facts == {"trueup_code": code}
+
+
+def test_a_disk_that_is_full_is_no_storage_that_is_away(objects: str) -> None:
+    with pytest.raises(Failure, match="No space left on device") as failed:
+        transfer.download(f"{objects}/200/10/10?x", "/dev/full", WANTED)
+    assert failed.value.facts == {}
+    layout = load("environment.layout").Layout("0a1b2c3d-4e5f-4000-8000-000000000000").served
+    drill = load("release.drill").Drill(
+        None, layout, {}, {"objects": {"full": WANTED}}, {"full": f"{objects}/200/10/10?x"}
+    )
+    drill.archives = "/dev"
+    with pytest.raises(Failure, match="nothing is known of the backup") as failed:
+        drill._download()
+    assert failed.value.facts == {"trueup_code": "DRILL_NO_ROOM"}

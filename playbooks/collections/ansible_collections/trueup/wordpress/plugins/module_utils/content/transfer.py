@@ -130,13 +130,13 @@ def download(url, path, wanted):
         if answer.status != 200:
             answer.read()
             return answer.status, None
-        with open(path, "wb") as file:
+        with _here(open, path, "wb", 0) as file:
             while block := answer.read(BLOCK):
                 size += len(block)
                 if size > wanted["size_bytes"]:
                     break
                 digest.update(block)
-                file.write(block)
+                _here(_write, file, block)
         # A connection that ends early says so nowhere else, and is no object that is too short.
         if size <= wanted["size_bytes"] and answer.length:
             raise http.client.IncompleteRead(b"", answer.length)
@@ -150,6 +150,22 @@ def download(url, path, wanted):
             "Choose another backup.",
             trueup_code="BACKUP_DAMAGED",
         )
+
+
+def _here(work, *arguments):
+    """What ``work`` answers; where it is the node's disk that fails, it is no storage that does."""
+    try:
+        return work(*arguments)
+    except OSError as error:
+        raise Failure(
+            f"The node's disk did not take what was downloaded: {error}. Look at it, and free some."
+        ) from error
+
+
+def _write(file, block):
+    view = memoryview(block)
+    while view:
+        view = view[file.write(view) :]
 
 
 def _repeated(url, verb, work):

@@ -83,8 +83,7 @@ class Drill(Rehearsal):
 
     def _carry_out(self, scope):
         self._refuse_without_room({self.directory: self._compressed})
-        for name, url in self.urls.items():
-            download(url, f"{self.archives}/{name}", self.manifest["objects"][name])
+        self._download()
         sizes, counts = self._measured()
         self._refuse_without_room({self.directory: sizes[archived.FILES], DATABASES: 3 * sizes[archived.DATABASE]})
         told = {"tables": None, "rows": None, "files": None, "pages": 0}
@@ -124,6 +123,15 @@ class Drill(Rehearsal):
                 "Free some.",
                 trueup_code=NO_ROOM,
             )
+
+    def _download(self):
+        for name, url in self.urls.items():
+            try:
+                download(url, f"{self.archives}/{name}", self.manifest["objects"][name])
+            except Failure as error:
+                if error.facts.get("trueup_code"):
+                    raise
+                raise _undecided(str(error).rstrip("."), str(error)) from error
 
     # What the archives say
 
