@@ -1,6 +1,7 @@
 """What of a drill's end is the backup's fault, and what is the node's, of which the backup is none the worse."""
 
 import socket
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from tests.playbooks.node_modules import load
 
 drill = load("release.drill")
+module = import_module("ansible_collections.trueup.wordpress.plugins.modules.drill")
 Answer = load("fastcgi").Answer
 PAGE = b"Status: 500\r\nContent-Type: text/html\r\n\r\n<html>%s</html>"
 
@@ -76,3 +78,10 @@ def test_a_php_that_does_not_answer_says_nothing_of_the_backup(tmp_path: Path, l
         with pytest.raises(drill.Failure, match="nothing is known of the backup") as failed:
             drill.asked(path, "root", str(tmp_path), "https://example.com", "/", 0.2)
     assert failed.value.facts == {"trueup_code": "DRILL_UNDECIDED"}
+
+
+def test_by_hand_without_a_backup_it_says_what_to_give() -> None:
+    run = load("environment.run").Beside(False, "/none", None)
+    params = {"variables": {"id": "0a1b2c3d-4e5f-4000-8000-000000000000"}, "backup": None, "clear": False}
+    with pytest.raises(drill.Failure, match="give trueup_backup, or trueup_clear=true"):
+        module.drill(run, params, None)

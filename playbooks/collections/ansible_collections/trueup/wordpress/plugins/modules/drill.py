@@ -46,6 +46,7 @@ drilled:
 """
 
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
 from ansible_collections.trueup.wordpress.plugins.module_utils.release.drill import Drill, clear
 from ansible_collections.trueup.wordpress.plugins.module_utils.release.staging import run_beside
 
@@ -57,6 +58,8 @@ def drill(run, params, fence):
         return {}
     served = Layout(params["variables"]["id"]).served
     backup = params["backup"]
+    if not backup:
+        raise Failure("Nothing says which backup to try: give trueup_backup, or trueup_clear=true to only clear up.")
     drill = Drill(run, served, params["variables"], backup["manifest"], backup["urls"])
     return {"drilled": drill.carry_out(fence.unit if fence else None)}
 
