@@ -20,6 +20,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from reconciler.core.actions import BackUp, RestoreBackup, ReturnContent
+from reconciler.core.cron import next_due
 from reconciler.core.entries import EnvironmentEntry
 from reconciler.core.errors import JobError, NodeUnreachable, ObjectUnusable, TrueupError
 from reconciler.core.fleet import Fleet
@@ -28,7 +29,7 @@ from reconciler.core.manifests import BackupScope
 from reconciler.core.node_answer import AnswerRefused, understood
 from reconciler.core.observed import Count, Word
 from reconciler.loop.tools import Inputs, Run, Tools
-from reconciler.records.backups import Backup
+from reconciler.records.backups import Backup, Backups
 from reconciler.state import State
 from reconciler.storage.bucket import SMALL, Storage, Upload
 from reconciler.storage.kept import manifest_of, storage_of
@@ -246,6 +247,19 @@ def _inputs_of(backup_id: UUID, tools: Tools, fleet: Fleet) -> Inputs:
 def addresses_of(backup: Backup, storage: Storage) -> dict[str, str]:
     """By object of a backup, the address at which a node may read it for some hours."""
     return {name: storage.url(f"{backup.storage_path}/{name}") for name in OBJECTS[backup.backup_scope]}
+
+
+# When
+
+
+def is_due(environment_id: UUID, cron: str, backups: Backups, now: datetime) -> bool:
+    """Whether the time of a backup came since the last one was begun; one that is yet to come, as a clock wrote it that
+    was ahead, puts none off."""
+    last = next((one for one in backups.of(environment_id) if one.created_at <= now), None)
+    # One that never had any is due at the first moment after now minus a day.
+    since = last.created_at if last else now - timedelta(days=1)
+    moment = next_due(cron, since)
+    return moment is not None and moment <= now
 
 
 # Keeping

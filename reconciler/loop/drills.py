@@ -62,7 +62,7 @@ def drill(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
     environment = _drillable(environment_id, fleet)
     if isinstance(environment, Failed):
         return environment
-    backup = backup_to_drill(environment, fleet, tools.state.records)
+    backup = backup_to_drill(environment, fleet, tools.state.records, tools.clock())
     if backup is None:
         raise JobError(JobErrorCode.BACKUP_DAMAGED, f"{environment.key} has no completed backup any more. Make one.")
     try:
@@ -170,7 +170,7 @@ def _is_due(
     cancelled = replace(asked, statuses=frozenset({JobStatus.CANCELLED}))
     stopped = next(iter(state.records.jobs.page(cancelled, limit=1).jobs), None)
     # A promotion that asks for a drill asks for a recent one, whether there is a newer backup or not.
-    newest = None if drill.required_for_promotion else backup_to_drill(environment, fleet, state.records)
+    newest = None if drill.required_for_promotion else backup_to_drill(environment, fleet, state.records, now)
     passed = newest is not None and newest.drill_status == "passed"
     known = Drillable(first, passed, max(moments, default=None), stopped.finished_at if stopped else None)
     return is_due(environment_id, every, known, now)

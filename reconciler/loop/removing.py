@@ -63,7 +63,8 @@ def _remove_undeclared(job: Job, key: str, tools: Tools, run: Run) -> Outcome:
         found = undeclared(tools.state, key)
     except (Conflict, NotFound) as error:
         raise JobError(JobErrorCode.JOB_CONFLICT, f"{error.message} Nothing was removed.") from error
-    environment, last = found.environment, tools.state.records.backups.newest_full(found.environment.id)
+    environment = found.environment
+    last = tools.state.records.backups.newest_full(environment.id, tools.clock())
     if last is None or last.created_at < job.created_at:
         kept = [id_ for id_ in [_kept(environment, found.fleet, tools, run)] if id_]
     else:

@@ -19,7 +19,7 @@ from reconciler.core.plan import Plan
 from reconciler.dispatch import Dispatcher
 from reconciler.identity import identity, is_dead
 from reconciler.loop.announcing import Announcing
-from reconciler.loop.backups import expire
+from reconciler.loop.backups import expire, is_due
 from reconciler.loop.delivering import work_there_is
 from reconciler.loop.drills import ask_for_due
 from reconciler.loop.expiring import remove_expired
@@ -237,17 +237,12 @@ class Schedule:
         for environment in fleet.environments.values():
             own = environment.manifest.spec.backups
             cron = own.schedule or declared.schedule
-            if cron is None or environment.stalled or not self._is_due(environment.id, cron, now):
+            if cron is None or environment.stalled:
+                continue
+            if not is_due(environment.id, cron, self._records.backups, now):
                 continue
             with suppress(Conflict):  # busy or paused: the next minute asks again
                 self._operations.back_up(environment.id, own.scope or declared.scope, SCHEDULED)
-
-    def _is_due(self, environment_id: UUID, cron: str, now: datetime) -> bool:
-        last = next(iter(self._records.backups.of(environment_id)), None)
-        # One that never had any is due at the first moment after now minus a day.
-        since = last.created_at if last else now - timedelta(days=1)
-        moment = next_due(cron, since)
-        return moment is not None and moment <= now
 
     def drill_tick(self) -> None:
         """A drill for each environment whose newest backup is to be tried by now."""
@@ -274,15 +269,16 @@ class Schedule:
     def report_tick(self) -> None:
         """A drift report, where its time came since the last one that the clock asked for."""
         cron = self._tools.state.fleet().platform.spec.reports.schedule
-        moment = next_due(cron, self._reported()) if cron else None
-        if moment is not None and moment <= self._clock():
+        now = self._clock()
+        moment = next_due(cron, self._reported(now)) if cron else None
+        if moment is not None and moment <= now:
             self._operations.drift_report(SCHEDULED, scheduled=True)
 
-    def _reported(self) -> datetime:
+    def _reported(self, now: datetime) -> datetime:
         """When the clock last asked for a report, however that ended; at first, when it was told to."""
-        jobs = self._records.jobs.page(JobFilter(dedupe_key=SCHEDULED_REPORT), limit=1).jobs
+        jobs = self._records.jobs.page(JobFilter(dedupe_key=SCHEDULED_REPORT, created_until=now), limit=1).jobs
         known = [job.created_at for job in jobs]
-        if last := self._records.reports.last_scheduled():
+        if last := self._records.reports.last_scheduled(now):
             known.append(last)
         if known:
             return max(known)

@@ -26,12 +26,12 @@ def drill_key(environment_id: UUID) -> str:
     return f"drill:{environment_id}"
 
 
-def backup_to_drill(environment: EnvironmentEntry, fleet: Fleet, records: Records) -> Backup | None:
+def backup_to_drill(environment: EnvironmentEntry, fleet: Fleet, records: Records, now: datetime) -> Backup | None:
     """The environment's newest completed backup; the newest full one, where promotions ask for a drill of one."""
-    newest = records.backups.newest(environment.id)
+    newest = records.backups.newest(environment.id, now)
     if not drill_of(environment, fleet).required_for_promotion:
         return newest
-    return records.backups.newest_full(environment.id) or newest
+    return records.backups.newest_full(environment.id, now) or newest
 
 
 def last_drills(records: Records, now: datetime) -> dict[UUID, LastDrill]:

@@ -23,7 +23,8 @@ RECENT = 20
 def refuse_unmet_gates(source_id: UUID, target_id: UUID, state: State, now: datetime) -> None:
     """Raises one of a promotion's gates unless changes may move from the source to the target now."""
     fleet, records = state.fleet(), state.records
-    check, backup = records.drift_checks.latest(source_id), records.backups.newest_full(target_id)
+    # What is yet to come was written by a clock that was ahead: nobody knows how long ago it was.
+    check, backup = records.drift_checks.latest(source_id, now), records.backups.newest_full(target_id, now)
     target = fleet.environment(target_id)
     evidence = Evidence(
         source=fleet.environment(source_id).key,

@@ -326,7 +326,7 @@ class Operations:
         environment = fleet.environment(environment_id)
         refuse_untouchable(environment, self._clock())
         needs_storage(fleet, "A drill")
-        if backup_to_drill(environment, fleet, self._state.records) is None:
+        if backup_to_drill(environment, fleet, self._state.records, self._clock()) is None:
             raise Conflict(f"Environment {environment.key} has no completed backup to drill. Make one first.")
         site, node = fleet.site_of(environment), fleet.node_of(environment)
         locks = (*([drill_lock(node.id)] if node else []), *([site_lock(site.id)] if site else []))

@@ -81,10 +81,13 @@ class Backups:
 
         write(self._engine, work)
 
-    def newest(self, environment_id: UUID) -> Backup | None:
-        """The newest that was completed, whatever it has; None: there is none."""
-        done = [one for one in self.of(environment_id) if one.status == "completed"]
-        return max(done, key=lambda one: one.completed_at or one.created_at, default=None)
+    def newest(self, environment_id: UUID, until: datetime) -> Backup | None:
+        """The newest that was completed by then, whatever it has; None: there is none.
+
+        One that is yet to come was written by a clock that was ahead, and may be older than any other.
+        """
+        done = [one for one in self.of(environment_id) if one.status == "completed" and _at(one) <= until]
+        return max(done, key=_at, default=None)
 
     def first_completed(self) -> dict[UUID, datetime]:
         """Of each environment that has completed backups, when the oldest of them was completed."""
@@ -108,13 +111,14 @@ class Backups:
         query = select(backups).where(backups.c.status == "completed", backups.c.retention_until < now)
         with reading(self._engine) as connection:
             found = [_backup(row) for row in connection.execute(query)]
-        known = {id_: self.of(id_) for id_ in {one.environment_id for one in found} & set(lasting)}
+        those = {one.environment_id for one in found} & set(lasting)
+        known = {id_: [one for one in self.of(id_) if _at(one) <= now] for id_ in those}
         return [one for one in found if one.environment_id not in known or _is_replaced(one, known[one.environment_id])]
 
-    def newest_full(self, environment_id: UUID) -> Backup | None:
-        """The newest backup that was completed and has all of the environment; None: there is none."""
-        full = [b for b in self.of(environment_id) if b.backup_scope == "full" and b.status == "completed"]
-        return max((b for b in full if b.completed_at), key=lambda b: b.completed_at or b.created_at, default=None)
+    def newest_full(self, environment_id: UUID, until: datetime) -> Backup | None:
+        """The same of those that have all of the environment."""
+        full = [one for one in self.of(environment_id) if one.backup_scope == "full" and one.status == "completed"]
+        return max((one for one in full if one.completed_at and _at(one) <= until), key=_at, default=None)
 
     def of_content(self, environment_id: UUID, content_id: UUID) -> Backup | None:
         """The newest completed full backup that was taken of the environment while it had this content."""
@@ -137,7 +141,11 @@ def _is_replaced(one: Backup, others: Iterable[Backup]) -> bool:
 
 
 def _worth(backup: Backup) -> tuple[bool, datetime, UUID]:
-    return backup.drill_status != "failed", backup.completed_at or backup.created_at, backup.id
+    return backup.drill_status != "failed", _at(backup), backup.id
+
+
+def _at(backup: Backup) -> datetime:
+    return backup.completed_at or backup.created_at
 
 
 def _backup(row: Any) -> Backup:

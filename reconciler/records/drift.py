@@ -43,9 +43,9 @@ class DriftChecks:
         earlier = delete(drift_checks).where(drift_checks.c.id == check.id)
         write(self._engine, lambda connection: (connection.execute(earlier), connection.execute(row)))
 
-    def latest(self, environment_id: UUID) -> DriftCheck | None:
-        """The environment's newest check; None: never checked."""
-        found = self.history(environment_id, limit=1)
+    def latest(self, environment_id: UUID, until: datetime | None = None) -> DriftCheck | None:
+        """The environment's newest check, of those that were made ``until`` then; None: never checked."""
+        found = self.history(environment_id, limit=1, until=until)
         return found[0] if found else None
 
     def latest_all(self) -> dict[UUID, DriftCheck]:
@@ -59,14 +59,12 @@ class DriftChecks:
         with reading(self._engine) as connection:
             return {row.environment_id: _check(row) for row in connection.execute(query)}
 
-    def history(self, environment_id: UUID, limit: int = 50) -> list[DriftCheck]:
-        """The environment's checks, newest first."""
-        query = (
-            select(drift_checks)
-            .where(drift_checks.c.environment_id == environment_id)
-            .order_by(drift_checks.c.created_at.desc(), drift_checks.c.id.desc())
-            .limit(limit)
-        )
+    def history(self, environment_id: UUID, limit: int = 50, until: datetime | None = None) -> list[DriftCheck]:
+        """The environment's checks, newest first; those that were made ``until`` then."""
+        query = select(drift_checks).where(drift_checks.c.environment_id == environment_id)
+        if until is not None:
+            query = query.where(drift_checks.c.created_at <= until)
+        query = query.order_by(drift_checks.c.created_at.desc(), drift_checks.c.id.desc()).limit(limit)
         with reading(self._engine) as connection:
             return [_check(row) for row in connection.execute(query)]
 

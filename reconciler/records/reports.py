@@ -84,9 +84,10 @@ class DriftReports:
         with reading(self._engine) as connection:
             return [row.head for row in connection.execute(query)]
 
-    def last_scheduled(self) -> datetime | None:
-        """When the newest scheduled report was made."""
-        query = select(func.max(drift_reports.c.created_at)).where(drift_reports.c.trigger == "schedule")
+    def last_scheduled(self, until: datetime) -> datetime | None:
+        """When the newest scheduled report was made, of those that were made by then."""
+        made = drift_reports.c.trigger == "schedule", drift_reports.c.created_at <= until
+        query = select(func.max(drift_reports.c.created_at)).where(*made)
         with reading(self._engine) as connection:
             found: datetime | None = connection.execute(query).scalar()
             return found

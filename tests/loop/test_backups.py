@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -15,7 +16,8 @@ from xml.sax.saxutils import escape
 import pytest
 
 from reconciler.core.manifests import Storage as Declared
-from reconciler.loop.backups import GONE, MOST_TABLES, _in_bucket, seen_environments, written
+from reconciler.loop.backups import GONE, MOST_TABLES, _in_bucket, is_due, seen_environments, written
+from reconciler.records.backups import Backup
 from reconciler.storage.bucket import SMALL, Storage
 from reconciler.storage.secret_store import Secrets
 from tests.api.conftest import control, fresh_home
@@ -90,6 +92,19 @@ def test_an_object_that_is_no_manifest_hides_no_other_backup(kept: tuple[Storage
     objects["a/gone/manifest.json"] = b""
     objects["a/other/manifest.json"] = b"[]"
     assert [one.id for one in _in_bucket(storage)] == [good]
+
+
+def test_a_backup_that_is_yet_to_come_puts_none_off_and_opens_no_gate(control: Control) -> None:
+    """A clock that was ahead by a year would have an environment without backups for a year."""
+    environment, now = uuid4(), control.clock().replace(hour=12, minute=0, second=0, microsecond=0)
+    backups, ahead = control.records.backups, now + timedelta(days=365)
+    one = Backup(id=uuid4(), environment_id=environment, backup_scope="full", status="completed", created_at=ahead)
+    backups.save(replace(one, completed_at=ahead))
+    assert is_due(environment, "0 3 * * *", backups, now)
+    assert backups.newest_full(environment, now) is None
+    backups.save(replace(one, id=uuid4(), created_at=now.replace(hour=3)))
+    assert not is_due(environment, "0 3 * * *", backups, now)
+    assert is_due(environment, "0 3 * * *", backups, now + timedelta(hours=15))
 
 
 def test_an_environment_is_on_no_node_that_was_thrown_away(control: Control) -> None:

@@ -259,7 +259,7 @@ def test_where_a_promotion_asks_for_it_the_newest_full_backup_is_drilled(control
 
     def chosen() -> Backup | None:
         fleet = control.state.fleet()
-        return backup_to_drill(fleet.environments[environment.id], fleet, control.records)
+        return backup_to_drill(fleet.environments[environment.id], fleet, control.records, now)
 
     part = _backup(control, environment.id, now - 50 * DAY, scope="db")
     assert chosen() == part
@@ -280,8 +280,9 @@ def test_where_a_promotion_asks_for_it_the_newest_full_backup_is_drilled(control
 def test_only_a_part_is_drilled_where_there_is_nothing_else(control: Control) -> None:
     control.add({"platform.yaml": GATED, **site_documents("acme")})
     (environment,) = control.state.fleet().environments.values()
-    part = _backup(control, environment.id, control.clock(), scope="db")
-    assert backup_to_drill(environment, control.state.fleet(), control.records) == part
+    now = control.clock()
+    part = _backup(control, environment.id, now, scope="db")
+    assert backup_to_drill(environment, control.state.fleet(), control.records, now) == part
 
 
 def test_what_a_clock_wrote_that_was_ahead_counts_as_none(control: Control) -> None:

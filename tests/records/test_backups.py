@@ -57,6 +57,14 @@ def test_the_newest_good_one_stays(engine: Engine, kept: list[Backup], over: set
     assert {one.id for one in records.over(NOON, ())} == {one.id for one in kept if one.status == "completed"}
 
 
+def test_what_a_clock_wrote_that_was_ahead_takes_no_other_s_place(engine: Engine) -> None:
+    """It may be older than any other, and what is removed for it is gone."""
+    records = Backups(engine)
+    for one in (made(40), replace(made(41), completed_at=NOON + 90 * DAY, retention_until=NOON + 120 * DAY)):
+        records.save(one)
+    assert records.over(NOON, {SITE}) == []
+
+
 def test_what_is_not_over_stays_and_takes_the_place_of_others(engine: Engine) -> None:
     records = Backups(engine)
     records.save(made(40))

@@ -120,7 +120,7 @@ def test_drift_checks_are_history(engine: Engine) -> None:
 
 def test_the_newest_full_backup_is_a_completed_one(engine: Engine) -> None:
     backups, environment = Backups(engine), uuid4()
-    assert backups.newest_full(environment) is None
+    assert backups.newest_full(environment, after(hours=9)) is None
     made = [
         Backup(
             id=uuid4(),
@@ -137,9 +137,11 @@ def test_the_newest_full_backup_is_a_completed_one(engine: Engine) -> None:
     for backup in made:
         backups.save(backup)
     assert backups.of(environment) == made[::-1]
-    assert backups.newest_full(environment) == made[1]
+    assert backups.newest_full(environment, after(hours=9)) == made[1]
+    assert backups.newest_full(environment, after(minutes=59)) == made[0], "the other is yet to come"
+    assert [backups.newest(environment, after(hours=hours)) for hours in (0, 1, 2)] == made[:3]
     backups.save(replace(made[1], status="expired"))
-    assert backups.newest_full(environment) == made[0]
+    assert backups.newest_full(environment, after(hours=9)) == made[0]
     assert backups.get(made[1].id).status == "expired"
     with pytest.raises(NotFound):
         backups.get(uuid4())
