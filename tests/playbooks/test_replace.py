@@ -237,6 +237,44 @@ def test_a_server_that_is_not_there_keeps_the_way_back(tables: Tables) -> None:
     assert back == [["1", "Acme"]]
 
 
+def test_a_server_that_cannot_write_keeps_the_way_back_whatever_a_site_s_triggers_say(tables: Tables) -> None:
+    """A trigger may give any reason; that the server takes no writes is known without it."""
+    said, is_left, back = tables.run(
+        'anew("wp_comments", "id INT PRIMARY KEY, v TEXT", (1, "Acme"))\n'
+        'made(request("Acme", "Beta", "comments"))\n'
+        "place = table('wp_comments')\n"
+        'session.say(f"USE {sql.identifier(database)}",\n'
+        '    f"CREATE TRIGGER a_trigger BEFORE UPDATE ON {place} FOR EACH ROW SET @n = 1")\n'
+        'sql.root().say("SET GLOBAL read_only = 1")\n'
+        "try:\n    replace.take_back(database, undo)\n    said = None\n"
+        "except Failure as error:\n    said = str(error)\n"
+        'finally:\n    sql.root().say("SET GLOBAL read_only = 0")\n'
+        "is_left = os.path.exists(undo)\n"
+        "assert replace.take_back(database, undo) == []\n"
+        'session.say("DROP TRIGGER a_trigger")\n'
+        'print(json.dumps([said, is_left, all_of("wp_comments")]))'
+    )
+    assert "1290" in said
+    assert is_left
+    assert back == [["1", "Acme"]]
+
+
+def test_rows_whose_former_values_others_have_are_taken_back_with_those(tables: Tables) -> None:
+    """The new text has the former one in it: each row got what the next one had, and gives it back."""
+    rows = [[1, "abababab", ""], [2, "abab", ""], [3, "ab", ""]]
+    after, notes, back = tables.run(
+        'anew("wp_chain", "id INT PRIMARY KEY, v VARCHAR(50) UNIQUE, w TEXT", *given["rows"])\n'
+        'made(request("ab", "abab", "chain"))\n'
+        'after = all_of("wp_chain")\n'
+        "notes = replace.take_back(database, undo)\n"
+        'print(json.dumps([after, notes, all_of("wp_chain")]))',
+        rows=rows,
+    )
+    assert after == [["1", "ab" * 8, ""], ["2", "ab" * 4, ""], ["3", "abab", ""]]
+    assert notes == []
+    assert back == [[str(row[0]), *row[1:]] for row in rows]
+
+
 def test_yoast_finds_a_page_by_the_digest_of_its_address(tables: Tables) -> None:
     """A digest that has the text in it by chance is none of it."""
     rows = [[1, "/acme/a/", None], [2, "/acme/b/", "4:0123"], [3, "/other/", "9:acme"], [4, None, None]]

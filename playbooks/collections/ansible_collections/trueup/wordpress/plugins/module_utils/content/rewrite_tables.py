@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 
 from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.rewrite import excerpt
@@ -33,6 +34,10 @@ AGAIN = frozenset({1205, 1213})
 """MariaDB's numbers for a lock that was waited for too long, and for two that waited for each other."""
 PASSING = AGAIN | {1021, 1037, 1038, 1041, 1114, 1290, 1317, 1836}
 """Its numbers for what is no row's fault and passes: no room on the disk, no memory, a statement that was stopped."""
+SPARE = 64 << 20
+"""Bytes: a disk of databases with less of them has no room."""
+TAKEN = 1062
+"""Its number for a key that is there already; the row that has it may be one that is taken back, too."""
 TOO_LARGE = 1153
 """Its number for a statement that is longer than it takes."""
 REFUSED = frozenset({1062, 1406, 1452, 3819, 4025})
@@ -138,6 +143,7 @@ def take_back(database, undo):
                 kept.note(cells.back(part))
                 part, size = [], 0
         kept.note(cells.back(part))
+        kept.again(cells)
     os.unlink(undo)
     return kept.notes()
 
@@ -153,20 +159,35 @@ class Kept:
     def __init__(self):
         self._kinds = {}
         self._more = 0
+        self._waiting = []
+        self._size = 0
 
     def note(self, refused):
         """``[(statement, SqlError)]``"""
         for statement, error in refused:
-            found = self._STATEMENT.match(statement)
-            table, value = (found[1].replace("``", "`"), bytes.fromhex(found[2])) if found else ("?", b"")
-            kind = (shown(table), error.code)
-            if kind in self._kinds:
-                self._kinds[kind][0] += 1
-            elif len(self._kinds) < self.MOST:
-                said = "".join(one if one.isprintable() else "?" for one in str(error)[: self._LONGEST])
-                self._kinds[kind] = [1, said, excerpt(value)]
+            if error.code == TAKEN and self._size + len(statement) <= BATCH_BYTES:
+                self._waiting.append(statement)
+                self._size += len(statement)
             else:
-                self._more += 1
+                self._tell(statement, error)
+
+    def again(self, cells):
+        """Take those back whose key a row had that was changed later, and is taken back by now: the last first."""
+        waiting, self._waiting = self._waiting[::-1], []
+        for refused in cells.back(waiting):
+            self._tell(*refused)
+
+    def _tell(self, statement, error):
+        found = self._STATEMENT.match(statement)
+        table, value = (found[1].replace("``", "`"), bytes.fromhex(found[2])) if found else ("?", b"")
+        kind = (shown(table), error.code)
+        if kind in self._kinds:
+            self._kinds[kind][0] += 1
+        elif len(self._kinds) < self.MOST:
+            said = "".join(one if one.isprintable() else "?" for one in str(error)[: self._LONGEST])
+            self._kinds[kind] = [1, said, excerpt(value)]
+        else:
+            self._more += 1
 
     def notes(self):
         told = [
@@ -476,8 +497,8 @@ class InUse(AtRest):
             # A server that was started anew takes it now; a statement that ends its own connection does so again.
             self.session.close()
             self._open()
-        # A site's own code gives whatever reason it likes, and it must not keep us from everything else.
-        if found.code in PASSING and not self._has_code():
+        # A site's own triggers give whatever reason they like, and they must not keep us from everything else.
+        if found.code in PASSING and (not self._has_triggers() or _is_in_need()):
             raise found
         return found
 
@@ -488,11 +509,13 @@ class InUse(AtRest):
             return False
         return True
 
-    def _has_code(self):
-        """Whether the database has triggers or routines."""
-        here = literal(self.database)
-        count = sql.root().value(
-            f"SELECT (SELECT COUNT(*) FROM information_schema.triggers WHERE trigger_schema = {here}) + "
-            f"(SELECT COUNT(*) FROM information_schema.routines WHERE routine_schema = {here})"
-        )
-        return int(count) > 0
+    def _has_triggers(self):
+        """Whether an UPDATE runs anything of the site's: that may call its routines; nothing else of a table can."""
+        where = f"trigger_schema = {literal(self.database)}"
+        return int(sql.root().value(f"SELECT COUNT(*) FROM information_schema.triggers WHERE {where}")) > 0
+
+
+def _is_in_need():
+    """Whether the server itself cannot write now, whatever a site says."""
+    directory, is_read_only = sql.root().rows("SELECT @@datadir, @@GLOBAL.read_only")[0]
+    return is_read_only != "0" or shutil.disk_usage(directory).free < SPARE
