@@ -31,6 +31,9 @@ CREATE TABLE wp_gf_entry (id INT AUTO_INCREMENT PRIMARY KEY, note TEXT);
 INSERT INTO wp_wc_orders (status, total) VALUES ('wc-processing', 12.5), ('wc-completed', 99);
 INSERT INTO wp_gf_entry (note) VALUES ('written by a plugin that no list knows');
 INSERT INTO wp_options (option_name, option_value) VALUES ('only_here', 'old'), ('only_there', 'old'), ('doomed', 'x');
+SET sql_mode = '';
+INSERT INTO wp_posts (ID, post_title, post_type, post_status, guid) VALUES (900, 'Hat', 'product', 'publish', 'g');
+INSERT INTO wp_postmeta VALUES (9001, 900, '_price', '10'), (9002, 900, '_sku', 'h'), (9003, 2, '_x', '1');
 """
 ORDER = """START TRANSACTION;
 INSERT INTO wp_wc_orders (status, total) VALUES ('wc-processing', {n});
@@ -263,7 +266,9 @@ def test_what_the_document_of_the_target_sets_neither_moves_nor_blocks(shop: Sho
     shop.put(STAGING, "blogdescription", "of staging")
     shop.put(PRODUCTION, "blogdescription", "by somebody")
     shop.put(STAGING, "only_there", "newer")
-    assert '"blogdescription"' not in shop.compare().raise_if_failed().output
+    told = previewed(shop.compare().raise_if_failed())
+    assert told["left_behind"]["option", "blogdescription"]["reason"] == "declared"
+    assert ("option", "blogdescription") not in {**told["moves"], **told["conflicts"]}
     run = shop.promote()
     assert run.status == 0, run.output
     assert shop.option(PRODUCTION, "blogdescription") == "declared"
@@ -380,15 +385,88 @@ def test_it_may_be_killed_anywhere_and_run_again(shop: Shop) -> None:
     assert f"wp_{hosting.short(PRODUCTION)}_former" not in leftovers
 
 
+EDITS = """
+SET sql_mode = '';
+UPDATE wp_posts SET post_title = 'About us', post_modified = NOW() WHERE ID = 2;
+UPDATE wp_posts SET post_content = CONCAT(post_content, '!') WHERE ID = 1;
+INSERT INTO wp_posts (ID, post_title, post_type, post_status, guid) VALUES
+  (910, CONCAT('New hat', CHAR(27), REPEAT('x', 180)), 'product', 'publish', 'a'),
+  (911, '', 'nav_menu_item', 'publish', 'b'), (912, 'About us', 'revision', 'inherit', 'c'),
+  (913, 'Auto Draft', 'page', 'auto-draft', 'd'), (914, 'An order', 'shop_order', 'wc-processing', 'e'),
+  (915, 'A form', 'gf_form', 'publish', 'f');
+UPDATE wp_postmeta SET meta_value = '12.50' WHERE meta_id = 9001;
+INSERT INTO wp_postmeta (post_id, meta_key, meta_value) VALUES (3, '_edit_lock', '1');
+DELETE FROM wp_postmeta WHERE meta_id = 9003;
+INSERT INTO wp_terms (term_id, name, slug) VALUES (900, 'Main menu', 'main'), (901, 'Hats', 'hats');
+INSERT INTO wp_term_taxonomy (term_taxonomy_id, term_id, taxonomy, description) VALUES
+  (900, 900, 'nav_menu', ''), (901, 901, 'product_cat', '');
+INSERT INTO wp_term_relationships (object_id, term_taxonomy_id) VALUES (911, 900), (910, 901);
+UPDATE wp_term_taxonomy SET count = count + 1 WHERE term_id = 1;
+INSERT INTO wp_users (user_login, user_email) VALUES ('ada-lovelace', 'ada@example.com');
+INSERT INTO wp_comments (comment_author, comment_content) VALUES ('ada-lovelace', 'x'), ('y', 'z');
+INSERT INTO wp_wc_orders (id, status) VALUES (5000, 'wc-new');
+UPDATE wp_gf_entry SET note = 'changed again';
+CREATE TABLE wp_only_there (id INT PRIMARY KEY);
+INSERT INTO wp_links (link_url, link_name) VALUES ('https://example.com', 'A link');
+"""
+
+
+def previewed(run: Run) -> dict[str, Any]:
+    """What a comparison told by name, by verdict and then by kind and name."""
+    at = run.output.index('"preview": ') + len('"preview": ')
+    found: dict[str, Any] = json.JSONDecoder().raw_decode(run.output, at)[0]
+    counts = found.pop("counts")
+    named = {verdict: {(one["kind"], one["name"]): one for one in each} for verdict, each in found.items()}
+    return {"counts": counts, **named}
+
+
 def test_comparing_tells_what_each_side_changed(shop: Shop) -> None:
+    plugins = shop.hosting.path(STAGING, "current/wp-content/plugins")
+    header = "<?php\n/*\nPlugin Name: Hats\nVersion: 1.2\n*/\n"
+    shop.hosting.node.ssh(["mkdir", "-p", f"{plugins}/hats"])
+    shop.hosting.node.ssh(["tee", f"{plugins}/hats/hats.php"], input=header)
+    shop.put(STAGING, "active_plugins", 'a:1:{i:0;s:13:"hats/hats.php";}')
     shop.put(STAGING, "only_there", "fourth")
-    run = shop.compare()
-    assert run.status == 0, run.output
-    assert "only_there" in run.output
-    assert '"wp_wc_orders"' in run.output
+    shop.put(STAGING, "wp_page_for_privacy_policy", "913")
+    shop.put(PRODUCTION, "only_here", "by production")
+    shop.put(STAGING, "both", "one")
+    shop.put(PRODUCTION, "both", "another")
+    shop.sql(PRODUCTION, "INSERT INTO wp_wc_orders (id, status) VALUES (6000, 'wc-new'), (6001, 'wc-new');")
+    shop.sql(PRODUCTION, "UPDATE wp_posts SET post_status = 'private' WHERE ID = 3;")
+    shop.sql(STAGING, EDITS)
+    run = shop.compare().raise_if_failed()
     protected = run.output.partition('"protected"')[2]
-    assert '"wp_posts"' not in protected, "a guid that names the source is no change"
+    assert '"wp_wc_orders"' in protected
     assert run.changed == 0
+    told = previewed(run)
+    moves, stays, left = told["moves"], told["stays"], told["left_behind"]
+    assert moves["option", "only_there"]["reason"] == "changed_in_source"
+    assert moves["link", "A link"]["change"] == "added"
+    assert moves["plugin", "hats"]["change"] == "added"
+    assert moves["plugin", "hats"]["details"] == ["none → 1.2", "activated"]
+    assert ("option", "active_plugins") not in moves
+    assert told["conflicts"]["option", "both"]["reason"] == "changed_in_both"
+    assert stays["option", "only_here"]["reason"] == "changed_in_target"
+    assert stays["page", "Privacy Policy"]["details"] == ["status"]
+    assert stays["order", None]["count"] >= 2
+    assert left["option", "wp_page_for_privacy_policy"]["reason"] == "names_other_content"
+    assert left["product", "Hat"]["details"] == ["price"], "what WordPress calls it"
+    assert left["page", "About us"]["details"] == ["title"], "what is gone of it has no name any more"
+    assert left["post", "Hello world!"]["details"] == ["text"]
+    new = next(one for (kind, name), one in left.items() if kind == "product" and name != "Hat")
+    assert (new["change"], new["number"], len(new["name"]), new["reason"]) == ("added", 910, 120, "content")
+    assert {("menu", "Main menu"), ("term", "Hats")} <= left.keys()
+    assert left["content", "A form"]["type"] == "gf_form"
+    assert left["table", "gf_entry"]["reason"] == "unknown_table"
+    assert left["table", "only_there"]["reason"] == "only_in_source"
+    assert left["order", None]["count"] >= 2, "of both kinds of storage"
+    assert ("page", "Auto Draft") not in left
+    assert not [one for one in left if one[0] == "table" and one[1] in ("posts", "postmeta", "terms")]
+    assert "Uncategorized" not in [name for _, name in left], "how often it is used is no change of it"
+    assert "Privacy Policy" not in [name for _, name in left], "who looked at it did not edit it"
+    assert "ada-lovelace" not in run.output, "people are counted"
+    assert left["user", None]["count"] == told["counts"]["left_behind"]["user"] >= 1
+    assert told["counts"]["left_behind"]["product"] == 2
 
 
 @pytest.mark.long

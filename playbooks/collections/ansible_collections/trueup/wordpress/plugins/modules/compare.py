@@ -32,12 +32,14 @@ written: {description: By table counts and first keys of what moves or stays or 
 code: {description: The same of files., type: dict, returned: success}
 held: {description: Options that stay as what they name is not the same on both sides., type: list, returned: success}
 protected: {description: By table how many rows each side changed., type: dict, returned: success}
+preview: {description: "What moves, stays or is left, by name, and why.", type: dict, returned: success}
 only_in_source: {description: "Tables, views, triggers, routines that the target lacks.", type: list, returned: success}
 """
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, Run
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.presets import PRESETS
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.preview import preview
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.sides import Sides
 
 NAMED = 50
@@ -58,12 +60,13 @@ def main():
     run = Run(True, "/nonexistent", None)
     try:
         sides = Sides(run, module.params["source"], module.params["target"], module.params["preset"])
-        written = {table: told(one) for table, one in sides.written().items() if any(one.counts().values())}
+        written, code, protected = sides.written(), sides.code(), sides.protected()
         result = {
-            "written": written,
-            "code": told(sides.code()),
+            "written": {table: told(one) for table, one in written.items() if any(one.counts().values())},
+            "code": told(code),
             "held": sides.held[:NAMED],
-            "protected": sides.protected(),
+            "protected": protected.counts(),
+            "preview": preview(sides, written, code, protected),
             "only_in_source": sides.only_in_source()[:NAMED],
         }
         if not module.check_mode:

@@ -80,6 +80,11 @@ def is_written(table, preset, prefix="wp_"):
     return name in SETTINGS
 
 
+def is_of_commerce(table, prefix="wp_"):
+    """Whether the table is one of those of orders, customers and payments."""
+    return _COMMERCE.fullmatch(bare(table, prefix) or "") is not None
+
+
 def is_ignored(table, key, declared=(), prefix="wp_"):
     """Whether the row never moves and is no difference; ``key`` is an option's name.
 

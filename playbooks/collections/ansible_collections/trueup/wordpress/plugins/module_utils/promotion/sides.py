@@ -42,11 +42,56 @@ class Side:
         return Tables(self.layout.database, self.normal(layered=layered), preset)
 
     def protected(self, preset, *, layered):
-        """Digests of all rows of every table that the preset protects."""
-        normal, database = self.normal(layered=layered), self.layout.database
-        return baselines.database(
-            database, normal, lambda table: not presets.is_written(table, preset), layered=layered
-        )
+        """``{table: Shape}`` of every table that the preset protects."""
+        found = baselines.shapes(self.layout.database)
+        for shape in found.values():
+            shape.whole = not layered
+        return {table: shape for table, shape in found.items() if not presets.is_written(table, preset)}
+
+
+class Changes:
+    """What both sides made of the rows of protected tables since the baseline."""
+
+    def __init__(self, source_tables, target_tables):
+        self.source_tables = frozenset(source_tables)
+        self.target_tables = frozenset(target_tables)
+        self.source, self.target = {}, {}
+        """``{table: {key: digest}}`` of what each side changed; None: it is gone."""
+        self._new = {}
+
+    def add(self, table, was, source, target):
+        """``source``, ``target``: digests of all of the table's rows there; None: there is no such table."""
+        for found, rows in ((self.source, source), (self.target, target)):
+            if rows is not None:
+                changed = {key: digest for key, digest in rows.items() if was.get(key) != digest}
+                found[table] = {**changed, **dict.fromkeys(was.keys() - rows.keys())}
+        self._new[table] = {*self.source.get(table, ()), *self.target.get(table, ())} - was.keys()
+
+    def counts(self):
+        """``{table: {source, target}}``: how many rows each side changed."""
+        tables = sorted({*self.source, *self.target})
+        sides = (("source", self.source), ("target", self.target))
+        found = {table: {name: len(side.get(table, ())) for name, side in sides} for table in tables}
+        return {table: counts for table, counts in found.items() if any(counts.values())}
+
+    def left_behind(self):
+        """``{table: {key: added | changed | removed}}`` of what the source has otherwise than the target."""
+        return self._told(self.source, self.target)
+
+    def stays(self):
+        """The same of what the target changed."""
+        return self._told(self.target, self.source)
+
+    def _told(self, here, there):
+        found = {}
+        for table, rows in here.items():
+            others, new = there.get(table, {}), self._new[table]
+            found[table] = {
+                key: "removed" if digest is None else "added" if key in new else "changed"
+                for key, digest in rows.items()
+                if key not in others or others[key] != digest
+            }
+        return {table: rows for table, rows in found.items() if rows}
 
 
 class Sides:
@@ -59,6 +104,7 @@ class Sides:
         self.declared = self.target.ledger.declared_options if declared is None else declared
         self.preset = preset or presets.DEFAULT
         self.held = ()
+        self._trees = None
         self.baseline_of, (self.rows, self.files, self.layered) = self._baseline()
 
     def _baseline(self):
@@ -88,17 +134,27 @@ class Sides:
 
     def code(self):
         """The Comparison of the files of plugins, themes and the like."""
-        return compare(self.files, baselines.files(self.source.content), baselines.files(self.target.content))
+        return compare(self.files, *self.trees())
+
+    def trees(self):
+        """``{path: sha256}`` of the source's code and of the target's, as they were when it was asked for first."""
+        if self._trees is None:
+            self._trees = tuple(baselines.files(side.content) for side in (self.source, self.target))
+        return self._trees
 
     def protected(self):
-        """``{table: {source, target}}``: how many rows of protected tables each side changed since the baseline."""
-        found = {}
-        for name, side in (("source", self.source), ("target", self.target)):
-            for table, rows in side.protected(self.preset, layered=self.layered).items():
-                was = self.rows.get(table, {})
-                changed = sum(1 for key in {*rows, *was} if rows.get(key) != was.get(key))
-                found.setdefault(table, {"source": 0, "target": 0})[name] = changed
-        return {table: counts for table, counts in found.items() if any(counts.values())}
+        """The Changes of the tables that the preset protects; no more than one table of both is in memory."""
+        source, target = (side.protected(self.preset, layered=self.layered) for side in (self.source, self.target))
+        found = Changes(source, target)
+        for table in sorted({*source, *target}):
+            digests = (
+                baselines.rows(side.layout.database, shapes[table], side.normal(layered=self.layered))
+                if table in shapes
+                else None
+                for side, shapes in ((self.source, source), (self.target, target))
+            )
+            found.add(table, self.rows.get(table, {}), *digests)
+        return found
 
     def only_in_source(self):
         """Tables, views, triggers, routines and events that the target lacks: their plugin makes them there."""
