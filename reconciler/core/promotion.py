@@ -14,6 +14,7 @@ from reconciler.core.drills import LastDrill
 from reconciler.core.errors import BackupGateUnmet, DriftGateUnmet, DrillGateUnmet
 from reconciler.core.jobs import JobType
 from reconciler.core.observed import Count, Line, Path
+from reconciler.core.promotion_preview import Preview
 
 BACKUP_AGE = timedelta(minutes=60)
 NAMED = 20
@@ -131,6 +132,7 @@ class Comparison(BaseModel):
 
     written: Annotated[dict[Line, ComparedPart], Field(max_length=10_000)]
     code: ComparedPart
+    preview: Preview | None = None
     held: _Keys = ()
     """Options that stay, as the posts or terms that they name are not the same on both sides."""
     protected: Annotated[dict[Line, dict[Literal["source", "target"], Count]], Field(max_length=10_000)]
