@@ -252,6 +252,8 @@ def test_customers_who_register_on_both_sides_hold_nothing(shop: Shop) -> None:
         for name in names:
             shop.hosting.wp(key, "user", "create", name, f"{name}@example.com", "--role=subscriber")
     assert (shop.option(STAGING, "user_count"), shop.option(PRODUCTION, "user_count")) == ("2", "3")
+    told = previewed(shop.promote("--check", "-v").raise_if_failed())
+    assert (told["left_behind"]["user", None]["count"], told["stays"]["user", None]["count"]) == (1, 2)
     run = shop.promote()
     assert run.status == 0, run.output
     users = shop.sql(PRODUCTION, "SELECT user_login FROM wp_users WHERE ID > 1 ORDER BY ID;").split()

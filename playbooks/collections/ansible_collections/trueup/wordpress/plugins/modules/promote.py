@@ -34,6 +34,7 @@ EXAMPLES = r"""
 RETURN = r"""
 moved: {description: How many rows by table, and files, are to move., type: dict, returned: changed}
 kept: {description: How many rows by table, and files, only this environment changed., type: dict, returned: changed}
+preview: {description: "What moves, stays or is left, by name, and why.", type: dict, returned: in check mode}
 only_in_source: {description: "Tables, views, triggers, routines that it lacks.", type: list, returned: changed}
 """
 
@@ -45,6 +46,7 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_co
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import account
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.merge import conflicts, refuse_conflicts
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.preview import preview
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.sides import Sides
 from ansible_collections.trueup.wordpress.plugins.module_utils.release import releases
 from ansible_collections.trueup.wordpress.plugins.module_utils.release.staging import run_beside
@@ -76,7 +78,8 @@ class Promotion:
         ]
         self.run.notes += [f"Only this environment changed wp-content/{path}; it stays." for path in code.stays[:20]]
         if not self.run.change(f"content {self.staging.content_id}", "", f"promotion of {sides.source.layout.id}"):
-            return self._told(sides, written, code)
+            found = preview(sides, written, code, sides.protected()) if self.run.check_mode else None
+            return {**self._told(sides, written, code), "preview": found}
         user = account.ensure_user(self.run, self.layout)
         self.staging.open()
         self.release(sides, code, user)
