@@ -103,7 +103,8 @@ def purge_cache(id: UUID, who: Who, response: Response, deps: Deps) -> JobAccept
 @router.post("/promote", status_code=202)
 def promote(id: UUID, body: PromoteRequest, who: Who, response: Response, deps: Deps) -> JobAccepted:
     """Declare that the target has what changed in this environment; a job moves it."""
-    return accepted(response, deps.operations.promote(id, body.target_environment_id, who))
+    target, include, exclude = body.target_environment_id, body.include, body.exclude
+    return accepted(response, deps.operations.promote(id, target, who, include=include, exclude=exclude))
 
 
 @router.get("/promotion")

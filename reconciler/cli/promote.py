@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Annotated
 from uuid import UUID
 
@@ -10,8 +12,11 @@ import typer
 from reconciler.cli.context import actor, environment_named, opened
 from reconciler.cli.jobs import finish
 from reconciler.cli.output import Format, Output, data, say, show
+from reconciler.core.errors import Invalid
 from reconciler.core.intents.content import refuse_unpromotable
 from reconciler.core.promotion_preview import BECAUSE, Difference, Preview, Verdict
+from reconciler.core.promotion_selection import GROUPS, MOST_SELECTORS, SELECTOR
+from reconciler.core.visible import visible
 from reconciler.home import Home, clock
 from reconciler.operations.promotion_preview import Previewed, preview_of
 
@@ -30,6 +35,11 @@ def register(app: typer.Typer) -> None:
 def promote(
     source: Annotated[str, typer.Argument(help="The environment that changed: site/environment.")],
     target: Annotated[str, typer.Argument(help="The environment that gets it: site/environment.")],
+    include: Annotated[
+        list[str] | None,
+        typer.Option(help="Move this alone: group:NAME, option:NAME or plugin:NAME; may be repeated."),
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Leave this; may be repeated.")] = None,
     preview: Annotated[
         bool, typer.Option("--preview", help="Check the source for drift, say what would move, and move nothing.")
     ] = False,
@@ -43,7 +53,24 @@ def promote(
         if preview:
             tell(_fresh(home, here.id, there.id, quiet=output is not Format.TABLE), output)
             return
-        finish(home, home.operations.promote(here.id, there.id, actor()), wait=wait)
+        chosen = [selectors(include or ()), selectors(exclude or ())]
+        job_id = home.operations.promote(here.id, there.id, actor(), include=chosen[0], exclude=chosen[1])
+        finish(home, job_id, wait=wait)
+
+
+def selectors(said: Iterable[str]) -> tuple[str, ...]:
+    """What was chosen, as a request has it.
+
+    Raises:
+        Invalid: one of them is no selector, or there are too many.
+    """
+    found = tuple(said)
+    wrong = next((one for one in found if not re.fullmatch(SELECTOR, one)), None)
+    if wrong is not None:
+        raise Invalid(f"{visible(wrong, 80)} is neither group:NAME, option:NAME nor plugin:NAME. Groups: {GROUPS}.")
+    if len(found) > MOST_SELECTORS:
+        raise Invalid(f"More than {MOST_SELECTORS} are too many. Choose groups.")
+    return found
 
 
 def _fresh(home: Home, source: UUID, target: UUID, *, quiet: bool) -> Previewed:

@@ -73,12 +73,15 @@ def refuse_late(action: PromoteEnvironment, tools: Tools, fleet: Fleet, run: Run
     Raises:
         JobError: one of them isn't met any more.
     """
-    source = action.variables.content.source_environment
+    content = action.variables.content
+    source = content.source_environment
     if source is None or UUID(source) not in fleet.environments:
         raise JobError(JobErrorCode.TARGET_MISSING, "The environment to promote is no longer declared.")
     asked = tools.state.records.jobs.get(run.job_id).created_at
     try:
-        refuse_unmet_gates(UUID(source), action.environment_id, tools.state, asked)
+        refuse_unmet_gates(
+            UUID(source), action.environment_id, tools.state, asked, content.include or (), content.exclude or ()
+        )
     except DriftGateUnmet as error:
         raise JobError(JobErrorCode.DRIFT_GATE_UNMET, error.message) from error
     except BackupGateUnmet as error:

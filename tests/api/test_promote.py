@@ -125,3 +125,27 @@ def test_a_preview_of_another_target_or_of_a_forgotten_job_is_none(control: Cont
     assert_error(_previewed(control, pair[0], uuid4()), 404, "not_found")
     asked = control.session().get(f"/api/environments/{pair[0]}/promotion")
     assert_error(asked, 400, "invalid_request")
+
+
+def test_what_was_not_chosen_does_not_block_and_the_document_says_what_was(
+    control: Control, pair: tuple[UUID, UUID]
+) -> None:
+    both = {"counts": {"moves": 0, "stays": 0, "conflicts": 1}, "moves": [], "stays": [], "conflicts": ["blogname"]}
+    compare(control, *pair, wp_options=both)
+    back_up(control, pair[1])
+    url, target = f"/api/environments/{pair[0]}/promote", {"target_environment_id": str(pair[1])}
+
+    def ask(**chosen: list[str]) -> Response:
+        return control.session().post(url, json={**target, **chosen})
+
+    assert_error(ask(), 409, "drift_gate_unmet")
+    assert_error(ask(include=["option:blogname"]), 409, "drift_gate_unmet")
+    assert_error(ask(exclude=["blogname"]), 400, "invalid_request")
+    assert_error(ask(exclude=["plugin:../x"]), 400, "invalid_request")
+    assert_error(ask(include=["group:links"], exclude=["group:links"]), 400, "invalid_request")
+    assert ask(include=["plugin:hats"], exclude=["option:blogname"]).status_code == 202
+    spec = control.state.fleet().environment(pair[1]).manifest.spec
+    assert spec.content is not None
+    assert (spec.content.include, spec.content.exclude) == (("plugin:hats",), ("option:blogname",))
+    told = control.state.fleet().environment_variables(pair[1]).settings()["content"]
+    assert (told["include"], told["exclude"]) == (["plugin:hats"], ["option:blogname"])

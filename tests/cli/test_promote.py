@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 
 from reconciler.cli.output import Format
-from reconciler.cli.promote import tell
-from reconciler.core.errors import BackupGateUnmet
+from reconciler.cli.promote import selectors, tell
+from reconciler.core.errors import BackupGateUnmet, Invalid
 from reconciler.core.promotion_preview import Preview
 from reconciler.home import clock
 from reconciler.operations.promotion_preview import Previewed
@@ -43,3 +43,12 @@ def test_a_program_gets_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     told = json.loads(capsys.readouterr().out)
     assert told["unmet"]["code"] == "backup_gate_unmet"
     assert told["preview"]["left_behind"][0]["details"] == ["price"]
+
+
+def test_what_was_chosen_is_looked_at_before_anything_is_asked_for() -> None:
+    assert selectors(["plugin:hats", "option:a", "group:code"]) == ("plugin:hats", "option:a", "group:code")
+    for wrong in ("hats", "plugin:../x", "group:posts", "option:a b", "option:a\n"):
+        with pytest.raises(Invalid, match="neither group:NAME"):
+            selectors([wrong])
+    with pytest.raises(Invalid, match="too many"):
+        selectors(["group:code"] * 101)

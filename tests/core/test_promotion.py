@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,10 +12,12 @@ from hypothesis import strategies as st
 
 from reconciler.core.errors import BackupGateUnmet, DriftGateUnmet
 from reconciler.core.promotion import Checked, Comparison, Evidence, checked, differences, is_drift, refuse_unmet
+from reconciler.core.promotion_selection import SELECTOR, brings_code
 from tests.playbooks.node_modules import load
 
 presets = load("promotion.presets")
 references = load("promotion.references")
+selection = load("promotion.selection")
 threeway = load("promotion.threeway")
 
 PROTECTED = ["posts", "postmeta", "terms", "term_taxonomy", "term_relationships", "termmeta"]
@@ -256,3 +259,57 @@ def test_an_option_that_is_held_is_told_and_no_drift() -> None:
     assert told["field"] == "content wp_options: page_on_front"
     assert "not the same in the target" in told["cause"]
     assert not is_drift(told)
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "chosen", "left"),
+    [
+        ([], [], ["files: themes/a/b.css", "wp_options: active_plugins", "wp_links: 1", "wp_unknown: 1"], []),
+        (
+            ["option:blogname"],
+            [],
+            ["wp_options: blogname"],
+            ["wp_options: other", "files: plugins/a/a.php", "wp_links: 1", "wp_unknown: 1"],
+        ),
+        (
+            ["plugin:a"],
+            [],
+            ["files: plugins/a/a.php"],
+            ["files: plugins/b/b.php", "files: themes/a/a.css", "wp_options: active_plugins", "wp_options: a"],
+        ),
+        (
+            [],
+            ["plugin:a"],
+            ["files: plugins/b/b.php", "files: themes/a/a.css", "wp_options: a", "wp_options: stylesheet"],
+            ["files: plugins/a/a.php", "wp_options: active_plugins"],
+        ),
+        (
+            ["group:options"],
+            ["option:blogname"],
+            ["wp_options: other"],
+            ["wp_options: blogname", "wp_options: stylesheet", "wp_options: active_plugins", "files: plugins/a/a.php"],
+        ),
+        (["group:options", "option:stylesheet"], [], ["wp_options: stylesheet"], ["wp_options: template"]),
+        (
+            [],
+            ["group:code", "group:taxes"],
+            ["wp_options: other", "wp_woocommerce_shipping_zones: 1"],
+            ["wp_woocommerce_tax_rates: 1", "wp_wc_tax_rate_classes: x", "files: a", "wp_options: stylesheet"],
+        ),
+        (["plugin:a"], ["group:code"], ["files: plugins/a/a.php"], ["files: plugins/b/b.php"]),
+        ([], ["group:orders"], ["wp_options: x"], ["wp_wc_orders: 1", "wp_woocommerce_order_items: 1"]),
+    ],
+)
+def test_the_more_specific_word_wins(
+    include: list[str], exclude: list[str], chosen: list[str], left: list[str]
+) -> None:
+    found = selection.Selection(include, exclude)
+    assert [one for one in (*chosen, *left) if found.has(*one.split(": ", 1))] == chosen
+    assert found.has_code == brings_code(include, exclude)
+
+
+def test_every_table_that_may_be_written_is_in_a_group() -> None:
+    tables = ["wp_" + name for name in (*presets.SETTINGS, *COMMERCE)]
+    every = selection.Selection([f"group:{name}" for name in (*selection.GROUPS, selection.CODE)])
+    assert [table for table in tables if not every.has_table(table)] == []
+    assert all(re.fullmatch(SELECTOR, f"group:{name}") for name in (*selection.GROUPS, selection.CODE))

@@ -81,20 +81,22 @@ class Shop:
         given = f'{{"trueup_source": {{"id": "{source["id"]}", "urls": ["{source["url"]}"]}}}}'
         return self.hosting.run("clone", STAGING, "-e", given)
 
-    def declare_promotion(self, preset: str = "commerce-protect") -> None:
+    def declare_promotion(self, preset: str = "commerce-protect", **chosen: list[str]) -> None:
         source = self.hosting.environments[STAGING]
         now = self.hosting.environments[PRODUCTION]
         content = {**now["content"], "id": str(uuid4()), "origin": "promote", "source_environment": source["id"]}
         release = {**now["release"], "id": str(uuid4()), "origin": "promote", "made_from": source["id"]}
         options = now.get("options", {})
-        self.hosting.declare(PRODUCTION, content={**content, "preset": preset}, release=release, options=options)
+        content = {name: value for name, value in content.items() if name not in ("include", "exclude")}
+        content = {**content, "preset": preset, **chosen}
+        self.hosting.declare(PRODUCTION, content=content, release=release, options=options)
 
     def compare(self) -> Run:
         target = self.hosting.id(PRODUCTION)
         return self.hosting.run("drift", STAGING, "-v", "-e", f'{{"trueup_comparison": {{"target": "{target}"}}}}')
 
-    def promote(self, *options: str) -> Run:
-        self.declare_promotion()
+    def promote(self, *options: str, **chosen: list[str]) -> Run:
+        self.declare_promotion(**chosen)
         return self.hosting.run("promote", PRODUCTION, *options)
 
     def abandon(self, before: dict[str, Any]) -> None:
@@ -291,6 +293,42 @@ def test_what_both_sides_changed_blocks_and_nothing_is_touched(shop: Shop) -> No
     assert shop.fingerprint(PRODUCTION) == before
     shop.put(PRODUCTION, "only_there", "one way")
     assert (check := shop.compare()).status == 0, check.output
+
+
+def test_only_what_was_chosen_moves(shop: Shop) -> None:
+    node, hosting = shop.hosting.node, shop.hosting
+
+    def plugin(key: str, name: str, text: str | None = None) -> str:
+        path = f"{hosting.path(key, 'current/wp-content/plugins')}/{name}/{name}.php"
+        if text is not None:
+            node.ssh(["mkdir", "-p", path.rpartition("/")[0]])
+            node.ssh(["tee", path], input=f"<?php // {text}\n")
+        return node.ssh(["cat", path], check=False).stdout.strip()
+
+    for name in ("wanted", "unwanted"):
+        plugin(STAGING, name, "of staging")
+        shop.put(STAGING, f"{name}_option", "of staging")
+    plugin(PRODUCTION, "unwanted", "of production")
+    shop.put(PRODUCTION, "unwanted_option", "of production")
+    shop.sql(STAGING, "INSERT INTO wp_links (link_url, link_name) VALUES ('https://example.com', 'unwanted');")
+    shop.put(STAGING, "stylesheet", "not-there")
+    shop.promote(include=["option:wanted_option"]).raise_if_failed()
+    assert shop.option(PRODUCTION, "wanted_option") == "of staging"
+    assert (plugin(PRODUCTION, "wanted"), plugin(PRODUCTION, "unwanted")) == ("", "<?php // of production")
+    exclude = ["plugin:unwanted", "option:unwanted_option", "option:stylesheet", "group:links"]
+    shop.promote(exclude=exclude).raise_if_failed()
+    assert (plugin(PRODUCTION, "wanted"), plugin(PRODUCTION, "unwanted")) == (
+        "<?php // of staging",
+        "<?php // of production",
+    )
+    assert shop.option(PRODUCTION, "unwanted_option") == "of production"
+    assert shop.option(PRODUCTION, "stylesheet") != "not-there"
+    assert shop.sql(PRODUCTION, "SELECT COUNT(*) FROM wp_links WHERE link_name = 'unwanted';") == "0"
+    assert hosting.fetch(PRODUCTION).status_code == 200
+    for key in (STAGING, PRODUCTION):
+        shop.sql(key, "DELETE FROM wp_options WHERE option_name = 'unwanted_option'; DELETE FROM wp_links;")
+        node.ssh(["rm", "-r", f"{hosting.path(key, 'current/wp-content/plugins')}/unwanted"])
+    shop.put(STAGING, "stylesheet", shop.option(PRODUCTION, "stylesheet"))
 
 
 @pytest.mark.long

@@ -47,6 +47,7 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.environment impor
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.merge import conflicts, refuse_conflicts
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.preview import preview
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.selection import Selection, plugin_of
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.sides import Sides
 from ansible_collections.trueup.wordpress.plugins.module_utils.release import releases
 from ansible_collections.trueup.wordpress.plugins.module_utils.release.staging import run_beside
@@ -64,7 +65,9 @@ class Promotion:
 
     def sides(self):
         content = self.variables["content"]
-        return Sides(self.run, content["source_environment"], self.layout.id, content.get("preset"), self.declared)
+        chosen = Selection(content.get("include"), content.get("exclude"))
+        preset = content.get("preset")
+        return Sides(self.run, content["source_environment"], self.layout.id, preset, self.declared, chosen)
 
     def bring(self):
         if self.staging.is_ready() and releases.is_there(self.layout):
@@ -94,23 +97,33 @@ class Promotion:
                 "baseline": self._known(sides),
                 "layered": sides.layered,
                 "declared": sorted(self.declared),
-                "held": sides.held,
+                "held": [*sides.held, *sides.unchosen],
             },
         )
         return self._told(sides, written, code)
 
     def release(self, sides, code, user):
-        """The source's code with those files in place that only this environment changed."""
+        """The source's code with those files in place that only this environment changed, or that nobody chose."""
         merged = f"{self.staging.directory}/wp-content"
-        self._copied(sides.source.content, merged)
+        whole, other = (sides.source, sides.target) if sides.selection.has_code else (sides.target, sides.source)
+        self._copied(whole.content, merged)
+        plugins = {plugin_of(path) for path in (*sides.trees()[0], *sides.trees()[1])} - {None}
+        turned = {one for one in plugins if sides.selection.has_plugin(one) is not sides.selection.has_code}
+        for path in sorted(f"plugins/{one}" for one in turned):
+            self._put(other.content, merged, path)
         for path in code.stays:
-            paths.remove(f"{merged}/{path}")
-            paths.room(f"{merged}/{path}")
-            with contextlib.suppress(FileNotFoundError):
-                self._copied(f"{sides.target.content}/{path}", f"{merged}/{path}")
+            if sides.selection.has_file(path):
+                self._put(sides.target.content, merged, path)
         version = self.variables["wordpress_version"]
         releases.from_content(self.run, self.layout, version, user, merged, ours=True)
         paths.remove(merged)
+
+    def _put(self, content, merged, path):
+        """What one side has at a path of wp-content, be it nothing."""
+        paths.remove(f"{merged}/{path}")
+        paths.room(f"{merged}/{path}")
+        with contextlib.suppress(FileNotFoundError):
+            self._copied(f"{content}/{path}", f"{merged}/{path}")
 
     def _copied(self, source, target):
         if told := paths.copy(source, target, leave_out=releases.LEFT_OUT):
@@ -121,7 +134,8 @@ class Promotion:
         source = sides.source.layout.database
         session = sql.between(source, self.staging.database)
         session.say("SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO'")
-        tables = sorted(sides.source.tables(sides.preset, layered=sides.layered).shapes)
+        written = sides.source.tables(sides.preset, layered=sides.layered).shapes
+        tables = sorted(table for table in written if sides.selection.has_table(table))
         dump.refuse_large_rows(source, tables)
         for table in tables:
             there, here = sql.qualified(source, table), sql.qualified(self.staging.database, table)

@@ -17,7 +17,8 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.merge i
     address_taken_out,
     compared,
 )
-from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.threeway import advanced, compare
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.selection import Selection
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.threeway import Comparison, advanced, compare
 
 
 class Side:
@@ -97,13 +98,19 @@ class Changes:
 class Sides:
     """A source, its target, and the baseline of the newest of the source's contents that has one."""
 
-    def __init__(self, run, source_id, target_id, preset, declared=None):
-        """``declared``: the options that the target's document sets; None: those that were applied."""
+    def __init__(self, run, source_id, target_id, preset, declared=None, selection=None):
+        """``declared``: the options that the target's document sets; None: those that were applied.
+
+        ``selection``: what was chosen; None: all.
+        """
+        self.selection = selection or Selection()
         self.source = Side(run, source_id)
         self.target = Side(run, target_id)
         self.declared = self.target.ledger.declared_options if declared is None else declared
         self.preset = preset or presets.DEFAULT
         self.held = ()
+        self.unchosen = ()
+        """Options that are left as they are, as nobody chose them."""
         self._trees = None
         self.baseline_of, (self.rows, self.files, self.layered) = self._baseline()
 
@@ -120,7 +127,7 @@ class Sides:
 
     def written(self):
         """``{table: Comparison}`` of the write set; ``held`` names the options that stay because of what they name."""
-        found = compared(*self._tables(), self.rows, self.declared)
+        found = self._chosen(compared(*self._tables(), self.rows, self.declared))
         options = found.get(references.TABLE)
         if options:
             coming = (*options.moves, *options.conflicts)
@@ -129,12 +136,28 @@ class Sides:
             found[references.TABLE] = options.without(held)
         return found
 
+    def _chosen(self, found):
+        if self.selection.is_all:
+            return found
+        if references.TABLE in found:
+            # Also those that are the same on both sides now: what the target makes of them later is its own.
+            names = {*self.rows.get(references.TABLE, ())}
+            names.update(*(side.digests(references.TABLE) for side in self._tables()))
+            self.unchosen = tuple(sorted(name for name in names if not self.selection.has_option(name)))
+            found[references.TABLE] = found[references.TABLE].without(frozenset(self.unchosen))
+        return {table: one for table, one in found.items() if self.selection.has_table(table)}
+
     def _tables(self):
         return [side.tables(self.preset, layered=self.layered) for side in (self.source, self.target)]
 
     def code(self):
         """The Comparison of the files of plugins, themes and the like."""
-        return compare(self.files, *self.trees())
+        found = compare(self.files, *self.trees())
+        if self.selection.is_all:
+            return found
+        left = [path for path in (*found.moves, *found.conflicts) if not self.selection.has_file(path)]
+        kept = found.without(frozenset(left))
+        return Comparison(kept.moves, sorted((*kept.stays, *left)), kept.conflicts)
 
     def trees(self):
         """``{path: sha256}`` of the source's code and of the target's, as they were when it was asked for first."""
