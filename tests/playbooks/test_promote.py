@@ -310,7 +310,8 @@ def test_only_what_was_chosen_moves(shop: Shop) -> None:
         shop.put(STAGING, f"{name}_option", "of staging")
     plugin(PRODUCTION, "unwanted", "of production")
     shop.put(PRODUCTION, "unwanted_option", "of production")
-    shop.sql(STAGING, "INSERT INTO wp_links (link_url, link_name) VALUES ('https://example.com', 'unwanted');")
+    link = "INSERT INTO wp_links (link_url, link_name) VALUES ('https://example.com', 'unwanted');"
+    shop.sql(STAGING, f"SET sql_mode = ''; {link}")
     shop.put(STAGING, "stylesheet", "not-there")
     shop.promote(include=["option:wanted_option"]).raise_if_failed()
     assert shop.option(PRODUCTION, "wanted_option") == "of staging"
