@@ -305,7 +305,7 @@ def test_only_what_was_chosen_moves(shop: Shop) -> None:
             node.ssh(["tee", path], input=f"<?php // {text}\n")
         return node.ssh(["cat", path], check=False).stdout.strip()
 
-    for name in ("wanted", "unwanted"):
+    for name in ("wanted", "unwanted", "alone"):
         plugin(STAGING, name, "of staging")
         shop.put(STAGING, f"{name}_option", "of staging")
     plugin(PRODUCTION, "unwanted", "of production")
@@ -313,7 +313,9 @@ def test_only_what_was_chosen_moves(shop: Shop) -> None:
     link = "INSERT INTO wp_links (link_url, link_name) VALUES ('https://example.com', 'unwanted');"
     shop.sql(STAGING, f"SET sql_mode = ''; {link}")
     shop.put(STAGING, "stylesheet", "not-there")
-    shop.promote(include=["option:wanted_option"]).raise_if_failed()
+    shop.promote(include=["option:wanted_option", "plugin:alone"]).raise_if_failed()
+    assert plugin(PRODUCTION, "alone") == "<?php // of staging"
+    assert shop.option(PRODUCTION, "alone_option") == ""
     assert shop.option(PRODUCTION, "wanted_option") == "of staging"
     assert (plugin(PRODUCTION, "wanted"), plugin(PRODUCTION, "unwanted")) == ("", "<?php // of production")
     exclude = ["plugin:unwanted", "option:unwanted_option", "option:stylesheet", "group:links"]
