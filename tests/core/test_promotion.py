@@ -256,3 +256,24 @@ def test_an_option_that_is_held_is_told_and_no_drift() -> None:
     assert told["field"] == "content wp_options: page_on_front"
     assert "not the same in the target" in told["cause"]
     assert not is_drift(told)
+
+
+def test_a_row_whose_other_half_cannot_move_is_told_with_the_reason_and_no_drift() -> None:
+    part = {"counts": {}, "moves": (), "stays": (), "conflicts": ()}
+    stay = {
+        "table": "wp_woocommerce_tax_rates",
+        "key": "7",
+        "why": "it needs tax class that the target lacks: zero\x1b[2J",
+    }
+    found = {"written": {}, "code": part, "paired": [stay], "made": ["wp_forms"], "protected": {}}
+    _, told, made = differences(Comparison.model_validate(found), "target")
+    assert (told["field"], told["content"]) == ("content wp_woocommerce_tax_rates: 7", "stays")
+    assert told["cause"].startswith("it needs tax class that the target lacks: zero")
+    assert "\x1b" not in told["cause"]
+    assert (made["field"], made["content"]) == ("content wp_forms", "moves")
+    assert not is_drift(told)
+    assert not is_drift(made)
+
+
+def test_tax_classes_are_of_the_write_set() -> None:
+    assert presets.is_written("wp_wc_tax_rate_classes", "commerce-protect")

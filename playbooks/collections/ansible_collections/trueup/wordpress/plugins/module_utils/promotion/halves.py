@@ -13,6 +13,7 @@ import re
 import stat
 import unicodedata
 from collections import namedtuple
+from itertools import islice
 
 from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion import presets
@@ -23,8 +24,12 @@ OPTIONS = "wp_options"
 NO_COLUMN = 1054
 MOST_VALUE = 1 << 20
 """Bytes that are read of an option."""
-LARGEST_FILE, MOST_CODE = 4 << 20, 256 << 20
-"""Bytes of one file, and of all files of a plugin, in which names of tables are looked for."""
+MOST_ROWS, LONGEST = 1_000_000, 255
+"""Rows that are read of a half, and bytes of a value."""
+LARGEST_FILE, MOST_CODE = 4 << 20, 512 << 20
+"""Bytes of one file, and of all files of all plugins, in which names of tables are looked for."""
+MOST_PLUGINS, MOST_TABLES = 200, 500
+"""So many that became active, and so many tables that only the source has, are looked at."""
 SHORTEST_STEM = 4
 ENGINES = frozenset({"InnoDB", "Aria", "MyISAM"})
 """Those that keep a table's rows in this server, and nowhere else."""
@@ -64,9 +69,9 @@ class Rows(namedtuple("Rows", "table query others", defaults=((),))):
             return
         query = self.query.format(*(qualified(place.database, name) for name in names))
         try:
-            for row in session.stream(query):
+            for row in islice(session.stream(query), MOST_ROWS):
                 if None not in row:
-                    yield tuple(value.decode("utf-8", "backslashreplace") for value in row)
+                    yield tuple(value[:LONGEST].decode("utf-8", "backslashreplace") for value in row)
         except sql.SqlError as error:
             if error.code != NO_COLUMN:
                 raise
@@ -80,7 +85,7 @@ class Values(namedtuple("Values", "names read")):
     def needs(self, place):
         session = sql.within(place.database)
         sql.needed_table(session, place.database, OPTIONS)
-        rows = session.raw(
+        rows = session.stream(
             f"SELECT option_name, LEFT(option_value, {MOST_VALUE}) FROM {qualified(place.database, OPTIONS)} "
             f"WHERE option_name REGEXP {literal(f'^(?:{self.names})$')}"
         )
@@ -110,8 +115,8 @@ class Tables:
         there = {name for _, name in known}
         besides = [name for name in sql.tables(place.database) if presets.bare(name) and name not in there]
         found = {}
-        for plugin in sorted(about):
-            for name in named_by(place.content, plugin, besides):
+        for plugin, names in named_by(place.content, about, besides[:MOST_TABLES]).items():
+            for name in names:
                 found.setdefault((name, None), set()).add((plugin, name))
         return found
 
@@ -133,22 +138,24 @@ def plugins(_name, value):
     return {found.decode("utf-8", "backslashreplace") for found in _PLUGIN.findall(value)}
 
 
-def named_by(content, plugin, tables):
-    """Those of ``tables`` that are a plugin's: its code says the name, or what it begins with, or it is called so."""
-    folder, _, rest = plugin.partition("/")
-    slug = folder if rest else folder[: -len(".php")]
-    if folder in ("", ".", ".."):
-        return set()
-    own = slug.replace("-", "_").lower()
-    found = {one for one in tables if f"{presets.bare(one)}_".lower().startswith(f"{own}_")}
-    # The longest beginnings first: a table that is found is sought no more.
-    sought = {one: [_said(text) for text in _said_as(presets.bare(one))] for one in tables if one not in found}
-    for code in _code(f"{content}/plugins/{folder}"):
-        for table in [one for one, texts in sought.items() if any(_is_said(text, code) for text in texts)]:
-            found.add(table)
-            del sought[table]
-        if not sought:
-            break
+def named_by(content, active, tables):
+    """``{plugin: tables}``: those of ``tables`` that each plugin's code names, or what their names begin with, or that
+    are called as the plugin is.
+    """
+    found, left = {}, MOST_CODE
+    folders = {plugin.partition("/")[0] for plugin in active} - {"", ".", ".."}
+    for folder in sorted(folders)[:MOST_PLUGINS]:
+        slug = (folder[: -len(".php")] if folder in active else folder).replace("-", "_").lower()
+        own = {one for one in tables if f"{presets.bare(one)}_".lower().startswith(f"{slug}_")}
+        sought = {one: [_said(text) for text in _said_as(presets.bare(one))] for one in tables if one not in own}
+        for code in _code(f"{content}/plugins/{folder}") if sought else ():
+            if (left := left - len(code)) < 0:
+                break
+            said = [one for one, texts in sought.items() if any(_is_said(text, code) for text in texts)]
+            own.update(said)
+            for table in said:
+                del sought[table]
+        found.update((plugin, own) for plugin in active if plugin.partition("/")[0] == folder)
     return found
 
 
@@ -176,15 +183,10 @@ def _code(path):
     if (alone := paths.read(path, LARGEST_FILE)) is not None:
         yield alone
         return
-    left = MOST_CODE
     with paths.at(path) as (tree, name):
         files = [one for one, _, _, kind in tree.walk(name) if kind == stat.S_IFREG and one.endswith((".php", ".inc"))]
         for file in files:
-            code = tree.read(f"{name}/{file}", LARGEST_FILE) or b""
-            left -= len(code)
-            if left < 0:
-                return
-            yield code
+            yield tree.read(f"{name}/{file}", LARGEST_FILE) or b""
 
 
 def engines(database, tables):
