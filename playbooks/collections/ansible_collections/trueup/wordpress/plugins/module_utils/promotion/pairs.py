@@ -101,7 +101,7 @@ PAIRS = (
     Pair(
         "a menu's location",
         "items of its menu",
-        Values("theme_mods_.*|widget_nav_menu|nav_menu_options", _menus),
+        Values("theme_mods_.*|widget_nav_menu", _menus),
         (ITEMS,),
     ),
     Pair("an active plugin", "tables", Values("active_plugins", plugins), (Tables(),), makes=True),
