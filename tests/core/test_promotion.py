@@ -13,6 +13,7 @@ from reconciler.core.errors import BackupGateUnmet, DriftGateUnmet
 from reconciler.core.promotion import Checked, Comparison, Evidence, checked, differences, is_drift, refuse_unmet
 from tests.playbooks.node_modules import load
 
+baselines = load("promotion.baseline")
 presets = load("promotion.presets")
 references = load("promotion.references")
 threeway = load("promotion.threeway")
@@ -275,5 +276,12 @@ def test_a_row_whose_other_half_cannot_move_is_told_with_the_reason_and_no_drift
     assert not is_drift(made)
 
 
-def test_tax_classes_are_of_the_write_set() -> None:
+def test_a_tax_class_is_known_by_its_slug() -> None:
+    """A baseline from before knows it by its number: what both have the same is no difference."""
     assert presets.is_written("wp_wc_tax_rate_classes", "commerce-protect")
+    columns = ["tax_rate_class_id", "name", "slug"]
+    shape = baselines.Shape("wp_wc_tax_rate_classes", columns, ("tax_rate_class_id",), "InnoDB")
+    assert (shape.key, shape.columns) == (("slug",), ("name", "slug"))
+    other = baselines.Shape("wp_wc_tax_rate_classes", ["id", "name"], ("id",), "InnoDB")
+    assert (other.key, other.columns) == (("id",), ("id", "name")), "another plugin's table of this name"
+    assert threeway.compare({"1": "a"}, {"zero": "b"}, {"zero": "b"}) == threeway.Comparison((), (), ())

@@ -479,3 +479,8 @@ def test_both_halves_of_a_pair_move_or_neither(shop: Shop) -> None:
         "Row of wp_woocommerce_attribute_taxonomies, 3 stays: it needs terms that the target lacks: red" in run.output
     )
     assert '"made": ["wp_ours_entries", "wp_ours_forms"]' in told
+    shop.sql(STAGING, "INSERT INTO wp_woocommerce_attribute_taxonomies VALUES (9, 'plain');")
+    shop.put(PRODUCTION, "_transient_wc_attribute_taxonomies", "made of the rows before")
+    assert (run := shop.promote()).status == 0, run.output
+    assert shop.sql(PRODUCTION, "SELECT attribute_name FROM wp_woocommerce_attribute_taxonomies;") == "plain"
+    assert shop.option(PRODUCTION, "_transient_wc_attribute_taxonomies") == ""

@@ -187,8 +187,8 @@ class Merge:
         started = time.monotonic()
         self._say([*steps, "COMMIT"])
         seconds = time.monotonic() - started
-        if any(shape.name == OPTIONS for shape, _ in moves):
-            # They were made of what the options said before. Whoever needs one makes it anew, as after its time.
+        if moves:
+            # They were made of what these rows said before. Whoever needs one makes it anew, as after its time.
             kept = literal("^(?:_site)?_transient_")
             self._say([f"DELETE FROM {qualified(self.live, OPTIONS)} WHERE option_name REGEXP {kept}"])
         return seconds
