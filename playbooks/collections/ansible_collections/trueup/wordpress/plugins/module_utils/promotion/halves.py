@@ -4,7 +4,8 @@
 
 A half that needs something answers ``{(table, key): {about}}``: what each row is about, as the class of a tax rate. One
 that is needed answers ``{(table, key): {(about, member)}}``: what each row brings of it. A table or a column that is
-not there has no rows. Keys are those of a comparison.
+not there has no rows. ``about`` says which are asked for, ``other`` is the target where the source is asked. Keys are
+those of a comparison.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Rows(namedtuple("Rows", "table query others", defaults=((),))):
             found.setdefault((self.table, key), set()).add(about)
         return found
 
-    def brings(self, place, _about, _known):
+    def brings(self, place, _about, _other):
         found = {}
         for key, about, member in self._read(place):
             found.setdefault((self.table, key), set()).add((about, member))
@@ -92,7 +93,7 @@ class Values(namedtuple("Values", "names read")):
         named = ((name.decode("utf-8", "backslashreplace"), value or b"") for name, value in rows)
         return {(OPTIONS, name): set(self.read(name, value)) for name, value in named}
 
-    def brings(self, place, _about, _known):
+    def brings(self, place, _about, _other):
         return {row: {(one, one) for one in about} for row, about in self.needs(place).items()}
 
     def is_among(self, rows):
@@ -104,18 +105,17 @@ class Tables:
 
     __slots__ = ()
 
-    def brings(self, place, about, known):
-        """``about``: plugins; ``known``: ``(about, member)`` that the other side has, so that nobody has to look."""
-        if not about:
+    def brings(self, place, about, other):
+        """Those that ``other``, a Place, has none of, for the plugins ``about``; nothing where there is no other."""
+        if not about or other is None:
             return {}
-        if known is None:
-            # A view has a table's place, too.
-            query = f"SELECT table_name FROM information_schema.tables WHERE table_schema = {literal(place.database)}"
-            return {(name, None): {(one, name) for one in about} for (name,) in sql.root().rows(query)}
-        there = {name for _, name in known}
+        # A view has a table's place, too.
+        query = f"SELECT table_name FROM information_schema.tables WHERE table_schema = {literal(other.database)}"
+        there = {name for (name,) in sql.root().rows(query)}
         besides = [name for name in sql.tables(place.database) if presets.bare(name) and name not in there]
         found = {}
-        for plugin, names in named_by(place.content, about, besides[:MOST_TABLES]).items():
+        active = set(sorted(about)[:MOST_PLUGINS])
+        for plugin, names in named_by(place.content, active, besides[:MOST_TABLES]).items():
             for name in names:
                 found.setdefault((name, None), set()).add((plugin, name))
         return found
@@ -144,7 +144,7 @@ def named_by(content, active, tables):
     """
     found, left = {}, MOST_CODE
     folders = {plugin.partition("/")[0] for plugin in active} - {"", ".", ".."}
-    for folder in sorted(folders)[:MOST_PLUGINS]:
+    for folder in sorted(folders):
         slug = (folder[: -len(".php")] if folder in active else folder).replace("-", "_").lower()
         own = {one for one in tables if f"{presets.bare(one)}_".lower().startswith(f"{slug}_")}
         sought = {one: [_said(text) for text in _said_as(presets.bare(one))] for one in tables if one not in own}

@@ -113,11 +113,20 @@ class Merge:
         for table, checksum in self.made.items():
             if table in staged or table not in there:
                 continue
-            sql.move([(self.live, self.staged, table)])
-            if checksum_of(self.staged, table) != checksum:
-                sql.move([(self.staged, self.live, table)])
+            if not self._taken_out(table, checksum):
                 told.append(f"Table {table}, which came with a plugin, was written into meanwhile, and stays.")
         return told
+
+    def _taken_out(self, table, checksum):
+        """Whether a table could go, with all that was ever in it."""
+        if checksum_of(self.live, table) != checksum:
+            return False
+        sql.move([(self.live, self.staged, table)])
+        if checksum_of(self.staged, table) == checksum:
+            return True
+        # Somebody wrote into it in this very moment.
+        sql.move([(self.staged, self.live, table)])
+        return False
 
     def forward(self):
         """Put in what moves, against the target as it is now. The seconds for which its rows were locked."""

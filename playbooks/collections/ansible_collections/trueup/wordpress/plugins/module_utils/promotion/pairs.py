@@ -150,9 +150,8 @@ def read(pair, source, target, coming):
     about = set().union(*(there[row] - here.get(row, set()) for row in coming & there.keys()))
     brings_there, brings_here = {}, {}
     for half in pair.by:
-        found = half.brings(target, about, None)
-        brings_here.update(found)
-        brings_there.update(half.brings(source, about, _all(found)))
+        brings_here.update(half.brings(target, about, None))
+        brings_there.update(half.brings(source, about, target))
     makeable = frozenset()
     if pair.makes:
         kept = engines(source.database, {name for _, name in _all(brings_there)})
