@@ -340,3 +340,47 @@ def told(own_hosting: Hosting) -> dict[str, Any]:
 def test_what_stays_and_what_is_made(told: dict[str, Any], case: str) -> None:
     _, _, stays, made = SIDES[case]
     assert told[case] == [stays, made]
+
+
+UNMAKE = """
+import json, sys
+sys.path.insert(0, "/root/exploded")
+from ansible_collections.trueup.wordpress.plugins.module_utils import sql
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.merge import Merge, checksum_of
+layout = Layout(sys.argv[1])
+live, staged = layout.database, f"{layout.database}_next"
+names = ("wp_left_alone", "wp_written_into", "wp_there_already")
+sql.make_anew(staged)
+for name in names:
+    place = sql.qualified(staged, name)
+    sql.within(live).say(f"CREATE TABLE {place} (id INT PRIMARY KEY)", f"INSERT INTO {place} VALUES (1)")
+sql.within(live).say(f"CREATE VIEW {sql.qualified(live, names[2])} AS SELECT 1 AS id")
+made = {name: checksum_of(staged, name) for name in names}
+merge = Merge(layout, staged, f"{live}_former", "x", {"url": "http://a", "preset": "", "baseline": {}, "made": made})
+def there():
+    return [name for name in names if name in sql.tables(live)]
+told = []
+for _ in range(2):
+    merge.make()
+told.append(there())
+sql.within(live).say(f"INSERT INTO {sql.qualified(live, names[1])} VALUES (2)")
+for _ in range(2):
+    told += [merge.unmake(), there()]
+told.append(sql.within(live).value(f"SELECT COUNT(*) FROM {sql.qualified(live, names[1])}"))
+sql.within(live).say(f"DROP VIEW {sql.qualified(live, names[2])}", f"DROP TABLE {sql.qualified(live, names[1])}")
+sql.drop(staged)
+print(json.dumps(told))
+"""
+
+
+@pytest.mark.lab
+@pytest.mark.usefixtures("told")
+def test_a_table_that_came_goes_again_unless_somebody_wrote_into_it(own_hosting: Hosting) -> None:
+    answer = own_hosting.node.ssh(["python3", "-", own_hosting.id(KEY)], input=UNMAKE).stdout
+    made, said, left, again, still, rows = json.loads(answer)
+    assert made == ["wp_left_alone", "wp_written_into"], "what has the name already stays"
+    assert [one.split()[1].rstrip(",") for one in said] == ["wp_written_into"]
+    assert said == again
+    assert left == still == ["wp_written_into"]
+    assert rows == "2"
