@@ -43,6 +43,8 @@ Reason = Literal[
     "changed_in_both",
     "names_other_content",
     "declared",
+    "half_of_a_pair",
+    "comes_with_plugin",
     "content",
     "orders",
     "unknown_table",
@@ -54,6 +56,8 @@ BECAUSE: dict[Reason, str] = {
     "changed_in_both": "changed in both",
     "names_other_content": "names posts or terms that are not the same in the target",
     "declared": "the target's document sets it",
+    "half_of_a_pair": "half of a pair, whose other half cannot move",
+    "comes_with_plugin": "comes along with a plugin that becomes active",
     "content": "content never moves",
     "orders": "orders, customers and payments never move",
     "unknown_table": "no list knows the table",
@@ -64,7 +68,7 @@ MOST_NAMED = 200
 """Of a verdict."""
 
 _Name = Annotated[str, StringConstraints(max_length=512), AfterValidator(lambda text: visible(text, 120))]
-_Word = Annotated[str, StringConstraints(max_length=256), AfterValidator(lambda text: visible(text, 60))]
+_Word = Annotated[str, StringConstraints(max_length=512), AfterValidator(lambda text: visible(text, 160))]
 
 
 class Difference(BaseModel):

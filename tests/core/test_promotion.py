@@ -15,6 +15,7 @@ from reconciler.core.promotion import Checked, Comparison, Evidence, checked, di
 from reconciler.core.promotion_selection import SELECTOR, brings_code
 from tests.playbooks.node_modules import load
 
+baselines = load("promotion.baseline")
 presets = load("promotion.presets")
 references = load("promotion.references")
 selection = load("promotion.selection")
@@ -313,3 +314,31 @@ def test_every_table_that_may_be_written_is_in_a_group() -> None:
     every = selection.Selection([f"group:{name}" for name in (*selection.GROUPS, selection.CODE)])
     assert [table for table in tables if not every.has_table(table)] == []
     assert all(re.fullmatch(SELECTOR, f"group:{name}") for name in (*selection.GROUPS, selection.CODE))
+
+
+def test_a_row_whose_other_half_cannot_move_is_told_with_the_reason_and_no_drift() -> None:
+    part = {"counts": {}, "moves": (), "stays": (), "conflicts": ()}
+    stay = {
+        "table": "wp_woocommerce_tax_rates",
+        "key": "7",
+        "why": "it needs tax class that the target lacks: zero\x1b[2J",
+    }
+    found = {"written": {}, "code": part, "paired": [stay], "made": ["wp_forms"], "protected": {}}
+    _, told, made = differences(Comparison.model_validate(found), "target")
+    assert (told["field"], told["content"]) == ("content wp_woocommerce_tax_rates: 7", "stays")
+    assert told["cause"].startswith("it needs tax class that the target lacks: zero")
+    assert "\x1b" not in told["cause"]
+    assert (made["field"], made["content"]) == ("content wp_forms", "moves")
+    assert not is_drift(told)
+    assert not is_drift(made)
+
+
+def test_a_tax_class_is_known_by_its_slug() -> None:
+    """A baseline from before knows it by its number: what both have the same is no difference."""
+    assert presets.is_written("wp_wc_tax_rate_classes", "commerce-protect")
+    columns = ["tax_rate_class_id", "name", "slug"]
+    shape = baselines.Shape("wp_wc_tax_rate_classes", columns, ("tax_rate_class_id",), "InnoDB")
+    assert (shape.key, shape.columns) == (("slug",), ("name", "slug"))
+    other = baselines.Shape("wp_wc_tax_rate_classes", ["id", "name"], ("id",), "InnoDB")
+    assert (other.key, other.columns) == (("id",), ("id", "name")), "another plugin's table of this name"
+    assert threeway.compare({"1": "a"}, {"zero": "b"}, {"zero": "b"}) == threeway.Comparison((), (), ())

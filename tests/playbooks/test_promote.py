@@ -522,3 +522,91 @@ def test_an_environment_that_is_no_copy_is_refused(shop: Shop) -> None:
     shop.abandon(was)
     assert run.status != 0
     assert "BASELINE_MISSING" in run.output
+
+
+FORMS = """
+CREATE TABLE wp_ours_forms (id INT AUTO_INCREMENT PRIMARY KEY, title TEXT);
+CREATE TABLE wp_ours_entries (id INT AUTO_INCREMENT PRIMARY KEY, note TEXT);
+CREATE TABLE wp_by_hand (id INT PRIMARY KEY);
+INSERT INTO wp_ours_forms (title) VALUES ('Contact, {url}/contact');
+INSERT INTO wp_ours_entries (note) VALUES ('a trial of staging');
+"""
+FORMS_PLUGIN = """<?php /* Plugin Name: Forms */
+add_action( 'init', function () {
+    global $wpdb;
+    $wpdb->get_results( "SELECT * FROM {$wpdb->prefix}ours_forms, {$wpdb->prefix}ours_entries" );
+    if ( $wpdb->last_error ) { wp_die( $wpdb->last_error ); }
+} );
+"""
+PAIRED = """
+CREATE TABLE wp_woocommerce_tax_rates (tax_rate_id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY,
+    tax_rate VARCHAR(8), tax_rate_class VARCHAR(200));
+CREATE TABLE wp_wc_tax_rate_classes (tax_rate_class_id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY,
+    name VARCHAR(200), slug VARCHAR(191), UNIQUE KEY (slug));
+CREATE TABLE wp_woocommerce_attribute_taxonomies (attribute_id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY,
+    attribute_name VARCHAR(200));
+"""
+
+
+@pytest.mark.long
+def test_both_halves_of_a_pair_move_or_neither(shop: Shop) -> None:
+    """A plugin is active with its tables, a rate has its class, and no attribute comes without its terms."""
+    shop.sql(PRODUCTION, PAIRED)
+    assert (run := shop.clone()).status == 0, run.output
+    was = shop.hosting.environments[PRODUCTION]
+    url, copy = was["url"], shop.hosting.environments[STAGING]["url"]
+    plugins = shop.hosting.path(STAGING, "current/wp-content/plugins")
+    shop.hosting.node.ssh(["tee", f"{plugins}/our-forms.php"], input=FORMS_PLUGIN)
+    shop.sql(STAGING, FORMS.format(url=copy))
+    shop.hosting.wp(STAGING, "plugin", "activate", "our-forms")
+    shop.sql(
+        STAGING,
+        "INSERT INTO wp_woocommerce_tax_rates VALUES (7, '5', 'reduced');"
+        "INSERT INTO wp_wc_tax_rate_classes VALUES (4, 'Reduced', 'reduced'), (5, 'Zero', 'zero');"
+        "INSERT INTO wp_woocommerce_attribute_taxonomies VALUES (3, 'color');",
+    )
+    shop.sql(PRODUCTION, "INSERT INTO wp_wc_tax_rate_classes VALUES (1, 'Zero', 'zero');")
+    shop.hosting.wp(STAGING, "eval", "register_taxonomy('pa_color', 'post'); wp_insert_term('Red', 'pa_color');")
+    broken = shop.hosting.path(STAGING, "current/wp-content/mu-plugins/broken.php")
+    shop.hosting.node.ssh(["tee", broken], input="<?php this is not php;")
+
+    def rows(tables: str) -> str:
+        """All that the tables have; the numbers that their next rows get went on."""
+        database = f"wp_{shop.hosting.short(PRODUCTION)}"
+        dump = f"mariadb-dump --compact --skip-create-options --order-by-primary {database} {tables}"
+        return shop.hosting.node.ssh(dump).stdout
+
+    tables, changed = shop.sql(PRODUCTION, "SHOW TABLES;"), " ".join(re.findall(r"TABLE (\w+)", PAIRED))
+    before = [shop.option(PRODUCTION, "active_plugins"), rows(changed)]
+    assert shop.promote().status != 0
+    shop.abandon(was)
+    assert shop.sql(PRODUCTION, "SHOW TABLES;") == tables, "what came with the plugin went with it"
+    assert [shop.option(PRODUCTION, "active_plugins"), rows(changed)] == before
+    shop.hosting.node.ssh(["rm", broken])
+    compared = shop.compare().raise_if_failed()
+    told, named = re.sub(r"\s+", " ", compared.output), previewed(compared)
+    assert named["moves"]["table", "ours_forms"]["reason"] == "comes_with_plugin"
+    assert named["left_behind"]["attribute", "3"]["reason"] == "half_of_a_pair"
+    assert named["left_behind"]["attribute", "3"]["details"] == ["it needs terms that the target lacks: red"]
+    assert ("table", "ours_forms") not in named["left_behind"]
+    run = shop.promote("-v")
+    assert run.status == 0, run.output
+    assert "our-forms.php" in shop.option(PRODUCTION, "active_plugins")
+    page = shop.hosting.fetch(PRODUCTION, headers={"Cookie": "wordpress_no_cache=1"})
+    assert page.status_code == 200, page.text
+    assert shop.sql(PRODUCTION, "SELECT title FROM wp_ours_forms;") == f"Contact, {url}/contact"
+    assert shop.sql(PRODUCTION, "SELECT COUNT(*) FROM wp_ours_entries;") == "0", "a copy's visitors are nobody's"
+    assert shop.sql(PRODUCTION, "SHOW TABLES LIKE 'wp\\_by\\_hand';") == ""
+    assert "Table wp_ours_forms comes with its plugin, with its rows" in run.output
+    assert shop.sql(PRODUCTION, "SELECT tax_rate_id, tax_rate_class FROM wp_woocommerce_tax_rates;") == "7\treduced"
+    assert shop.sql(PRODUCTION, "SELECT slug FROM wp_wc_tax_rate_classes ORDER BY 1;").split() == ["reduced", "zero"]
+    assert shop.sql(PRODUCTION, "SELECT COUNT(*) FROM wp_woocommerce_attribute_taxonomies;") == "0"
+    assert (
+        "Row of wp_woocommerce_attribute_taxonomies, 3 stays: it needs terms that the target lacks: red" in run.output
+    )
+    assert '"made": ["wp_ours_entries", "wp_ours_forms"]' in told
+    shop.sql(STAGING, "INSERT INTO wp_woocommerce_attribute_taxonomies VALUES (9, 'plain');")
+    shop.put(PRODUCTION, "_transient_wc_attribute_taxonomies", "made of the rows before")
+    assert (run := shop.promote()).status == 0, run.output
+    assert shop.sql(PRODUCTION, "SELECT attribute_name FROM wp_woocommerce_attribute_taxonomies;") == "plain"
+    assert shop.option(PRODUCTION, "_transient_wc_attribute_taxonomies") == ""

@@ -35,6 +35,7 @@ RETURN = r"""
 moved: {description: How many rows by table, and files, are to move., type: dict, returned: changed}
 kept: {description: How many rows by table, and files, only this environment changed., type: dict, returned: changed}
 preview: {description: "What moves, stays or is left, by name, and why.", type: dict, returned: in check mode}
+made: {description: Tables that come along with a plugin that becomes active., type: list, returned: changed}
 only_in_source: {description: "Tables, views, triggers, routines that it lacks.", type: list, returned: changed}
 """
 
@@ -45,7 +46,13 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.certificates.doma
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.schema_copy import Staging
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import account
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
-from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.merge import conflicts, refuse_conflicts
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion import presets
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.merge import (
+    OPTIONS,
+    checksum_of,
+    conflicts,
+    refuse_conflicts,
+)
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.preview import preview
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.selection import Selection, plugin_of
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.sides import Sides
@@ -79,6 +86,7 @@ class Promotion:
             f"Option {name[:80]} stays: the posts or terms that it names are not the same here."
             for name in sides.held[:20]
         ]
+        self.run.notes += [f"{_row(stay)[:120]} stays: {stay.why}." for stay in sides.paired[:20]]
         self.run.notes += [f"Only this environment changed wp-content/{path}; it stays." for path in code.stays[:20]]
         if not self.run.change(f"content {self.staging.content_id}", "", f"promotion of {sides.source.layout.id}"):
             found = preview(sides, written, code, sides.protected()) if self.run.check_mode else None
@@ -86,7 +94,7 @@ class Promotion:
         user = account.ensure_user(self.run, self.layout)
         self.staging.open()
         self.release(sides, code, user)
-        self.settings(sides)
+        made = self.settings(sides)
         self.staging.seal(
             user,
             database=False,
@@ -98,6 +106,8 @@ class Promotion:
                 "layered": sides.layered,
                 "declared": sorted(self.declared),
                 "held": [*sides.held, *sides.unchosen],
+                "staying": sides.staying(),
+                "made": made,
             },
         )
         return self._told(sides, written, code)
@@ -130,20 +140,31 @@ class Promotion:
             self.run.notes.append(told)
 
     def settings(self, sides):
-        """The source's write set in the draft database, at this environment's address."""
+        """The source's write set in the draft database, at this environment's address.
+
+        ``{table: checksum}`` of the tables that are made here, as a plugin comes that has them.
+        """
         source = sides.source.layout.database
         session = sql.between(source, self.staging.database)
         session.say("SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO'")
         written = sides.source.tables(sides.preset, layered=sides.layered).shapes
-        tables = sorted(table for table in written if sides.selection.has_table(table))
+        filled = [table for table in sides.made if presets.comes_with_rows(table, sides.preset)]
+        tables = sorted({*(table for table in written if sides.selection.has_table(table)), *filled})
         dump.refuse_large_rows(source, tables)
-        for table in tables:
+        for table in sorted({*tables, *sides.made}):
             there, here = sql.qualified(source, table), sql.qualified(self.staging.database, table)
             sql.needed_table(session, source, table)
-            session.say(f"CREATE TABLE {here} LIKE {there}", f"INSERT INTO {here} SELECT * FROM {there}")
+            session.say(f"CREATE TABLE {here} LIKE {there}")
+            if table in tables:
+                session.say(f"INSERT INTO {here} SELECT * FROM {there}")
         # As the baseline was digested: what says the same on both sides must do so here, too, or it would move.
         moved = [(sides.source.layout.site, self.layout.site)] if sides.layered else []
         self.staging.rewrite([(sides.source.url, self.url)], moved, layered=sides.layered)
+        self.run.notes += [
+            f"Table {table[:80]} comes with its plugin, {'with its rows' if table in tables else 'without rows'}."
+            for table in sides.made[:20]
+        ]
+        return {table: checksum_of(self.staging.database, table) for table in sides.made}
 
     def settle(self):
         """What was promoted is what both sides have in common now."""
@@ -160,8 +181,14 @@ class Promotion:
         return {
             "moved": {**moved, "files": len(code.moves)},
             "kept": {**kept, "files": len(code.stays)},
+            "made": sides.made[:50],
             "only_in_source": sides.only_in_source()[:50],
         }
+
+
+def _row(stay):
+    kind = "Option" if stay.table == OPTIONS else f"Row of {stay.table},"
+    return f"{kind} {stay.key}"
 
 
 def bring(run, params, _fence):

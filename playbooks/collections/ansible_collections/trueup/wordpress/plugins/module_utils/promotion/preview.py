@@ -20,7 +20,7 @@ NAMED = objects.NAMED
 MOST = 200
 """Of a verdict."""
 LONGEST = 120
-MOST_DETAILS, LONGEST_DETAIL = 8, 60
+MOST_DETAILS, LONGEST_DETAIL = 8, 160
 MOST_VALUE = 1 << 20
 HEAD = 8192
 OPTIONS = "wp_options"
@@ -29,6 +29,7 @@ SETTINGS = {
     OPTIONS: ("option", "option_name", "option_name"),
     "wp_links": ("link", "link_id", "link_name"),
     "wp_woocommerce_tax_rates": ("tax_rate", "tax_rate_id", "tax_rate_name"),
+    "wp_wc_tax_rate_classes": ("tax_rate", "slug", "name"),
     "wp_woocommerce_tax_rate_locations": ("tax_rate", "location_id", "location_code"),
     "wp_woocommerce_shipping_zones": ("shipping_zone", "zone_id", "zone_name"),
     "wp_woocommerce_shipping_zone_locations": ("shipping_zone", "location_id", "location_code"),
@@ -75,6 +76,7 @@ def preview(sides, written, code, changes):
             _options(found, sides, written[table], activated)
         else:
             _settings(found, sides, table, written[table])
+    _pairs(found, sides)
     _protected(found, sides, changes)
     return found.told()
 
@@ -222,8 +224,19 @@ def _settings(found, sides, table, compared):
             found.add(verdict, "table", reason, [_item(presets.bare(table) or table, "changed", count=len(keys))])
 
 
-def _rows(found, sides, verdict, table, keys):
+def _pairs(found, sides):
+    """Rows that stay as their other half cannot move, and the tables that a plugin brings along."""
+    for table in sorted({stay.table for stay in sides.paired}):
+        whys = {stay.key: stay.why for stay in sides.paired if stay.table == table}
+        if table in SETTINGS:
+            _rows(found, sides, "left_behind", table, sorted(whys), "half_of_a_pair", whys)
+    made = (_item(presets.bare(table) or table, "added") for table in sides.made[:NAMED])
+    found.add("moves", "table", "comes_with_plugin", made, len(sides.made))
+
+
+def _rows(found, sides, verdict, table, keys, reason=None, whys=None):
     kind, key, name = SETTINGS[table]
+    whys = whys or {}
     if not keys:
         return
     try:
@@ -232,13 +245,17 @@ def _rows(found, sides, verdict, table, keys):
             for side in (sides.source, sides.target)
         )
         items = [
-            _item(source.get(one) or target.get(one) or one, _change(verdict, one in source, one in target))
+            _item(
+                source.get(one) or target.get(one) or one,
+                _change(verdict, one in source, one in target),
+                details=[whys[one]] if one in whys else [],
+            )
             for one in keys[:NAMED]
         ]
     except sql.SqlError:
         # Another plugin's table of this name: it has other columns.
-        items = [_item(one, "changed") for one in keys[:NAMED]]
-    found.add(verdict, kind, REASONS[verdict], items, len(keys))
+        items = [_item(one, "changed", details=[whys[one]] if one in whys else []) for one in keys[:NAMED]]
+    found.add(verdict, kind, reason or REASONS[verdict], items, len(keys))
 
 
 # What never moves
@@ -261,12 +278,18 @@ def _protected(found, sides, changes):
             items = one.named or ([_item(None, "changed", count=one.count)] if one.count else [])
             found.add(verdict, kind, reason, items, one.count)
         for table in sorted(rows):
+            if table in sides.made and verdict == "left_behind":
+                continue
             if rows[table] and (table not in objects.TABLES or table in untold):
                 reason = REASONS["stays"] if verdict == "stays" else _reason(table, changes)
                 found.add(
                     verdict, "table", reason, [_item(presets.bare(table) or table, "changed", count=len(rows[table]))]
                 )
-    beside = [one for one in sides.only_in_source() if one not in changes.source_tables or not changes.source.get(one)]
+    beside = [
+        one
+        for one in sides.only_in_source()
+        if one not in sides.made and (one not in changes.source_tables or not changes.source.get(one))
+    ]
     found.add(
         "left_behind",
         "table",

@@ -11,7 +11,8 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layou
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.ledger import Ledger
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion import baseline as baselines
-from ansible_collections.trueup.wordpress.plugins.module_utils.promotion import presets, references
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion import pairs, presets, references
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.halves import Place
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.merge import (
     Tables,
     address_taken_out,
@@ -35,6 +36,10 @@ class Side:
             )
         self.url = self.ledger.url
         self.content = f"{os.path.realpath(self.layout.current)}/wp-content"
+
+    @property
+    def place(self):
+        return Place(self.layout.database, self.content)
 
     def normal(self, *, layered):
         return address_taken_out(self.url, self.layout.site, layered=layered)
@@ -108,10 +113,10 @@ class Sides:
         self.target = Side(run, target_id)
         self.declared = self.target.ledger.declared_options if declared is None else declared
         self.preset = preset or presets.DEFAULT
-        self.held = ()
         self.unchosen = ()
         """Options that are left as they are, as nobody chose them."""
         self._trees = None
+        self.held, self.paired, self.made = (), (), ()
         self.baseline_of, (self.rows, self.files, self.layered) = self._baseline()
 
     def _baseline(self):
@@ -126,7 +131,12 @@ class Sides:
         )
 
     def written(self):
-        """``{table: Comparison}`` of the write set; ``held`` names the options that stay because of what they name."""
+        """``{table: Comparison}`` of the write set.
+
+        Afterwards ``held`` names the options that stay because of what they name, ``paired`` has a ``pairs.Stay`` for
+        each row that stays as its other half cannot move, and ``made`` names the tables that a plugin brings along.
+        """
+        # What nobody chose is no half that comes.
         found = self._chosen(compared(*self._tables(), self.rows, self.declared))
         options = found.get(references.TABLE)
         if options:
@@ -134,6 +144,15 @@ class Sides:
             held = references.unresolved(self.source.layout.database, self.target.layout.database, coming)
             self.held = tuple(sorted(held))
             found[references.TABLE] = options.without(held)
+        self.paired, self.made = pairs.settle(found, self.source.place, self.target.place)
+        staying = self.staying()
+        return {table: one.without(staying.get(table, ())) for table, one in found.items()}
+
+    def staying(self):
+        """``{table: keys}`` of the rows that stay though the source changed them."""
+        found = {references.TABLE: [*self.held]} if self.held else {}
+        for stay in self.paired:
+            found.setdefault(stay.table, []).append(stay.key)
         return found
 
     def _chosen(self, found):
