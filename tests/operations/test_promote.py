@@ -1,5 +1,6 @@
 """Changes move up through the API: gates first, then code and settings, and nothing that customers made."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -71,6 +72,8 @@ def test_a_check_names_what_both_sides_changed(place: Place, pair: tuple[dict[st
     assert not [one for one in told["preview"]["moves"] if one["name"] == "blogdescription"], "both have it by now"
     result = place.plane.http.get(f"/api/jobs/{told['job_id']}").json()["result"]
     assert result["promotion"] == told["preview"]
+    shown = place.plane.command("promote", "moving/staging", "moving/production", "--preview", "-o", "json")
+    assert [one["name"] for one in json.loads(shown.stdout)["preview"]["left_behind"]] == ["About us"]
 
 
 @pytest.fixture
