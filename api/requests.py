@@ -12,6 +12,7 @@ from api.forms import ARCHIVE_URL, EMAIL, SOURCE_REF
 from reconciler.core.errors import Invalid
 from reconciler.core.fields import DisplayName, Hostname, Slug
 from reconciler.core.manifests import BackupScope, EnvironmentType, PromotionPreset, UpdateScope
+from reconciler.core.promotion_selection import MOST_SELECTORS, Selector
 from reconciler.core.replacement import (
     LONGEST,
     MOST_TABLES,
@@ -58,6 +59,8 @@ class CreateEnvironmentRequest(_Lenient):
 
 class PromoteRequest(_Lenient):
     target_environment_id: UUID
+    include: tuple[Selector, ...] = Field(default=(), max_length=MOST_SELECTORS)
+    exclude: tuple[Selector, ...] = Field(default=(), max_length=MOST_SELECTORS)
 
 
 class SearchReplaceRequest(_Lenient):

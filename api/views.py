@@ -14,9 +14,11 @@ from reconciler.core.certificates import TlsStatus
 from reconciler.core.entries import EnvironmentEntry, NodeEntry, SiteEntry
 from reconciler.core.jobs import JobStatus, JobType
 from reconciler.core.manifests import BackupScope, EnvironmentType, Metadata, PromotionPreset, id_of
+from reconciler.core.promotion_preview import MOST_NAMED, Kind, Reason
 from reconciler.core.status import DriftStatus, EnvironmentStatus, NodeStatus
 from reconciler.nodes.held import Held as Waiting
 from reconciler.operations.domains import DeclaredDomain
+from reconciler.operations.promotion_preview import Previewed
 from reconciler.records.backups import Backup as BackupRow
 from reconciler.records.deliveries import Delivery
 from reconciler.records.events import Event as EventRow
@@ -71,6 +73,50 @@ class Held(_View):
 
 class Released(_View):
     held: tuple[HeldName, ...]
+
+
+class PromotionDifference(_View):
+    """One thing that is not the same on both sides; of people's things all of a kind, without a name."""
+
+    kind: Kind
+    reason: Reason
+    change: Literal["added", "changed", "removed"]
+    name: str | None
+    type: str | None
+    number: int | None
+    count: int | None
+    details: tuple[str, ...]
+
+
+PromotionDifferences = Annotated[tuple[PromotionDifference, ...], Field(max_length=MOST_NAMED)]
+
+
+class PromotionPreview(_View):
+    """What is known of a promotion before there is one."""
+
+    counts: dict[str, dict[str, int]]
+    moves: PromotionDifferences
+    stays: PromotionDifferences
+    left_behind: PromotionDifferences
+    conflicts: PromotionDifferences
+
+
+class PromotionRefusal(_View):
+    """Why a promotion would be refused now."""
+
+    code: Literal["conflict", "drift_gate_unmet", "backup_gate_unmet", "drill_gate_unmet"]
+    message: str
+
+
+class Promotion(_View):
+    """What a promotion would do, and of when that is known; nothing is where it was not looked at."""
+
+    environment_id: UUID
+    target_environment_id: UUID
+    unmet: PromotionRefusal | None
+    checked_at: datetime | None
+    job_id: UUID | None
+    preview: PromotionPreview | None
 
 
 class AdoptionBranch(_View):
@@ -301,6 +347,19 @@ def node_views(current: CurrentState) -> list[Node]:
 
 def held_names(found: Iterable[Waiting]) -> tuple[HeldName, ...]:
     return tuple(HeldName(kind=one.kind, name=one.name, count=one.count, due_at=one.due_at) for one in found)
+
+
+def promotion_view(found: Previewed) -> Promotion:
+    unmet = {"code": found.unmet.code, "message": found.unmet.message} if found.unmet else None
+    preview = found.preview.model_dump() if found.preview else None
+    return Promotion(
+        environment_id=found.source_id,
+        target_environment_id=found.target_id,
+        unmet=PromotionRefusal.model_validate(unmet) if unmet else None,
+        checked_at=found.checked_at,
+        job_id=found.job_id,
+        preview=PromotionPreview.model_validate(preview) if preview else None,
+    )
 
 
 def job_view(job: JobRow) -> Job:

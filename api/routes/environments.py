@@ -26,15 +26,18 @@ from api.views import (
     Held,
     JobAccepted,
     MagicLogin,
+    Promotion,
     Released,
     accepted,
     environment_view,
     held_names,
+    promotion_view,
 )
 from reconciler.core.observed import reach, stopped
 from reconciler.operations import proposing
 from reconciler.operations.held import HeldEvents
 from reconciler.operations.logins import MagicLogins
+from reconciler.operations.promotion_preview import preview_of
 from reconciler.operations.releases import earlier_release
 from reconciler.sources.resolving import sources_of
 
@@ -100,7 +103,14 @@ def purge_cache(id: UUID, who: Who, response: Response, deps: Deps) -> JobAccept
 @router.post("/promote", status_code=202)
 def promote(id: UUID, body: PromoteRequest, who: Who, response: Response, deps: Deps) -> JobAccepted:
     """Declare that the target has what changed in this environment; a job moves it."""
-    return accepted(response, deps.operations.promote(id, body.target_environment_id, who))
+    target, include, exclude = body.target_environment_id, body.include, body.exclude
+    return accepted(response, deps.operations.promote(id, target, who, include=include, exclude=exclude))
+
+
+@router.get("/promotion")
+def get_promotion(id: UUID, target: UUID, deps: Deps) -> Promotion:
+    """What a promotion to the target would move and leave, as the last drift check of this environment found it."""
+    return promotion_view(preview_of(id, target, deps.state, deps.now()))
 
 
 @router.post("/search-replace", status_code=202)

@@ -88,8 +88,8 @@ def row(home: Home, job: Job) -> dict[str, Any]:
     }
 
 
-def finish(home: Home, job_id: UUID, *, wait: bool) -> None:
-    """Tell the job's id, or how it ended and what of it a person should know."""
+def finish(home: Home, job_id: UUID, *, wait: bool, err: bool = False) -> None:
+    """Tell the job's id, or how it ended and what of it a person should know; with ``err`` beside an answer."""
     if not wait:
         say(f"Job {job_id} is accepted. `trueup job follow {job_id}` waits for it.")
         return
@@ -97,6 +97,6 @@ def finish(home: Home, job_id: UUID, *, wait: bool) -> None:
     if job.status is not JobStatus.SUCCEEDED:
         fail(f"Job {job_id} {job.status}: {job.error_code}: {job.error_message}")
     took = (job.finished_at - job.created_at).total_seconds() if job.finished_at else 0.0
-    say(f"Job {job_id} succeeded in {took:.1f} s.")
+    say(f"Job {job_id} succeeded in {took:.1f} s.", err=err)
     for note in (job.result or {}).get("notes", ()):
-        say(note)
+        say(note, err=err)

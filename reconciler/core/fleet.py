@@ -208,6 +208,8 @@ class Fleet:
             tables=(content and content.tables) or None,
             groups=(content and content.groups) or None,
             guid=(content and content.guid) or None,
+            include=(content and content.include) or None,
+            exclude=(content and content.exclude) or None,
         )
 
     def node_variables(self, node_id: UUID) -> variables.NodeVariables:

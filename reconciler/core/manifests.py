@@ -35,6 +35,8 @@ from reconciler.core.fields import (
 from reconciler.core.forge import Forge
 from reconciler.core.options import Options
 from reconciler.core.policy import EnvironmentReconcile, NodeReconcile, PlatformReconcile
+from reconciler.core.promotion_selection import MOST_SELECTORS, Selector
+from reconciler.core.promotion_selection import refusal as unsound
 from reconciler.core.receivers import Reports
 from reconciler.core.replacement import LONGEST, MOST_TABLES, SHORTEST, TableGroup, TableName, refusal
 from reconciler.core.tls import PreviewTls, Tls
@@ -310,6 +312,10 @@ class Content(Strict):
     )
     backup: UUID | None = Field(default=None, description="restore: the backup.")
     preset: PromotionPreset | None = Field(default=None, description="promote: what is protected.")
+    include: tuple[Selector, ...] = Field(
+        default=(), max_length=MOST_SELECTORS, description="promote: what alone moves; left out: all."
+    )
+    exclude: tuple[Selector, ...] = Field(default=(), max_length=MOST_SELECTORS, description="promote: what stays.")
     search: Annotated[str, StringConstraints(min_length=SHORTEST, max_length=LONGEST)] | None = Field(
         default=None, description="search-replace: the text that is looked for."
     )
@@ -329,6 +335,8 @@ class Content(Strict):
         needed = _NEEDED.get(self.origin)
         if needed and getattr(self, needed) is None:
             raise ValueError(f"{needed} is required where origin is {self.origin}")
+        if why := unsound(self.include, self.exclude):
+            raise ValueError(why)
         if self.origin == "search-replace":
             if self.search is None or self.replace is None:
                 raise ValueError("search and replace are required where origin is search-replace")

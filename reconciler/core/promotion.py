@@ -14,10 +14,13 @@ from reconciler.core.drills import LastDrill
 from reconciler.core.errors import BackupGateUnmet, DriftGateUnmet, DrillGateUnmet
 from reconciler.core.jobs import JobType
 from reconciler.core.observed import Count, Line, Path
+from reconciler.core.promotion_preview import Preview
+from reconciler.core.visible import visible
 
 BACKUP_AGE = timedelta(minutes=60)
 NAMED = 20
 """Differences of a kind that a check names; the rest is counted."""
+LONGEST_WHY = 400
 _TOLD = frozenset({Cause.REFUSED, Cause.EXPIRING})
 UNCHANGING = frozenset(
     {
@@ -34,6 +37,7 @@ UNCHANGING = frozenset(
 )
 """Jobs that leave an environment as it was: a drift check is not older than they are."""
 HELD = "names posts or terms that are not the same in the target"
+MADE = "comes along with a plugin that becomes active"
 CAUSES = {"moves": "changed in this environment", "stays": "changed in the target", "conflicts": "changed in both"}
 
 
@@ -124,6 +128,16 @@ class ComparedPart(BaseModel):
     conflicts: _Keys
 
 
+class PairedRow(BaseModel):
+    """A row that stays, as the other half of what belongs together cannot move."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    table: Line
+    key: Path
+    why: Line
+
+
 class Comparison(BaseModel):
     """What a node says of two environments, by table."""
 
@@ -131,8 +145,12 @@ class Comparison(BaseModel):
 
     written: Annotated[dict[Line, ComparedPart], Field(max_length=10_000)]
     code: ComparedPart
+    preview: Preview | None = None
     held: _Keys = ()
     """Options that stay, as the posts or terms that they name are not the same on both sides."""
+    paired: Annotated[tuple[PairedRow, ...], Field(max_length=1_000)] = ()
+    made: Annotated[tuple[Line, ...], Field(max_length=1_000)] = ()
+    """Tables that the target lacks, and that come along with a plugin that becomes active there."""
     protected: Annotated[dict[Line, dict[Literal["source", "target"], Count]], Field(max_length=10_000)]
 
 
@@ -154,9 +172,14 @@ def differences(comparison: Comparison, target_id: str) -> tuple[dict[str, Any],
 
 
 def _held(comparison: Comparison) -> Iterator[dict[str, Any]]:
-    for name in comparison.held[:NAMED]:
-        found = {"field": f"content wp_options: {name}", "content": "stays", "cause": HELD}
-        yield {**found, "desired": None, "observed": None, "heals": False}
+    found = [(f"content wp_options: {name}", "stays", HELD) for name in comparison.held[:NAMED]]
+    found += [
+        (f"content {one.table}: {one.key}", "stays", visible(one.why, LONGEST_WHY)) for one in comparison.paired[:NAMED]
+    ]
+    found += [(f"content {table}", "moves", MADE) for table in comparison.made[:NAMED]]
+    for field, content, cause in found:
+        told = {"field": field, "content": content, "cause": cause}
+        yield {**told, "desired": None, "observed": None, "heals": False}
 
 
 def _named(parts: Mapping[str, ComparedPart]) -> Iterator[dict[str, Any]]:

@@ -19,7 +19,7 @@ DEFAULT_POOL = 1
 _LATER = frozenset({"resources", "health", "egress", "vary_cookies"})
 """Came after the first environments were configured: none of them is configured anew for what it does not say."""
 
-_OF_A_REPLACEMENT = frozenset({"search", "replace", "tables", "groups", "guid"})
+_OF_AN_OPERATION = frozenset({"search", "replace", "tables", "groups", "guid", "include", "exclude"})
 
 Reach = Literal["closed", "open but for mail", "open"]
 
@@ -84,11 +84,13 @@ class ContentVariables(_Variables):
     tables: tuple[str, ...] | None = None
     groups: tuple[str, ...] | None = None
     guid: bool | None = None
+    include: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] | None = None
 
     @model_serializer(mode="wrap")
     def _without_later_ones(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         data: dict[str, Any] = serialize(self)
-        return {name: value for name, value in data.items() if name not in _OF_A_REPLACEMENT or value is not None}
+        return {name: value for name, value in data.items() if name not in _OF_AN_OPERATION or value is not None}
 
 
 class DomainVariables(_Variables):

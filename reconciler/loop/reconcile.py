@@ -38,6 +38,7 @@ from reconciler.loop.results import failure, left_out, notes, replaced
 from reconciler.loop.tools import Inputs, Run, Tools
 from reconciler.loop.updating import Updated, is_unrecorded, record, update
 from reconciler.nodes.runner import RunResult
+from reconciler.operations.promotion_preview import RESULT
 from reconciler.records.drift import DriftCheck
 from reconciler.records.events import EventKind
 from reconciler.records.outcomes import Failed, Outcome, Stopped, Succeeded
@@ -234,7 +235,7 @@ def check_drift(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
     content = compare_content(environment, node, tools, fleet, run)
     if isinstance(content, RunResult):
         return failure(content) or Stopped()
-    differences += content
+    differences += content.differences
     check = DriftCheck(
         id=run.job_id,
         environment_id=environment_id,
@@ -246,7 +247,10 @@ def check_drift(environment_id: UUID, tools: Tools, run: Run) -> Outcome:
     )
     tools.state.records.drift_checks.save(check)
     used = seen.disk_used_bytes if seen else None
-    return Succeeded({"drift_status": check.status, "differences": list(differences), "disk_used_bytes": used})
+    told: dict[str, Any] = {"drift_status": check.status, "differences": list(differences), "disk_used_bytes": used}
+    if content.preview:
+        told[RESULT] = content.preview.model_dump(mode="json")
+    return Succeeded(told)
 
 
 def _answer(environment_id: UUID, node: NodeEntry, tools: Tools) -> Answer:

@@ -33,15 +33,15 @@ def replaced(result: RunResult) -> Replaced | None:
         AnswerRefused: it cannot be understood.
     """
     found = next((one.data["replaced"] for one in result.results if one.data.get("replaced") is not None), None)
-    return None if found is None else understood(Replaced, _redacted(found))
+    return None if found is None else understood(Replaced, redacted(found))
 
 
-def _redacted(data: Any) -> Any:
+def redacted(data: Any) -> Any:
     """The data with no secret of ours in its texts: a site had its say in them."""
     if isinstance(data, dict):
-        return {key: _redacted(value) for key, value in data.items()}
+        return {key: redacted(value) for key, value in data.items()}
     if isinstance(data, list):
-        return [_redacted(value) for value in data]
+        return [redacted(value) for value in data]
     return redact(data) if isinstance(data, str) else data
 
 

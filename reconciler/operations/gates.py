@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -11,7 +13,8 @@ from reconciler.core.errors import Conflict, StorageNotConfigured
 from reconciler.core.fleet import Fleet
 from reconciler.core.jobs import JobType
 from reconciler.core.options import changed_options
-from reconciler.core.promotion import UNCHANGING, Evidence, checked, refuse_unmet
+from reconciler.core.promotion import UNCHANGING, Checked, Evidence, checked, refuse_unmet
+from reconciler.nodes.module_utils import load
 from reconciler.operations.drills import last_full_drill
 from reconciler.records.jobs import JobFilter
 from reconciler.state import Records, State
@@ -20,8 +23,18 @@ RECENT = 20
 """Jobs of an environment among which its last change is looked for: later ones may have ended earlier."""
 
 
-def refuse_unmet_gates(source_id: UUID, target_id: UUID, state: State, now: datetime) -> None:
-    """Raises one of a promotion's gates unless changes may move from the source to the target now."""
+def refuse_unmet_gates(
+    source_id: UUID,
+    target_id: UUID,
+    state: State,
+    now: datetime,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> None:
+    """Raises one of a promotion's gates unless changes may move from the source to the target now.
+
+    ``include``, ``exclude``: what was chosen; what was not blocks nothing.
+    """
     fleet, records = state.fleet(), state.records
     # What is yet to come was written by a clock that was ahead: nobody knows how long ago it was.
     check, backup = records.drift_checks.latest(source_id, now), records.backups.newest_full(target_id, now)
@@ -30,13 +43,20 @@ def refuse_unmet_gates(source_id: UUID, target_id: UUID, state: State, now: date
         source=fleet.environment(source_id).key,
         target=target.key,
         target_id=str(target_id),
-        check=checked(check.created_at, check.differences) if check else None,
+        check=_chosen(checked(check.created_at, check.differences), include, exclude) if check else None,
         last_change=_last_change(records, source_id),
         backup_at=backup.completed_at if backup else None,
         drill_within=within(drill_of(target, fleet)),
         drill=last_full_drill(records, target_id, now),
     )
     refuse_unmet(evidence, now)
+
+
+def _chosen(check: Checked, include: Sequence[str], exclude: Sequence[str]) -> Checked:
+    """The check with those conflicts that a promotion would meet: the node asks the same code."""
+    selection = load("promotion/selection").Selection(include, exclude)
+    conflicts = tuple(one for one in check.conflicts if selection.has(*one.split(": ", 1)))
+    return replace(check, conflicts=conflicts)
 
 
 def needs_storage(fleet: Fleet, what: str) -> None:

@@ -36,6 +36,7 @@ from reconciler.core.intents import (
 from reconciler.core.intents.content import refuse_unpromotable
 from reconciler.core.jobs import JobType
 from reconciler.core.manifests import BackupScope, EnvironmentType, PromotionPreset, Release, UpdateScope
+from reconciler.core.promotion_selection import refusal as unsound
 from reconciler.core.replacement import Replacement, refusal
 from reconciler.core.status import EnvironmentStatus
 from reconciler.dispatch import Dispatcher
@@ -235,23 +236,38 @@ class Operations:
         )
         return self._change(intent, environment_id, JobType.RESTORE, actor)
 
-    def promote(self, environment_id: UUID, target_environment_id: UUID, actor: Actor) -> UUID:
+    def promote(
+        self,
+        environment_id: UUID,
+        target_environment_id: UUID,
+        actor: Actor,
+        *,
+        include: tuple[str, ...] = (),
+        exclude: tuple[str, ...] = (),
+    ) -> UUID:
         """Declare that the target has what changed in this environment; the job's id. It is the target's job.
 
+        ``include``, ``exclude``: ``group:NAME``, ``option:NAME``, ``plugin:NAME``; without them all of it.
+
         Raises:
+            Invalid: the same is included and excluded.
             DriftGateUnmet: the environment was not checked since it changed, or both sides changed the same.
             BackupGateUnmet: the target has no completed full backup of the last hour.
             DrillGateUnmet: the target has to have a drilled backup, and has none that is recent and passed.
         """
         fleet = self._state.fleet()
         refuse_unpromotable(fleet.environment(environment_id), fleet.environment(target_environment_id))
-        refuse_unmet_gates(environment_id, target_environment_id, self._state, self._clock())
+        if why := unsound(include, exclude):
+            raise Invalid(why)
+        refuse_unmet_gates(environment_id, target_environment_id, self._state, self._clock(), include, exclude)
         needs_storage(fleet, "A promotion")
         intent = Promote(
             environment_id=environment_id,
             target_environment_id=target_environment_id,
             release_id=self._new_id(),
             content_id=self._new_id(),
+            include=include,
+            exclude=exclude,
         )
         return self._change(intent, target_environment_id, JobType.PROMOTE, actor, beside=environment_id)
 

@@ -165,7 +165,7 @@ def test_a_replaced_text_is_new_content_alone_and_is_taken_back() -> None:
     told = variables.model_dump(mode="json")
     assert told.items() >= {**texts, "groups": ["content"], "origin": "search-replace"}.items()
     # What an environment was told before there was this is what it is told now.
-    later = {"search", "replace", "tables", "groups", "guid"}
+    later = {"search", "replace", "tables", "groups", "guid", "include", "exclude"}
     assert not later & before.environment_variables(_id()).settings()["content"].keys()
     back = take_back(was, said, said, "it failed")
     assert back is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,10 +12,13 @@ from hypothesis import strategies as st
 
 from reconciler.core.errors import BackupGateUnmet, DriftGateUnmet
 from reconciler.core.promotion import Checked, Comparison, Evidence, checked, differences, is_drift, refuse_unmet
+from reconciler.core.promotion_selection import SELECTOR, brings_code
 from tests.playbooks.node_modules import load
 
+baselines = load("promotion.baseline")
 presets = load("promotion.presets")
 references = load("promotion.references")
+selection = load("promotion.selection")
 threeway = load("promotion.threeway")
 
 PROTECTED = ["posts", "postmeta", "terms", "term_taxonomy", "term_relationships", "termmeta"]
@@ -256,3 +260,85 @@ def test_an_option_that_is_held_is_told_and_no_drift() -> None:
     assert told["field"] == "content wp_options: page_on_front"
     assert "not the same in the target" in told["cause"]
     assert not is_drift(told)
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "chosen", "left"),
+    [
+        ([], [], ["files: themes/a/b.css", "wp_options: active_plugins", "wp_links: 1", "wp_unknown: 1"], []),
+        (
+            ["option:blogname"],
+            [],
+            ["wp_options: blogname"],
+            ["wp_options: other", "files: plugins/a/a.php", "wp_links: 1", "wp_unknown: 1"],
+        ),
+        (
+            ["plugin:a"],
+            [],
+            ["files: plugins/a/a.php"],
+            ["files: plugins/b/b.php", "files: themes/a/a.css", "wp_options: active_plugins", "wp_options: a"],
+        ),
+        (
+            [],
+            ["plugin:a"],
+            ["files: plugins/b/b.php", "files: themes/a/a.css", "wp_options: a", "wp_options: stylesheet"],
+            ["files: plugins/a/a.php", "wp_options: active_plugins"],
+        ),
+        (
+            ["group:options"],
+            ["option:blogname"],
+            ["wp_options: other"],
+            ["wp_options: blogname", "wp_options: stylesheet", "wp_options: active_plugins", "files: plugins/a/a.php"],
+        ),
+        (["group:options", "option:stylesheet"], [], ["wp_options: stylesheet"], ["wp_options: template"]),
+        (
+            [],
+            ["group:code", "group:taxes"],
+            ["wp_options: other", "wp_woocommerce_shipping_zones: 1"],
+            ["wp_woocommerce_tax_rates: 1", "wp_wc_tax_rate_classes: x", "files: a", "wp_options: stylesheet"],
+        ),
+        (["plugin:a"], ["group:code"], ["files: plugins/a/a.php"], ["files: plugins/b/b.php"]),
+        ([], ["group:orders"], ["wp_options: x"], ["wp_wc_orders: 1", "wp_woocommerce_order_items: 1"]),
+    ],
+)
+def test_the_more_specific_word_wins(
+    include: list[str], exclude: list[str], chosen: list[str], left: list[str]
+) -> None:
+    found = selection.Selection(include, exclude)
+    assert [one for one in (*chosen, *left) if found.has(*one.split(": ", 1))] == chosen
+    assert found.has_code == brings_code(include, exclude)
+
+
+def test_every_table_that_may_be_written_is_in_a_group() -> None:
+    tables = ["wp_" + name for name in (*presets.SETTINGS, *COMMERCE)]
+    every = selection.Selection([f"group:{name}" for name in (*selection.GROUPS, selection.CODE)])
+    assert [table for table in tables if not every.has_table(table)] == []
+    assert all(re.fullmatch(SELECTOR, f"group:{name}") for name in (*selection.GROUPS, selection.CODE))
+
+
+def test_a_row_whose_other_half_cannot_move_is_told_with_the_reason_and_no_drift() -> None:
+    part = {"counts": {}, "moves": (), "stays": (), "conflicts": ()}
+    stay = {
+        "table": "wp_woocommerce_tax_rates",
+        "key": "7",
+        "why": "it needs tax class that the target lacks: zero\x1b[2J",
+    }
+    found = {"written": {}, "code": part, "paired": [stay], "made": ["wp_forms"], "protected": {}}
+    _, told, made = differences(Comparison.model_validate(found), "target")
+    assert (told["field"], told["content"]) == ("content wp_woocommerce_tax_rates: 7", "stays")
+    assert told["cause"].startswith("it needs tax class that the target lacks: zero")
+    assert "\x1b" not in told["cause"]
+    assert (made["field"], made["content"]) == ("content wp_forms", "moves")
+    assert not is_drift(told)
+    assert not is_drift(made)
+
+
+def test_a_tax_class_is_known_by_its_slug() -> None:
+    """A baseline from before knows it by its number: what both have the same is no difference."""
+    assert presets.is_written("wp_wc_tax_rate_classes", "commerce-protect")
+    columns = ["tax_rate_class_id", "name", "slug"]
+    shape = baselines.Shape("wp_wc_tax_rate_classes", columns, ("tax_rate_class_id",), "InnoDB")
+    assert (shape.key, shape.columns) == (("slug",), ("name", "slug"))
+    other = baselines.Shape("wp_wc_tax_rate_classes", ["id", "name"], ("id",), "InnoDB")
+    assert (other.key, other.columns) == (("id",), ("id", "name")), "another plugin's table of this name"
+    assert threeway.compare({"1": "a"}, {"zero": "b"}, {"zero": "b"}) == threeway.Comparison((), (), ())

@@ -280,6 +280,16 @@ def test_a_promotion_keeps_what_is_protected() -> None:
     assert "younger than 60 minutes" in item.effect.backup
 
 
+def test_a_promotion_says_what_was_chosen() -> None:
+    chosen = {"include": [f"option:o{n}" for n in range(12)], "exclude": ["plugin:hats"]}
+    content = {"id": ONE, "origin": "promote", "source_environment": TWO, **chosen}
+    item = only(changed(base(**{PRODUCTION: d.environment(content=content)})))
+    told = [after for _, after in facts(item).values() if "promotion of" in after]
+    assert len(told) == 1
+    assert told[0].endswith(", option:o9 and 2 more, without plugin:hats")
+    assert ", only option:o0, option:o1" in told[0]
+
+
 def test_without_storage_what_needs_a_backup_is_told_to_fail() -> None:
     bare = {**base(), "platform.yaml": platform()}
     after = {**bare, PRODUCTION: d.environment(release={"id": ONE, "origin": "update"})}

@@ -1,5 +1,6 @@
 """Changes move up through the API: gates first, then code and settings, and nothing that customers made."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -60,7 +61,19 @@ def test_a_check_names_what_both_sides_changed(place: Place, pair: tuple[dict[st
     assert (refused.status_code, refused.json()["code"]) == (409, "drift_gate_unmet")
     assert "wp_options: blogdescription" in refused.json()["message"]
     _put(place, production, "blogdescription", "one")
+    place.sql(staging, "UPDATE wp_posts SET post_title = 'About us' WHERE ID = 2")
     assert _check(place, staging) == "clean"
+    told = place.plane.http.get(
+        f"/api/environments/{staging['id']}/promotion", params={"target": production["id"]}
+    ).json()
+    assert told["unmet"]["code"] == "backup_gate_unmet"
+    left = [(one["kind"], one["name"], one["details"]) for one in told["preview"]["left_behind"]]
+    assert left == [("page", "About us", ["title"])]
+    assert not [one for one in told["preview"]["moves"] if one["name"] == "blogdescription"], "both have it by now"
+    result = place.plane.http.get(f"/api/jobs/{told['job_id']}").json()["result"]
+    assert result["promotion"] == told["preview"]
+    shown = place.plane.command("promote", "moving/staging", "moving/production", "--preview", "-o", "json")
+    assert [one["name"] for one in json.loads(shown.stdout)["preview"]["left_behind"]] == ["About us"]
 
 
 @pytest.fixture

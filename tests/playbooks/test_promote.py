@@ -31,6 +31,9 @@ CREATE TABLE wp_gf_entry (id INT AUTO_INCREMENT PRIMARY KEY, note TEXT);
 INSERT INTO wp_wc_orders (status, total) VALUES ('wc-processing', 12.5), ('wc-completed', 99);
 INSERT INTO wp_gf_entry (note) VALUES ('written by a plugin that no list knows');
 INSERT INTO wp_options (option_name, option_value) VALUES ('only_here', 'old'), ('only_there', 'old'), ('doomed', 'x');
+SET sql_mode = '';
+INSERT INTO wp_posts (ID, post_title, post_type, post_status, guid) VALUES (900, 'Hat', 'product', 'publish', 'g');
+INSERT INTO wp_postmeta VALUES (9001, 900, '_price', '10'), (9002, 900, '_sku', 'h'), (9003, 2, '_x', '1');
 """
 ORDER = """START TRANSACTION;
 INSERT INTO wp_wc_orders (status, total) VALUES ('wc-processing', {n});
@@ -78,20 +81,22 @@ class Shop:
         given = f'{{"trueup_source": {{"id": "{source["id"]}", "urls": ["{source["url"]}"]}}}}'
         return self.hosting.run("clone", STAGING, "-e", given)
 
-    def declare_promotion(self, preset: str = "commerce-protect") -> None:
+    def declare_promotion(self, preset: str = "commerce-protect", **chosen: list[str]) -> None:
         source = self.hosting.environments[STAGING]
         now = self.hosting.environments[PRODUCTION]
         content = {**now["content"], "id": str(uuid4()), "origin": "promote", "source_environment": source["id"]}
         release = {**now["release"], "id": str(uuid4()), "origin": "promote", "made_from": source["id"]}
         options = now.get("options", {})
-        self.hosting.declare(PRODUCTION, content={**content, "preset": preset}, release=release, options=options)
+        content = {name: value for name, value in content.items() if name not in ("include", "exclude")}
+        content = {**content, "preset": preset, **chosen}
+        self.hosting.declare(PRODUCTION, content=content, release=release, options=options)
 
     def compare(self) -> Run:
         target = self.hosting.id(PRODUCTION)
         return self.hosting.run("drift", STAGING, "-v", "-e", f'{{"trueup_comparison": {{"target": "{target}"}}}}')
 
-    def promote(self, *options: str) -> Run:
-        self.declare_promotion()
+    def promote(self, *options: str, **chosen: list[str]) -> Run:
+        self.declare_promotion(**chosen)
         return self.hosting.run("promote", PRODUCTION, *options)
 
     def abandon(self, before: dict[str, Any]) -> None:
@@ -249,6 +254,8 @@ def test_customers_who_register_on_both_sides_hold_nothing(shop: Shop) -> None:
         for name in names:
             shop.hosting.wp(key, "user", "create", name, f"{name}@example.com", "--role=subscriber")
     assert (shop.option(STAGING, "user_count"), shop.option(PRODUCTION, "user_count")) == ("2", "3")
+    told = previewed(shop.promote("--check", "-v").raise_if_failed())
+    assert (told["left_behind"]["user", None]["count"], told["stays"]["user", None]["count"]) == (1, 2)
     run = shop.promote()
     assert run.status == 0, run.output
     users = shop.sql(PRODUCTION, "SELECT user_login FROM wp_users WHERE ID > 1 ORDER BY ID;").split()
@@ -263,7 +270,9 @@ def test_what_the_document_of_the_target_sets_neither_moves_nor_blocks(shop: Sho
     shop.put(STAGING, "blogdescription", "of staging")
     shop.put(PRODUCTION, "blogdescription", "by somebody")
     shop.put(STAGING, "only_there", "newer")
-    assert '"blogdescription"' not in shop.compare().raise_if_failed().output
+    told = previewed(shop.compare().raise_if_failed())
+    assert told["left_behind"]["option", "blogdescription"]["reason"] == "declared"
+    assert ("option", "blogdescription") not in {**told["moves"], **told["conflicts"]}
     run = shop.promote()
     assert run.status == 0, run.output
     assert shop.option(PRODUCTION, "blogdescription") == "declared"
@@ -284,6 +293,45 @@ def test_what_both_sides_changed_blocks_and_nothing_is_touched(shop: Shop) -> No
     assert shop.fingerprint(PRODUCTION) == before
     shop.put(PRODUCTION, "only_there", "one way")
     assert (check := shop.compare()).status == 0, check.output
+
+
+def test_only_what_was_chosen_moves(shop: Shop) -> None:
+    node, hosting = shop.hosting.node, shop.hosting
+
+    def plugin(key: str, name: str, text: str | None = None) -> str:
+        path = f"{hosting.path(key, 'current/wp-content/plugins')}/{name}/{name}.php"
+        if text is not None:
+            node.ssh(["mkdir", "-p", path.rpartition("/")[0]])
+            node.ssh(["tee", path], input=f"<?php // {text}\n")
+        return node.ssh(["cat", path], check=False).stdout.strip()
+
+    for name in ("wanted", "unwanted", "alone"):
+        plugin(STAGING, name, "of staging")
+        shop.put(STAGING, f"{name}_option", "of staging")
+    plugin(PRODUCTION, "unwanted", "of production")
+    shop.put(PRODUCTION, "unwanted_option", "of production")
+    link = "INSERT INTO wp_links (link_url, link_name) VALUES ('https://example.com', 'unwanted');"
+    shop.sql(STAGING, f"SET sql_mode = ''; {link}")
+    shop.put(STAGING, "stylesheet", "not-there")
+    shop.promote(include=["option:wanted_option", "plugin:alone"]).raise_if_failed()
+    assert plugin(PRODUCTION, "alone") == "<?php // of staging"
+    assert shop.option(PRODUCTION, "alone_option") == ""
+    assert shop.option(PRODUCTION, "wanted_option") == "of staging"
+    assert (plugin(PRODUCTION, "wanted"), plugin(PRODUCTION, "unwanted")) == ("", "<?php // of production")
+    exclude = ["plugin:unwanted", "option:unwanted_option", "option:stylesheet", "group:links"]
+    shop.promote(exclude=exclude).raise_if_failed()
+    assert (plugin(PRODUCTION, "wanted"), plugin(PRODUCTION, "unwanted")) == (
+        "<?php // of staging",
+        "<?php // of production",
+    )
+    assert shop.option(PRODUCTION, "unwanted_option") == "of production"
+    assert shop.option(PRODUCTION, "stylesheet") != "not-there"
+    assert shop.sql(PRODUCTION, "SELECT COUNT(*) FROM wp_links WHERE link_name = 'unwanted';") == "0"
+    assert hosting.fetch(PRODUCTION).status_code == 200
+    for key in (STAGING, PRODUCTION):
+        shop.sql(key, "DELETE FROM wp_options WHERE option_name = 'unwanted_option'; DELETE FROM wp_links;")
+        node.ssh(["rm", "-r", f"{hosting.path(key, 'current/wp-content/plugins')}/unwanted"])
+    shop.put(STAGING, "stylesheet", shop.option(PRODUCTION, "stylesheet"))
 
 
 @pytest.mark.long
@@ -380,15 +428,88 @@ def test_it_may_be_killed_anywhere_and_run_again(shop: Shop) -> None:
     assert f"wp_{hosting.short(PRODUCTION)}_former" not in leftovers
 
 
+EDITS = """
+SET sql_mode = '';
+UPDATE wp_posts SET post_title = 'About us', post_modified = NOW() WHERE ID = 2;
+UPDATE wp_posts SET post_content = CONCAT(post_content, '!') WHERE ID = 1;
+INSERT INTO wp_posts (ID, post_title, post_type, post_status, guid) VALUES
+  (910, CONCAT('New hat', CHAR(27), REPEAT('x', 180)), 'product', 'publish', 'a'),
+  (911, '', 'nav_menu_item', 'publish', 'b'), (912, 'About us', 'revision', 'inherit', 'c'),
+  (913, 'Auto Draft', 'page', 'auto-draft', 'd'), (914, 'An order', 'shop_order', 'wc-processing', 'e'),
+  (915, 'A form', 'gf_form', 'publish', 'f');
+UPDATE wp_postmeta SET meta_value = '12.50' WHERE meta_id = 9001;
+INSERT INTO wp_postmeta (post_id, meta_key, meta_value) VALUES (3, '_edit_lock', '1');
+DELETE FROM wp_postmeta WHERE meta_id = 9003;
+INSERT INTO wp_terms (term_id, name, slug) VALUES (900, 'Main menu', 'main'), (901, 'Hats', 'hats');
+INSERT INTO wp_term_taxonomy (term_taxonomy_id, term_id, taxonomy, description) VALUES
+  (900, 900, 'nav_menu', ''), (901, 901, 'product_cat', '');
+INSERT INTO wp_term_relationships (object_id, term_taxonomy_id) VALUES (911, 900), (910, 901);
+UPDATE wp_term_taxonomy SET count = count + 1 WHERE term_id = 1;
+INSERT INTO wp_users (user_login, user_email) VALUES ('ada-lovelace', 'ada@example.com');
+INSERT INTO wp_comments (comment_author, comment_content) VALUES ('ada-lovelace', 'x'), ('y', 'z');
+INSERT INTO wp_wc_orders (id, status) VALUES (5000, 'wc-new');
+UPDATE wp_gf_entry SET note = 'changed again';
+CREATE TABLE wp_only_there (id INT PRIMARY KEY);
+INSERT INTO wp_links (link_url, link_name) VALUES ('https://example.com', 'A link');
+"""
+
+
+def previewed(run: Run) -> dict[str, Any]:
+    """What a comparison told by name, by verdict and then by kind and name."""
+    at = run.output.index('"preview": ') + len('"preview": ')
+    found: dict[str, Any] = json.JSONDecoder().raw_decode(run.output, at)[0]
+    counts = found.pop("counts")
+    named = {verdict: {(one["kind"], one["name"]): one for one in each} for verdict, each in found.items()}
+    return {"counts": counts, **named}
+
+
 def test_comparing_tells_what_each_side_changed(shop: Shop) -> None:
+    plugins = shop.hosting.path(STAGING, "current/wp-content/plugins")
+    header = "<?php\n/*\nPlugin Name: Hats\nVersion: 1.2\n*/\n"
+    shop.hosting.node.ssh(["mkdir", "-p", f"{plugins}/hats"])
+    shop.hosting.node.ssh(["tee", f"{plugins}/hats/hats.php"], input=header)
+    shop.put(STAGING, "active_plugins", 'a:1:{i:0;s:13:"hats/hats.php";}')
     shop.put(STAGING, "only_there", "fourth")
-    run = shop.compare()
-    assert run.status == 0, run.output
-    assert "only_there" in run.output
-    assert '"wp_wc_orders"' in run.output
+    shop.put(STAGING, "wp_page_for_privacy_policy", "913")
+    shop.put(PRODUCTION, "only_here", "by production")
+    shop.put(STAGING, "both", "one")
+    shop.put(PRODUCTION, "both", "another")
+    shop.sql(PRODUCTION, "INSERT INTO wp_wc_orders (id, status) VALUES (6000, 'wc-new'), (6001, 'wc-new');")
+    shop.sql(PRODUCTION, "UPDATE wp_posts SET post_status = 'private' WHERE ID = 3;")
+    shop.sql(STAGING, EDITS)
+    run = shop.compare().raise_if_failed()
     protected = run.output.partition('"protected"')[2]
-    assert '"wp_posts"' not in protected, "a guid that names the source is no change"
+    assert '"wp_wc_orders"' in protected
     assert run.changed == 0
+    told = previewed(run)
+    moves, stays, left = told["moves"], told["stays"], told["left_behind"]
+    assert moves["option", "only_there"]["reason"] == "changed_in_source"
+    assert moves["link", "A link"]["change"] == "added"
+    assert moves["plugin", "hats"]["change"] == "added"
+    assert moves["plugin", "hats"]["details"] == ["none → 1.2", "activated"]
+    assert ("option", "active_plugins") not in moves
+    assert told["conflicts"]["option", "both"]["reason"] == "changed_in_both"
+    assert stays["option", "only_here"]["reason"] == "changed_in_target"
+    assert stays["page", "Privacy Policy"]["details"] == ["status"]
+    assert stays["order", None]["count"] >= 2
+    assert left["option", "wp_page_for_privacy_policy"]["reason"] == "names_other_content"
+    assert left["product", "Hat"]["details"] == ["price"], "what WordPress calls it"
+    assert left["page", "About us"]["details"] == ["title"], "what is gone of it has no name any more"
+    assert left["post", "Hello world!"]["details"] == ["text"]
+    new = next(one for (kind, name), one in left.items() if kind == "product" and name != "Hat")
+    assert (new["change"], new["number"], len(new["name"]), new["reason"]) == ("added", 910, 120, "content")
+    assert {("menu", "Main menu"), ("term", "Hats")} <= left.keys()
+    assert left["content", "A form"]["type"] == "gf_form"
+    assert left["table", "gf_entry"]["reason"] == "unknown_table"
+    assert left["table", "only_there"]["reason"] == "only_in_source"
+    assert left["order", None]["count"] >= 2, "of both kinds of storage"
+    assert ("page", "Auto Draft") not in left
+    assert not [one for one in left if one[0] == "table" and one[1] in ("posts", "postmeta", "terms")]
+    assert "Uncategorized" not in [name for _, name in left], "how often it is used is no change of it"
+    assert "Privacy Policy" not in [name for _, name in left], "who looked at it did not edit it"
+    assert "ada-lovelace" not in run.output, "people are counted"
+    assert left["user", None]["count"] == told["counts"]["left_behind"]["user"] >= 1
+    assert told["counts"]["left_behind"]["product"] == 2
 
 
 @pytest.mark.long
@@ -401,3 +522,91 @@ def test_an_environment_that_is_no_copy_is_refused(shop: Shop) -> None:
     shop.abandon(was)
     assert run.status != 0
     assert "BASELINE_MISSING" in run.output
+
+
+FORMS = """
+CREATE TABLE wp_ours_forms (id INT AUTO_INCREMENT PRIMARY KEY, title TEXT);
+CREATE TABLE wp_ours_entries (id INT AUTO_INCREMENT PRIMARY KEY, note TEXT);
+CREATE TABLE wp_by_hand (id INT PRIMARY KEY);
+INSERT INTO wp_ours_forms (title) VALUES ('Contact, {url}/contact');
+INSERT INTO wp_ours_entries (note) VALUES ('a trial of staging');
+"""
+FORMS_PLUGIN = """<?php /* Plugin Name: Forms */
+add_action( 'init', function () {
+    global $wpdb;
+    $wpdb->get_results( "SELECT * FROM {$wpdb->prefix}ours_forms, {$wpdb->prefix}ours_entries" );
+    if ( $wpdb->last_error ) { wp_die( $wpdb->last_error ); }
+} );
+"""
+PAIRED = """
+CREATE TABLE wp_woocommerce_tax_rates (tax_rate_id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY,
+    tax_rate VARCHAR(8), tax_rate_class VARCHAR(200));
+CREATE TABLE wp_wc_tax_rate_classes (tax_rate_class_id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY,
+    name VARCHAR(200), slug VARCHAR(191), UNIQUE KEY (slug));
+CREATE TABLE wp_woocommerce_attribute_taxonomies (attribute_id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY,
+    attribute_name VARCHAR(200));
+"""
+
+
+@pytest.mark.long
+def test_both_halves_of_a_pair_move_or_neither(shop: Shop) -> None:
+    """A plugin is active with its tables, a rate has its class, and no attribute comes without its terms."""
+    shop.sql(PRODUCTION, PAIRED)
+    assert (run := shop.clone()).status == 0, run.output
+    was = shop.hosting.environments[PRODUCTION]
+    url, copy = was["url"], shop.hosting.environments[STAGING]["url"]
+    plugins = shop.hosting.path(STAGING, "current/wp-content/plugins")
+    shop.hosting.node.ssh(["tee", f"{plugins}/our-forms.php"], input=FORMS_PLUGIN)
+    shop.sql(STAGING, FORMS.format(url=copy))
+    shop.hosting.wp(STAGING, "plugin", "activate", "our-forms")
+    shop.sql(
+        STAGING,
+        "INSERT INTO wp_woocommerce_tax_rates VALUES (7, '5', 'reduced');"
+        "INSERT INTO wp_wc_tax_rate_classes VALUES (4, 'Reduced', 'reduced'), (5, 'Zero', 'zero');"
+        "INSERT INTO wp_woocommerce_attribute_taxonomies VALUES (3, 'color');",
+    )
+    shop.sql(PRODUCTION, "INSERT INTO wp_wc_tax_rate_classes VALUES (1, 'Zero', 'zero');")
+    shop.hosting.wp(STAGING, "eval", "register_taxonomy('pa_color', 'post'); wp_insert_term('Red', 'pa_color');")
+    broken = shop.hosting.path(STAGING, "current/wp-content/mu-plugins/broken.php")
+    shop.hosting.node.ssh(["tee", broken], input="<?php this is not php;")
+
+    def rows(tables: str) -> str:
+        """All that the tables have; the numbers that their next rows get went on."""
+        database = f"wp_{shop.hosting.short(PRODUCTION)}"
+        dump = f"mariadb-dump --compact --skip-create-options --order-by-primary {database} {tables}"
+        return shop.hosting.node.ssh(dump).stdout
+
+    tables, changed = shop.sql(PRODUCTION, "SHOW TABLES;"), " ".join(re.findall(r"TABLE (\w+)", PAIRED))
+    before = [shop.option(PRODUCTION, "active_plugins"), rows(changed)]
+    assert shop.promote().status != 0
+    shop.abandon(was)
+    assert shop.sql(PRODUCTION, "SHOW TABLES;") == tables, "what came with the plugin went with it"
+    assert [shop.option(PRODUCTION, "active_plugins"), rows(changed)] == before
+    shop.hosting.node.ssh(["rm", broken])
+    compared = shop.compare().raise_if_failed()
+    told, named = re.sub(r"\s+", " ", compared.output), previewed(compared)
+    assert named["moves"]["table", "ours_forms"]["reason"] == "comes_with_plugin"
+    assert named["left_behind"]["attribute", "3"]["reason"] == "half_of_a_pair"
+    assert named["left_behind"]["attribute", "3"]["details"] == ["it needs terms that the target lacks: red"]
+    assert ("table", "ours_forms") not in named["left_behind"]
+    run = shop.promote("-v")
+    assert run.status == 0, run.output
+    assert "our-forms.php" in shop.option(PRODUCTION, "active_plugins")
+    page = shop.hosting.fetch(PRODUCTION, headers={"Cookie": "wordpress_no_cache=1"})
+    assert page.status_code == 200, page.text
+    assert shop.sql(PRODUCTION, "SELECT title FROM wp_ours_forms;") == f"Contact, {url}/contact"
+    assert shop.sql(PRODUCTION, "SELECT COUNT(*) FROM wp_ours_entries;") == "0", "a copy's visitors are nobody's"
+    assert shop.sql(PRODUCTION, "SHOW TABLES LIKE 'wp\\_by\\_hand';") == ""
+    assert "Table wp_ours_forms comes with its plugin, with its rows" in run.output
+    assert shop.sql(PRODUCTION, "SELECT tax_rate_id, tax_rate_class FROM wp_woocommerce_tax_rates;") == "7\treduced"
+    assert shop.sql(PRODUCTION, "SELECT slug FROM wp_wc_tax_rate_classes ORDER BY 1;").split() == ["reduced", "zero"]
+    assert shop.sql(PRODUCTION, "SELECT COUNT(*) FROM wp_woocommerce_attribute_taxonomies;") == "0"
+    assert (
+        "Row of wp_woocommerce_attribute_taxonomies, 3 stays: it needs terms that the target lacks: red" in run.output
+    )
+    assert '"made": ["wp_ours_entries", "wp_ours_forms"]' in told
+    shop.sql(STAGING, "INSERT INTO wp_woocommerce_attribute_taxonomies VALUES (9, 'plain');")
+    shop.put(PRODUCTION, "_transient_wc_attribute_taxonomies", "made of the rows before")
+    assert (run := shop.promote()).status == 0, run.output
+    assert shop.sql(PRODUCTION, "SELECT attribute_name FROM wp_woocommerce_attribute_taxonomies;") == "plain"
+    assert shop.option(PRODUCTION, "_transient_wc_attribute_taxonomies") == ""

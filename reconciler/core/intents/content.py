@@ -20,6 +20,7 @@ from reconciler.core.intents.edits import (
     without_nothing,
 )
 from reconciler.core.manifests import BackupScope, EnvironmentType, PromotionPreset
+from reconciler.core.promotion_selection import Selector, brings_code
 from reconciler.core.replacement import TableGroup, TableName
 from reconciler.core.visible import visible
 
@@ -57,6 +58,8 @@ class Promote(BaseIntent):
     target_environment_id: UUID
     release_id: UUID
     content_id: UUID
+    include: tuple[Selector, ...] = ()
+    exclude: tuple[Selector, ...] = ()
 
 
 class SearchReplace(BaseIntent):
@@ -119,10 +122,18 @@ def promote(intent: Promote, fleet: Fleet, statuses: Statuses, now: datetime) ->
     refuse_unpromotable(source, target)
     refuse_unready(source, statuses, now)
     refuse_unready(target, statuses, now)
-    release = derived_release(source.manifest.spec.release, intent.release_id, origin="promote", made_from=source.id)
-    version = (source.manifest.spec.wordpress or fleet.platform.spec.wordpress).version
+    code = (source if brings_code(intent.include, intent.exclude) else target).manifest.spec
+    release = derived_release(code.release, intent.release_id, origin="promote", made_from=source.id)
+    version = (code.wordpress or fleet.platform.spec.wordpress).version
     preset = source.manifest.spec.promotion_preset or PromotionPreset.COMMERCE_PROTECT
-    content = without_nothing(id=intent.content_id, origin="promote", source_environment=source.id, preset=preset.value)
+    content = without_nothing(
+        id=intent.content_id,
+        origin="promote",
+        source_environment=source.id,
+        preset=preset.value,
+        include=list(intent.include) or None,
+        exclude=list(intent.exclude) or None,
+    )
     fields: Fields = {
         ("spec", "release"): release,
         ("spec", "content"): content,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -154,6 +154,8 @@ def code(release: ReleaseVariables) -> str:
     return f"{release.source_ref}{f' at {release.revision[:12]}' if release.revision else ''}"
 
 
+MOST_CHOSEN = 10
+"""Selectors of a promotion that are named."""
 _ORIGINS = {
     "clone": "copy",
     "promote": "promotion",
@@ -176,7 +178,19 @@ def content(told: ContentVariables, fleet: Fleet) -> str:
         case "search-replace":
             former, new = (visible(text or "", 80) for text in (told.search, told.replace))
             return f"what was there, with “{former}” replaced by “{new}”"
-    return f"{_ORIGINS[told.origin]} of {_name(told.source_environment, fleet)}"
+    return f"{_ORIGINS[told.origin]} of {_name(told.source_environment, fleet)}{_chosen(told)}"
+
+
+def _chosen(told: ContentVariables) -> str:
+    """What of a promotion moves alone, and what does not."""
+    parts = ((", only ", told.include), (", without ", told.exclude))
+    return "".join(f"{word}{_named(names)}" for word, names in parts if names)
+
+
+def _named(names: Sequence[str]) -> str:
+    more = len(names) - MOST_CHOSEN
+    shown = ", ".join(visible(name, 80) for name in names[:MOST_CHOSEN])
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _name(id_: str | None, fleet: Fleet) -> str:

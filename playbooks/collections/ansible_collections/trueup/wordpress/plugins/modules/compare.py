@@ -31,13 +31,17 @@ RETURN = r"""
 written: {description: By table counts and first keys of what moves or stays or not., type: dict, returned: success}
 code: {description: The same of files., type: dict, returned: success}
 held: {description: Options that stay as what they name is not the same on both sides., type: list, returned: success}
+paired: {description: "Rows whose other half cannot move: table, key, why.", type: list, returned: success}
+made: {description: Tables that come along with a plugin that becomes active., type: list, returned: success}
 protected: {description: By table how many rows each side changed., type: dict, returned: success}
+preview: {description: "What moves, stays or is left, by name, and why.", type: dict, returned: success}
 only_in_source: {description: "Tables, views, triggers, routines that the target lacks.", type: list, returned: success}
 """
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, Run
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.presets import PRESETS
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.preview import preview
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.sides import Sides
 
 NAMED = 50
@@ -58,12 +62,15 @@ def main():
     run = Run(True, "/nonexistent", None)
     try:
         sides = Sides(run, module.params["source"], module.params["target"], module.params["preset"])
-        written = {table: told(one) for table, one in sides.written().items() if any(one.counts().values())}
+        written, code, protected = sides.written(), sides.code(), sides.protected()
         result = {
-            "written": written,
-            "code": told(sides.code()),
+            "written": {table: told(one) for table, one in written.items() if any(one.counts().values())},
+            "code": told(code),
             "held": sides.held[:NAMED],
-            "protected": sides.protected(),
+            "paired": [one._asdict() for one in sides.paired[:NAMED]],
+            "made": sides.made[:NAMED],
+            "protected": protected.counts(),
+            "preview": preview(sides, written, code, protected),
             "only_in_source": sides.only_in_source()[:NAMED],
         }
         if not module.check_mode:

@@ -184,8 +184,11 @@ class Swap:
             core.exchange(self.staging.uploads, self.layout.uploads)
         if sealed["database"]:
             self._database_out()
-        if sealed.get("merge") and content_in(self.layout.database) == self.content_id:
-            self._merge(sealed).back()
+        if sealed.get("merge"):
+            merge = self._merge(sealed)
+            if content_in(self.layout.database) == self.content_id:
+                merge.back()
+            self.run.notes += merge.unmake()
 
     def forget(self):
         """What was served before is not needed any more."""

@@ -30,7 +30,7 @@ PLACE = "http://trueup.invalid"
 DIRECTORY = "/var/www/sites/trueup.invalid"
 """And for its own directory."""
 BLOCK = 1 << 20
-IDENTITY = {"wp_options": ("option_name",)}
+IDENTITY = {"wp_options": ("option_name",), "wp_wc_tax_rate_classes": ("slug",)}
 """What a row is known by, where that isn't its primary key: an option's number differs between environments."""
 UNCOMPARED = {"wp_posts": ("guid",)}
 """Columns that are no part of what a row says: a guid keeps the address of where a post was made, on both sides."""
@@ -43,8 +43,9 @@ class Shape:
 
     def __init__(self, name, columns, primary, engine):
         self.name = name
-        self.key = IDENTITY.get(name, primary)
-        surrogate = set(primary) - set(self.key) if name in IDENTITY else set()
+        known = set(IDENTITY.get(name, ())) <= set(columns)
+        self.key = IDENTITY.get(name, primary) if known else primary
+        surrogate = set(primary) - set(self.key)
         self.columns = tuple(column for column in columns if column not in surrogate)
         self.engine = engine
         self.whole = False

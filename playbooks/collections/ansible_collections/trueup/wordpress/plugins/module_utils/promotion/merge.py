@@ -53,17 +53,20 @@ class Tables:
         return baselines.rows(self.database, self.shapes[table], self.normal)
 
 
-def compared(source, target, baseline, declared=()):
+def compared(source, target, baseline, declared=(), staying=None):
     """``{table: Comparison}`` of the tables that both have and that the baseline knows.
 
-    ``declared``: options that are left alone, as those that the target's document sets.
+    ``declared``: options that are left alone, as those that the target's document sets. ``staying``: keys by table of
+    rows that are.
     """
     found = {}
+    alone = {table: frozenset(keys) for table, keys in (staying or {}).items()}
     declared = frozenset(declared)
     for table in sorted({*source.shapes, *target.shapes}):
         if table in source.shapes and table in target.shapes:
             sides = (baseline.get(table, {}), source.digests(table), target.digests(table))
-            found[table] = compare(*sides, ignored=lambda key, table=table: presets.is_ignored(table, key, declared))
+            comparison = compare(*sides, ignored=lambda key, table=table: presets.is_ignored(table, key, declared))
+            found[table] = comparison.without(alone.get(table, ()))
     return found
 
 
@@ -95,9 +98,39 @@ class Merge:
         self.preset = merge["preset"]
         self.baseline = merge["baseline"]
         self.left_alone = (*merge.get("declared", ()), *merge.get("held", ()))
+        self.staying = merge.get("staying")
+        self.made = merge.get("made", {})
+
+    def make(self):
+        """Put in the tables that come with a plugin, whole and in one step, before anything asks for them."""
+        staged, there = set(sql.tables(self.staged)), _names(self.live)
+        sql.move([(self.staged, self.live, table) for table in self.made if table in staged and table not in there])
+
+    def unmake(self):
+        """Take out the tables that ``make`` put in; sentences about those that stay, as somebody wrote into them."""
+        staged, there = set(sql.tables(self.staged)), set(sql.tables(self.live))
+        told = []
+        for table, checksum in self.made.items():
+            if table in staged or table not in there:
+                continue
+            if not self._taken_out(table, checksum):
+                told.append(f"Table {table}, which came with a plugin, was written into meanwhile, and stays.")
+        return told
+
+    def _taken_out(self, table, checksum):
+        """Whether a table could go, with all that was ever in it."""
+        if checksum_of(self.live, table) != checksum:
+            return False
+        sql.move([(self.live, self.staged, table)])
+        if checksum_of(self.staged, table) == checksum:
+            return True
+        # Somebody wrote into it in this very moment.
+        sql.move([(self.staged, self.live, table)])
+        return False
 
     def forward(self):
         """Put in what moves, against the target as it is now. The seconds for which its rows were locked."""
+        self.make()
         for _ in range(ROUNDS):
             moves = self._moves()
             self._prepare(moves)
@@ -138,7 +171,7 @@ class Merge:
         """``[(shape, keys)]`` of the tables in which anything moves."""
         source = Tables(self.staged, self.normal, self.preset)
         target = Tables(self.live, self.normal, self.preset)
-        found = compared(source, target, self.baseline, self.left_alone)
+        found = compared(source, target, self.baseline, self.left_alone, self.staying)
         refuse_conflicts(conflicts(found))
         moves = [(target.shapes[table], one.moves) for table, one in found.items() if one.moves]
         for shape, _ in moves:
@@ -163,8 +196,8 @@ class Merge:
         started = time.monotonic()
         self._say([*steps, "COMMIT"])
         seconds = time.monotonic() - started
-        if any(shape.name == OPTIONS for shape, _ in moves):
-            # They were made of what the options said before. Whoever needs one makes it anew, as after its time.
+        if moves:
+            # They were made of what these rows said before. Whoever needs one makes it anew, as after its time.
             kept = literal("^(?:_site)?_transient_")
             self._say([f"DELETE FROM {qualified(self.live, OPTIONS)} WHERE option_name REGEXP {kept}"])
         return seconds
@@ -242,6 +275,18 @@ class Merge:
         """A transaction that is not ended by them is undone."""
         with sql.opened(self.live) as session:
             session.say(f"USE {identifier(self.live)}", *statements)
+
+
+def checksum_of(database, table):
+    """Of all rows of a table, in whatever order."""
+    ((_, checksum),) = sql.within(database).rows(f"CHECKSUM TABLE {qualified(database, table)} EXTENDED")
+    return checksum
+
+
+def _names(database):
+    """What has a table's name there, be it a view."""
+    rows = sql.root().rows(f"SELECT table_name FROM information_schema.tables WHERE table_schema = {literal(database)}")
+    return {name for (name,) in rows}
 
 
 def _named(moves):

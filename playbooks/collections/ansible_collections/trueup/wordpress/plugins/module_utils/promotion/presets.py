@@ -32,12 +32,20 @@ SETTINGS = (
     "links",
     "woocommerce_tax_rates",
     "woocommerce_tax_rate_locations",
+    "wc_tax_rate_classes",
     "woocommerce_shipping_zones",
     "woocommerce_shipping_zone_locations",
     "woocommerce_shipping_zone_methods",
     "woocommerce_attribute_taxonomies",
 )
 """Known, and protected by no preset."""
+
+OF_THE_MOMENT = r"actionscheduler_.*|wc_webhooks|wc_rate_limits|.*_ratelimits?"
+OF_THE_MOMENT += r"|(?:.*_)?(?:sessions?|logs?|log_?meta|queues?|jobs?|tasks?|cache|visits?|visitors?|clicks?|hits)"
+OF_THE_MOMENT += r"|(?:.*_)?(?:stats|statistics|entry|entries|entry_?meta|submissions?|subscribers?|customers?)"
+OF_THE_MOMENT += r"|(?:.*_)?(?:orders?|order_?items?|order_?meta|bookings?|appointments?|payments?|transactions?)"
+OF_THE_MOMENT += r"|(?:.*_)?donations?"
+"""What visitors leave, and what waits to be done: of a copy no such row is anybody's setting, nor to be acted on."""
 
 PRESETS = ("content-protect", "commerce-protect")
 DEFAULT = "commerce-protect"
@@ -59,6 +67,7 @@ CHURN += r"|action_scheduler_.*|wc_.*_cron_.*|wc_pending_batch_processes|jetpack
 """What WordPress, or a request, changes without anybody having decided it."""
 
 _COMMERCE = re.compile("|".join(COMMERCE))
+_OF_THE_MOMENT = re.compile(OF_THE_MOMENT)
 _IGNORED = re.compile(f"{OWN}|{OF_CONTENT}|{CHURN}")
 
 
@@ -78,6 +87,20 @@ def is_written(table, preset, prefix="wp_"):
     if _COMMERCE.fullmatch(name):
         return preset == "content-protect"
     return name in SETTINGS
+
+
+def is_of_commerce(table, prefix="wp_"):
+    """Whether the table is one of those of orders, customers and payments."""
+    return _COMMERCE.fullmatch(bare(table, prefix) or "") is not None
+
+
+def comes_with_rows(table, preset, prefix="wp_"):
+    """Whether a table that a promotion makes for a plugin gets the source's rows: the target has none to lose."""
+    if is_written(table, preset, prefix):
+        return True
+    name = bare(table, prefix)
+    known = name is None or name in CONTENT or _COMMERCE.fullmatch(name)
+    return not (known or _OF_THE_MOMENT.fullmatch(name))
 
 
 def is_ignored(table, key, declared=(), prefix="wp_"):
