@@ -135,6 +135,9 @@ def send_about(case: schemathesis.Case, fleet: Control, known: dict[str, UUID]) 
     fleet.set_status(known["environments"], "deploying" if busy else "active")
     if case.path.endswith("/drift/adopt"):
         change_code(fleet, known["environments"])
+    query = case.meta.components.get(ParameterLocation.QUERY) if case.meta else None
+    if case.path.endswith("/promotion") and (query is None or not query.mode.is_negative):
+        case.query = {"target": str(known["environments"])}
     send(case, fleet)
 
 
