@@ -295,6 +295,7 @@ def test_what_both_sides_changed_blocks_and_nothing_is_touched(shop: Shop) -> No
     assert (check := shop.compare()).status == 0, check.output
 
 
+@pytest.mark.long
 def test_only_what_was_chosen_moves(shop: Shop) -> None:
     node, hosting = shop.hosting.node, shop.hosting
 
