@@ -63,10 +63,19 @@ class HeldName(_View):
     due_at: str | None
 
 
+class ListedHost(_View):
+    """A host that a copy reaches although it is closed."""
+
+    name: str
+    addresses: tuple[str, ...]
+    error: str | None
+
+
 class Held(_View):
     """What a copy was kept from doing, and what waits in it."""
 
     egress: Literal["closed", "open", "unknown"]
+    hosts: tuple[ListedHost, ...]
     stopped: dict[str, int]
     held: tuple[HeldName, ...]
 

@@ -25,6 +25,7 @@ from api.views import (
     Environment,
     Held,
     JobAccepted,
+    ListedHost,
     MagicLogin,
     Promotion,
     Released,
@@ -33,7 +34,7 @@ from api.views import (
     held_names,
     promotion_view,
 )
-from reconciler.core.observed import reach, stopped
+from reconciler.core.observed import listed_hosts, reach, stopped
 from reconciler.operations import proposing
 from reconciler.operations.held import HeldEvents
 from reconciler.operations.logins import MagicLogins
@@ -160,7 +161,10 @@ def get_held(id: UUID, deps: Deps) -> Held:
     """What this copy was kept from doing, and what waits in it."""
     found = HeldEvents(deps.settings, deps.state, deps.connections).of(id)
     there = deps.state.current().seen(id)
-    return Held(egress=reach(there), stopped=stopped(there), held=held_names(found))
+    hosts = tuple(
+        ListedHost(name=name, addresses=host.addresses, error=host.error) for name, host in listed_hosts(there).items()
+    )
+    return Held(egress=reach(there), hosts=hosts, stopped=stopped(there), held=held_names(found))
 
 
 @router.post("/held/release")

@@ -20,7 +20,7 @@ from reconciler.core.entries import EnvironmentEntry
 from reconciler.core.errors import Invalid, NotFound
 from reconciler.core.fleet import Fleet
 from reconciler.core.holds import said
-from reconciler.core.observed import reach, stopped
+from reconciler.core.observed import listed_hosts, reach, stopped
 from reconciler.core.plan import ON_REQUEST, Plan, Step, plan_data
 from reconciler.core.policy import effective_mode, in_force
 from reconciler.core.status import DriftStatus
@@ -209,6 +209,16 @@ def _environments(fleet: Fleet, targets: list[str] | None) -> list[EnvironmentEn
     ]
 
 
+def _unfound(hosts: list[dict[str, Any]]) -> list[str]:
+    """What is told of listed hosts that a closed copy does not reach, or reaches where they were before."""
+    return [
+        f"host {row['host']} of {row['environment']}: {row['error']}"
+        + (f" Let through to {', '.join(row['addresses'])}, as before." if row["addresses"] else "")
+        for row in hosts
+        if row["error"]
+    ]
+
+
 def status(output: Output = Format.TABLE) -> None:
     """Everything at a glance: revision, nodes, environments, stalled documents, open jobs."""
     with opened() as home:
@@ -230,6 +240,12 @@ def status(output: Output = Format.TABLE) -> None:
         ]
         certificates = [row for one in _environments(current.fleet, None) for row in domains.troubled(home, one)]
         drills = failed_drills(home.state, clock())
+        hosts = [
+            {"environment": one.key, "host": name, "addresses": list(host.addresses), "error": host.error}
+            for one in _environments(current.fleet, None)
+            if isinstance(one.manifest.spec.egress, tuple)
+            for name, host in listed_hosts(current.seen(one.id)).items()
+        ]
         report: dict[str, Any] = {
             "revision": current.fleet.revision,
             "jobs": {status.value: count for status, count in counts.items()},
@@ -239,6 +255,7 @@ def status(output: Output = Format.TABLE) -> None:
             "holds": _holds(current.fleet),
             "certificates": certificates,
             "drills": drills,
+            "hosts": hosts,
             "preview_certificate": preview.row(home),
             "stalled": [stalled.data() for stalled in current.fleet.stalled],
             "upstream": upstream.report(home),
@@ -263,6 +280,8 @@ def status(output: Output = Format.TABLE) -> None:
     for row in drills:
         what = f" ({row['backup']})" if row["backup"] else ""
         say(f"drill of {row['environment']}{what} failed at {row['drilled_at']}: {row['error']}")
+    for line in _unfound(hosts):
+        say(line)
     for line in preview.lines(report["preview_certificate"]):
         say(line)
     for target in report["reports"]:

@@ -81,6 +81,7 @@ _FIELDS = {
     "fastcgi_cache": "spec.cache.fastcgi",
     "redis_cache": "spec.cache.redis",
     "vary_cookies": "spec.cache.vary_cookies",
+    "internal_hosts": "spec.imports.allowed_hosts",
     "url": "url",
     "redis_memory_percent": "spec.redis.memory_percent",
     "address": "spec.address",

@@ -32,6 +32,15 @@ def _address(text: str) -> str:
     return str(ip_address(text))
 
 
+def is_address(text: str) -> bool:
+    """Whether it is an IP address, and no name."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _host_key(text: str) -> str:
     if not re.fullmatch(r"(ssh-ed25519|ecdsa-sha2-nistp\d+|ssh-rsa) [A-Za-z0-9+/]+=*", text):
         raise ValueError("must be a public host key: type and base64, as `ssh-keyscan` prints after the address")

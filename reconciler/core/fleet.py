@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import UUID, uuid5
 
 from reconciler.core import variables
@@ -25,8 +25,10 @@ from reconciler.core.entries import (
     Stalled,
 )
 from reconciler.core.errors import NotFound
+from reconciler.core.fields import is_address
 from reconciler.core.manifests import (
     Domain,
+    EnvironmentSpec,
     EnvironmentType,
     HealthChecks,
     OwnHealthChecks,
@@ -157,7 +159,8 @@ class Fleet:
             resources=_resources_variables(spec.resources, self.platform.spec.resources),
             health=_health_variables(spec.health, self.platform.spec.health),
             files=spec.files,
-            egress="open" if spec.egress == "open" and spec.type is not EnvironmentType.PRODUCTION else None,
+            egress=_egress_variable(spec),
+            internal_hosts=_internal_hosts(spec.egress, self.platform.spec.imports.allowed_hosts),
             options=dict(spec.options),
             domains=tuple(
                 variables.DomainVariables(
@@ -224,6 +227,22 @@ class Fleet:
             wordpress_version=self.platform.spec.wordpress.version,
             pool=node.manifest.spec.pool,
         )
+
+
+def _egress_variable(spec: EnvironmentSpec) -> Literal["closed", "open"] | tuple[str, ...] | None:
+    """An empty list lists nobody. Of production nothing is said."""
+    if spec.type is EnvironmentType.PRODUCTION:
+        return None
+    return "closed" if spec.egress == () else spec.egress
+
+
+def _internal_hosts(
+    egress: Literal["closed", "open"] | tuple[str, ...] | None, allowed: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    """What the platform allows to be internal, as far as it matters to what an environment lists."""
+    if not isinstance(egress, tuple) or not egress:
+        return None
+    return tuple(one for one in allowed if one in egress or is_address(one)) or None
 
 
 def _php_variables(php: Php) -> variables.PhpVariables:

@@ -14,10 +14,12 @@ from uuid import UUID, uuid5
 from pydantic import (
     AfterValidator,
     AwareDatetime,
+    Discriminator,
     EmailStr,
     Field,
     StrictBool,
     StringConstraints,
+    Tag,
     model_validator,
 )
 
@@ -404,6 +406,21 @@ class Php(Strict):
     max_execution_s: int = Field(default=60, ge=5, le=3600)
 
 
+def _each_host_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]} is named twice in egress; remove one")
+    return names
+
+
+MOST_HOSTS = 32
+Hosts = Annotated[tuple[Hostname, ...], Field(max_length=MOST_HOSTS), AfterValidator(_each_host_once)]
+Egress = Annotated[
+    Annotated[Literal["closed", "open"], Tag("word")] | Annotated[Hosts, Tag("hosts")],
+    # What is wrong is told of the one that was meant.
+    Discriminator(lambda value: "word" if isinstance(value, str) else "hosts"),
+]
+
+
 class EnvironmentSpec(Strict):
     type: EnvironmentType
     node: Slug
@@ -424,10 +441,10 @@ class EnvironmentSpec(Strict):
     versions: Versions = Versions()
     options: Options = Field(default={}, description="WordPress's options that Git is the source of, by name.")
     files: Literal["writable", "locked"] = "writable"
-    egress: Literal["closed", "open"] | None = Field(
+    egress: Egress | None = Field(
         default=None,
-        description="Whether its code reaches other hosts; left out: production does, and no copy. Never closed for "
-        "production.",
+        description="Whether its code reaches other hosts, or the names of those that it reaches. Left out: production "
+        "reaches all, and a copy WordPress's own API alone. Never closed for production.",
     )
     expires_at: AwareDatetime | None = Field(
         default=None, description="When it is backed up and removed. Never for production."
@@ -442,7 +459,7 @@ class EnvironmentSpec(Strict):
 
     @model_validator(mode="after")
     def _production_reaches_others(self) -> EnvironmentSpec:
-        if self.egress == "closed" and self.type is EnvironmentType.PRODUCTION:
+        if self.egress not in (None, "open") and self.type is EnvironmentType.PRODUCTION:
             raise ValueError("a production environment is never closed; remove egress")
         return self
 

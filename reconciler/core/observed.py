@@ -155,6 +155,15 @@ class ObservedDomain(_Observed):
     failure: CertificateFailure | None = None
 
 
+class ObservedHost(_Observed):
+    """A host that a closed environment lists."""
+
+    addresses: Annotated[tuple[Word, ...], _Few] = ()
+    """Those that it is let through to by name; none where nothing fit is known."""
+    error: Line | None = None
+    """Why it was not found, or is not let through to, when it was looked up last; None: it is."""
+
+
 class ObservedEgress(_Observed):
     """What the node's firewall does with packets of the environment's user."""
 
@@ -164,6 +173,8 @@ class ObservedEgress(_Observed):
     """None reaches a port of mail, either; None: the probe is of an earlier version."""
     refused: Count | None = None
     """Packets that were refused since the rules were loaded; None where none is."""
+    hosts: Annotated[dict[Word, ObservedHost], _Few] = {}
+    """Those that it reaches although it is closed, by name."""
 
     @property
     def reach(self) -> Reach:
@@ -297,6 +308,11 @@ def reach(there: ObservedEnvironment | None) -> Literal["closed", "open", "unkno
     if there is None or there.egress is None:
         return "unknown"
     return "closed" if there.egress.closed else "open"
+
+
+def listed_hosts(there: ObservedEnvironment | None) -> dict[str, ObservedHost]:
+    """The hosts that a closed environment reaches all the same, by name."""
+    return there.egress.hosts if there is not None and there.egress and there.egress.closed else {}
 
 
 def stopped(there: ObservedEnvironment | None) -> dict[str, int]:

@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 DEFAULT_POOL = 1
-_LATER = frozenset({"resources", "health", "egress", "vary_cookies"})
+_LATER = frozenset({"resources", "health", "egress", "internal_hosts", "vary_cookies"})
 """Came after the first environments were configured: none of them is configured anew for what it does not say."""
 
 _OF_AN_OPERATION = frozenset({"search", "replace", "tables", "groups", "guid", "include", "exclude"})
@@ -51,8 +51,8 @@ class Job(_Variables):
     fence: int
 
 
-def reach_of(type_: str | None, egress: str | None) -> Reach:
-    """Whom the code of an environment of this type and ``spec.egress`` reaches."""
+def reach_of(type_: str | None, egress: object) -> Reach:
+    """Whom the code of an environment of this type and ``spec.egress`` reaches; hosts that are listed are not told."""
     if type_ == "production":
         return "open"
     return "open but for mail" if egress == "open" else "closed"
@@ -164,15 +164,17 @@ class EnvironmentVariables(_Variables):
     """The most that it takes; None, which is not written down, for what its PHP needs: it came later."""
     health: HealthVariables | None = None
     """How long its health checks take at most; None, which is not written down, for the defaults."""
-    egress: Literal["open"] | None = None
-    """Whether a copy's code reaches other hosts all the same; None, which is not written down: as its type has it."""
+    egress: Literal["closed", "open"] | tuple[str, ...] | None = None
+    """Whether a copy's code reaches other hosts, or which ones; None, which is not written down: as its type has it."""
+    internal_hosts: tuple[str, ...] | None = None
+    """Listed hosts, and addresses, that an operator lets be internal; None, which is not written down, for none."""
     vary_cookies: tuple[str, ...] | None = None
     """Cookies by whose values kept pages differ; None, which is not written down, for none."""
     job: Job | None = None
 
     @property
     def is_closed(self) -> bool:
-        """Whether its code reaches no other host. Production is never closed, and a copy is, unless it is opened."""
+        """Whether its code reaches no host but those of a list. Production never is, a copy is unless it is opened."""
         return self.reach == "closed"
 
     @property

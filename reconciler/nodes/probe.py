@@ -36,6 +36,9 @@ WP_CLI = "/usr/local/bin/wp"
 CERTIFICATES = "/etc/trueup/certificates"
 LINEAGES = "/var/lib/trueup/letsencrypt/live"
 PREVIEW = "/var/lib/trueup/preview/manifest.json"
+EGRESS_LISTS = "/etc/trueup/egress.d"
+EGRESS_STATE = "/var/lib/trueup/egress"
+MOST_HOSTS = 32
 HANDSHAKE_S = 1.0
 MOST_LOGINS = 200
 # A client without commands of its own, that reads nobody's settings.
@@ -199,8 +202,26 @@ def _look_at_egress(environments: dict[str, Found]) -> None:
                     "closed": closed is not None,
                     "refuses_mail": closed is not None or mail is not None,
                     "refused": None if closed is None and mail is None else (closed or 0) + (mail or 0),
+                    "hosts": {} if closed is None else _listed_hosts(one),
                 }
         environment["stopped"] = _stopped(f"{SITES}/{one}")
+
+
+def _listed_hosts(one: str) -> Found:
+    """The hosts that a closed environment lists, and what root found of them on this node."""
+    try:
+        names = json.loads(_read(f"{EGRESS_LISTS}/{one}.json") or b"{}").get("hosts", [])[:MOST_HOSTS]
+        known = json.loads(_read(f"{EGRESS_STATE}/{one}.json") or b"{}")
+        found = {name: known.get(name, {}) for name in names}
+        return {
+            name: {
+                "addresses": list(said.get("current", ())),
+                "error": said.get("error") if said else "It was not looked up yet.",
+            }
+            for name, said in found.items()
+        }
+    except (ValueError, TypeError, AttributeError):
+        return {}
 
 
 def _stopped(site: str) -> dict[str, int]:

@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from reconciler import __version__
-from reconciler.core.observed import Unreachable
+from reconciler.core.observed import ObservedEgress, ObservedHost, Unreachable
 from reconciler.core.snapshot import FleetSnapshot
 from reconciler.home import clock
 from reconciler.records.drift import DriftCheck
@@ -27,7 +27,7 @@ from tests.controlplane import (
     site_documents,
     until,
 )
-from tests.core.fake_node import fresh, provisioned
+from tests.core.fake_node import configured, fresh, provisioned
 from tests.reports.receivers import web_server
 
 COMMANDS = [
@@ -195,6 +195,34 @@ def test_status_names_every_hold_in_force(plane: ControlPlane) -> None:
     finally:
         plane.clone.push({path: before}, "Hold nothing")
     assert data(plane, "status")["holds"] == []
+
+
+def test_status_says_which_listed_hosts_were_not_found(control_plane: MakeControlPlane) -> None:
+    spec = {"type": "staging", "node": "web-1", "egress": ["a.example.com", "b.example.com", "c.example.com"]}
+    copy = {"apiVersion": "trueup/v1", "kind": "Environment", "spec": spec}
+    documents = {"nodes/web-1.yaml": node_document(port=closed_port()), **site_documents("acme")}
+    plane = control_plane({**documents, "sites/acme/environments/copy.yaml": json.dumps(copy)}, start=False)
+    hosts = {
+        "a.example.com": ObservedHost(addresses=("203.0.113.7",)),
+        "b.example.com": ObservedHost(error="It does not resolve."),
+        "c.example.com": ObservedHost(addresses=("203.0.113.8",), error="DNS gave no answer in time."),
+    }
+    with plane.opened() as home:
+        fleet = home.state.fleet()
+        node = fleet.nodes_by_slug["web-1"]
+        variables = fleet.environment_variables(fleet.environments_by_key["acme/copy"].id)
+        there = configured(variables).model_copy(update={"egress": ObservedEgress(closed=True, hosts=hosts)})
+        seen = provisioned(fleet.node_variables(node.id)).model_copy(update={"environments": {variables.id: there}})
+        home.records.observations.save(node.id, seen, clock())
+    told = plane.cli("status").stdout
+    assert "a.example.com" not in told
+    assert "host b.example.com of acme/copy: It does not resolve.\n" in told
+    assert "c.example.com of acme/copy: DNS gave no answer in time. Let through to 203.0.113.8, as before.\n" in told
+    assert {row["host"]: row["addresses"] for row in data(plane, "status")["hosts"]} == {
+        "a.example.com": ["203.0.113.7"],
+        "b.example.com": [],
+        "c.example.com": ["203.0.113.8"],
+    }
 
 
 @pytest.mark.long

@@ -24,19 +24,69 @@ def variables(type_: str = "staging", **spec: Any) -> EnvironmentVariables:
 
 
 @pytest.mark.parametrize("type_", ["staging", "clone"])
-def test_a_copy_is_closed_unless_it_is_opened_and_its_digest_says_nothing_of_it(type_: str) -> None:
+def test_a_copy_is_closed_unless_it_is_opened_and_its_digest_says_only_what_is_said(type_: str) -> None:
     unsaid, closed, opened = (variables(type_, **spec) for spec in ({}, {"egress": "closed"}, {"egress": "open"}))
     assert (unsaid.is_closed, closed.is_closed, opened.is_closed) == (True, True, False)
     assert "egress" not in unsaid.settings()
-    assert unsaid.digest() == closed.digest() != opened.digest()
+    assert len({unsaid.digest(), closed.digest(), opened.digest()}) == 3, "closed is without WordPress's own API"
     assert opened.settings()["egress"] == "open"
+
+
+LIST = ["api.example.com", "files.internal"]
+
+
+def test_a_copy_with_a_list_is_closed_but_for_it() -> None:
+    one = variables(egress=LIST)
+    assert (one.is_closed, one.settings()["egress"], one.settings().get("internal_hosts")) == (True, LIST, None)
+    assert variables(egress=[]).digest() == variables(egress="closed").digest(), "an empty list lists nobody"
+    assert lines(one, seen(one, closed=True)) == []
+    assert lines(one, seen(variables(), closed=True)) == [
+        "spec.egress: api.example.com, files.internal <- nothing (desired state moved)"
+    ]
+    assert lines(variables(), seen(one, closed=True)) == [
+        "spec.egress: nothing <- api.example.com, files.internal (desired state moved)"
+    ]
+
+
+def test_what_may_be_internal_is_the_platform_s_to_say_and_told_to_whom_it_matters() -> None:
+    allowed = ["files.internal", "other.internal", "10.0.0.9", "fd00::9"]
+    spec = {"imports": {"allowed_hosts": allowed}}
+    platform = {"platform.yaml": {"apiVersion": "trueup/v1", "kind": "Platform", "spec": spec}}
+
+    def internal(**spec: Any) -> tuple[str, ...] | None:
+        document = {"sites/acme/environments/copy.yaml": d.environment(type="staging", **spec)}
+        fleet = d.fleet_of(d.small() | platform | document)
+        return fleet.environment_variables(fleet.environments_by_key["acme/copy"].id).internal_hosts
+
+    assert internal(egress=LIST) == ("files.internal", "10.0.0.9", "fd00::9")
+    for egress in (None, "closed", "open", []):
+        assert internal(egress=egress) is None
+
+
+REFUSED = {
+    "an address": (["192.0.2.1"], "spec.egress.hosts.0"),
+    "a wildcard": (["api.example.com", "*.example.com"], "spec.egress.hosts.1"),
+    "no name": (["localhost"], "spec.egress.hosts.0"),
+    "an address with a port": (["api.example.com:443"], "spec.egress.hosts.0"),
+    "twice": (["api.example.com", "api.example.com"], "api.example.com is named twice in egress"),
+    "too many": ([f"api-{number}.example.com" for number in range(33)], "at most 32"),
+    "another word": ("opened", "'closed' or 'open'"),
+}
+
+
+@pytest.mark.parametrize(("egress", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_is_no_list_of_hosts_is_refused(egress: Any, message: str) -> None:
+    document = {"sites/acme/environments/copy.yaml": d.environment(type="staging", egress=egress)}
+    (stalled,) = d.fleet_of(d.small() | document).stalled
+    assert message in stalled.message
 
 
 def test_production_is_never_closed() -> None:
     assert not variables("production").is_closed
     assert variables("production", egress="open").digest() == variables("production").digest()
-    (stalled,) = d.fleet_of(d.small() | {PRODUCTION: d.environment(egress="closed")}).stalled
-    assert "never closed" in stalled.message
+    for egress in ("closed", [], LIST):
+        (stalled,) = d.fleet_of(d.small() | {PRODUCTION: d.environment(egress=egress)}).stalled
+        assert "never closed" in stalled.message
 
 
 def seen(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from tests.lab.paths import state_directory
 
 MAIL = (25, 465, 587, 2525)
+WEB = 80
 PATIENCE_S = 10.0
 MOST = 4096
 
@@ -31,7 +32,7 @@ class Listener:
 
 @contextmanager
 def listener(address: str, *, mail: bool = False) -> Iterator[Listener]:
-    """One port for HTTP and UDP; with ``mail`` its ports, too, which greet as a mail server does.
+    """One port for HTTP and UDP; with ``mail`` its ports, too, which greet as a mail server does, and HTTP's own port.
 
     All labs of a machine have one address, and each port of mail is there once: who wants them waits for the other.
     """
@@ -45,9 +46,11 @@ def listener(address: str, *, mail: bool = False) -> Iterator[Listener]:
             lock = stack.enter_context((state_directory() / "mail.lock").open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
         servers = [stack.enter_context(socket.create_server((address, port))) for port in (MAIL if mail else ())]
+        sites = [stack.enter_context(socket.create_server((address, WEB)))] if mail else []
         work = [(_serve, (found, web, b"")), (_take, (found, datagrams))]
         work += [(_serve, (found, one, b"220 lab ESMTP\r\n")) for one in servers]
-        for one in (web, datagrams, *servers):
+        work += [(_serve, (found, one, b"")) for one in sites]
+        for one in (web, datagrams, *servers, *sites):
             stack.callback(_end, one)
         for act, arguments in work:
             threading.Thread(target=act, args=arguments, daemon=True).start()

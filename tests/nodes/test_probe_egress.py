@@ -8,10 +8,23 @@ from typing import Any
 
 import pytest
 
+from reconciler.core.observed import ObservedEgress
 from reconciler.nodes import probe
 from tests.playbooks.node_modules import load
 
 UID = 998
+
+
+def lets_through(protocol: str, name: str) -> list[dict[str, Any]]:
+    pair = {"concat": [{"meta": {"key": "skuid"}}, {"payload": {"protocol": protocol, "field": "daddr"}}]}
+    ports = {"left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": {"set": [80, 443]}}
+    return [
+        {"match": {"op": "==", "left": pair, "right": f"@{name}"}},
+        {"match": {"op": "==", **ports}},
+        {"accept": None},
+    ]
+
+
 LISTING: dict[str, Any] = {
     "nftables": [
         {"metainfo": {"version": "1.0.6", "release_name": "Lester Gooch #5", "json_schema_version": 1}},
@@ -20,9 +33,13 @@ LISTING: dict[str, Any] = {
         {"set": {"name": "copies", "type": "uid", "elem": [{"elem": {"val": UID, "counter": {"packets": 4}}}]}},
         {"set": {"name": "fetching", "type": "gid"}},
         {"set": {"name": "own", "type": ["uid", "ipv4_addr"], "elem": [{"concat": [UID, "127.64.3.230"]}]}},
+        {"set": {"name": "listed", "type": ["uid", "ipv4_addr"], "elem": [{"concat": [UID, "203.0.113.7"]}]}},
+        {"set": {"name": "listed6", "type": ["uid", "ipv6_addr"]}},
         {"chain": {"name": "output", "type": "filter", "hook": "output", "prio": 0, "policy": "accept"}},
         {"chain": {"name": "shut"}},
         {"rule": {"chain": "output", "expr": [{"accept": None}]}},
+        {"rule": {"chain": "output", "expr": lets_through("ip", "listed")}},
+        {"rule": {"chain": "output", "expr": lets_through("ip6", "listed6")}},
         {"rule": {"chain": "output", "expr": probe.SHUT_OUT}},
         {"rule": {"chain": "output", "expr": probe.NO_MAIL}},
         {"rule": {"chain": "shut", "expr": [{"match": {}}, {"reject": {"type": "tcp reset"}}]}},
@@ -70,7 +87,8 @@ def test_of_who_is_not_closed_the_mail_alone_is_refused(tmp_path: Path, monkeypa
     assert seen(opened, tmp_path, monkeypatch) == (NOBODY | {"copies": {UID: 4}}, "open but for mail")
     # As an earlier version had it.
     assert seen(without(LISTING, "copies"), tmp_path, monkeypatch) == (NOBODY | {"closed": {UID: 7}}, "closed")
-    assert not load("environment.egress").Rules(without(LISTING, "copies")).is_whole
+    for lacking in ("copies", "listed", "listed6"):
+        assert not load("environment.egress").Rules(without(LISTING, lacking)).is_whole
     assert load("environment.egress").Rules(LISTING).is_whole
 
 
@@ -86,7 +104,10 @@ def test_rules_that_lack_a_part_close_nobody(number: int, tmp_path: Path, monkey
     lacking = deepcopy(LISTING)
     part = lacking["nftables"].pop(number)
     name = part.get("set", {}).get("name")
-    harmless = name in {"fetching", "own"} or part.get("rule", {}).get("expr") == [{"accept": None}]
+    # Whatever lets somebody through refuses nobody.
+    harmless = (
+        name in {"fetching", "own", "listed", "listed6"} or "accept" in part.get("rule", {}).get("expr", [{}])[-1]
+    )
     # A chain that a rule is in cannot be lacking; the one that a packet comes to has to be there.
     harmless = harmless or part.get("chain", {}).get("name") == "shut"
     if part.get("rule", {}).get("expr") in (probe.SHUT_OUT, probe.NO_MAIL):
@@ -134,3 +155,30 @@ def test_no_link_is_followed_and_nothing_is_waited_for(site: Path, tmp_path: Pat
     (site / "logs").symlink_to(tmp_path)
     (tmp_path / "stopped.json").write_text('{"mails": 3}')
     assert probe._stopped(str(site)) == {}
+
+
+def told(lists: str, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What the probe says of an environment's hosts, by what root has written of them."""
+    for name, text in (("EGRESS_LISTS", lists), ("EGRESS_STATE", state)):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "one.json").write_text(text)
+        monkeypatch.setattr(probe, name, str(tmp_path / name))
+    return probe._listed_hosts("one")
+
+
+def test_listed_hosts_are_told_with_where_they_lead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lists = json.dumps({"hosts": ["a.example.com", "b.example.com", "c.example.com"], "internal": []})
+    found = {"current": ["203.0.113.7"], "addresses": {"203.0.113.7": 1, "203.0.113.8": 1}, "error": None}
+    gone = {"current": [], "addresses": {}, "error": "It does not resolve."}
+    state = json.dumps({"a.example.com": found, "b.example.com": gone, "unlisted.example.com": found})
+    said = told(lists, state, tmp_path, monkeypatch)
+    assert said == {
+        "a.example.com": {"addresses": ["203.0.113.7"], "error": None},
+        "b.example.com": {"addresses": [], "error": "It does not resolve."},
+        "c.example.com": {"addresses": [], "error": "It was not looked up yet."},
+    }
+    assert ObservedEgress.model_validate({"closed": True, "hosts": said}).hosts["a.example.com"].error is None
+    for broken in ("", "[]", "{", "null", '{"hosts": 3}', '{"hosts": [[]]}'):
+        assert told(broken, state, tmp_path, monkeypatch) == {}
+    for broken in ("[]", "{", '{"a.example.com": 3}'):
+        assert told(lists, broken, tmp_path, monkeypatch) == {}

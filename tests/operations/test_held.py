@@ -179,6 +179,7 @@ def test_the_api_tells_and_releases_the_same(place: Place, source: dict[str, Any
     assert "little_renew" not in place.plane.http.get(url).text
     assert place.plane.http.get(f"/api/environments/{source['id']}/held").json() == {
         "egress": "open",
+        "hosts": [],
         "stopped": {},
         "held": [],
     }

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from reconciler.core.observed import ObservedEgress
+from reconciler.core.observed import ObservedEgress, ObservedHost
 from reconciler.nodes.module_utils import load
 from tests.controlplane import until
 from tests.lab.listener import Listener, listener
@@ -396,6 +397,180 @@ def test_a_copy_is_opened_and_closed_by_its_document(hosting: Hosting, outside: 
     assert hosting.apply(COPY).raise_if_failed().changed == 0
     assert f"127.0.0.1 {own_name(hosting)}" in hosting.node.ssh(["cat", "/etc/hosts"]).stdout
     hosting.apply(COPY, egress=None).raise_if_failed()
+    assert not reaches(hosting, outside, COPY)
+
+
+LISTED, UNLISTED = "listed.lab-host.example", "unlisted.lab-host.example"
+GET = WORDPRESS + "wp_remote_get( 'http://{host}/{who}', array( 'timeout' => 5 ) ); echo 'said';"
+
+
+@pytest.fixture(scope="module")
+def named(hosting: Hosting, outside: Listener) -> Iterator[None]:
+    """The node knows both names, by lines of the operator's; nobody asks a server."""
+    lead(hosting, outside.address)
+    yield
+    hosting.apply(COPY, egress=None).raise_if_failed()
+    hosting.node.ssh(["sed", "-i", "/lab-host/d", "/etc/hosts"])
+
+
+def lead(hosting: Hosting, address: str) -> None:
+    """Have the node's own hosts file lead the names elsewhere, by a rename as editors do it."""
+    beside = "sed /lab-host/d /etc/hosts > /etc/hosts.lab && cat >> /etc/hosts.lab && mv /etc/hosts.lab /etc/hosts"
+    hosting.node.ssh(beside, input=f"{address} {LISTED} {UNLISTED}\n")
+
+
+def hosts_of(hosting: Hosting) -> dict[str, ObservedHost]:
+    return egress(hosting).hosts
+
+
+def lists(hosting: Hosting, *names: str, internal: tuple[str, ...] = (LISTED,)) -> dict[str, ObservedHost]:
+    """Declare the list, and wait until its names were looked up."""
+    hosting.apply(COPY, egress=list(names), internal_hosts=list(internal)).raise_if_failed()
+    until(
+        lambda: (
+            set(hosts_of(hosting)) == set(names)
+            and all(one.error != "It was not looked up yet." for one in hosts_of(hosting).values())
+        ),
+        "the names to be looked up",
+        told=lambda: str(hosts_of(hosting)),
+    )
+    return hosts_of(hosting)
+
+
+def got(hosting: Hosting, outside: Listener, host: str, key: str = COPY) -> bool:
+    """Whether WordPress's own request arrives, as production's has that is made after it."""
+    who = [f"{one.partition('/')[2]}-get-{len(outside.calls)}" for one in (key, PRODUCTION)]
+    hosting.php(key, GET.format(host=host, who=who[0]))
+    hosting.php(PRODUCTION, GET.format(host=LISTED, who=f"after-{who[1]}"))
+    until(lambda: outside.has(f"/after-{who[1]} "), "production's request to arrive")
+    return outside.has(f"/{who[0]} ")
+
+
+@pytest.mark.usefixtures("named")
+def test_a_listed_host_is_reached_and_no_other(hosting: Hosting, outside: Listener) -> None:
+    found = lists(hosting, LISTED)
+    assert found[LISTED].addresses == (outside.address,)
+    assert found[LISTED].error is None
+    assert egress(hosting).closed
+    assert got(hosting, outside, LISTED)
+    assert not got(hosting, outside, UNLISTED), "it is not even looked up"
+    for way in ("curl", "fsockopen", "udp", *MAIL):
+        assert not reaches(hosting, outside, COPY, way), f"{way}: the ports of HTTP alone"
+    neighbour = hosting.environments[PRODUCTION]["hostnames"][0]
+    assert hosting.php(COPY, ASK.format(where=hosting.node.address, host=neighbour)) == "refused"
+    assert f"Title of {COPY}" in hosting.php(COPY, ASK.format(**dict.fromkeys(("where", "host"), own_name(hosting))))
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("named")
+def test_a_list_is_applied_once_and_stays(hosting: Hosting, outside: Listener) -> None:
+    lists(hosting, LISTED)
+    assert hosting.apply(COPY).raise_if_failed().changed == 0
+    assert hosting.run("environment", COPY, "--check").raise_if_failed().changed == 0
+    for verb in ("reload", "restart"):
+        hosting.node.ssh(["systemctl", verb, "nftables.service"])
+        assert got(hosting, outside, LISTED)
+    assert not reaches(hosting, outside, COPY)
+
+
+@pytest.mark.usefixtures("named")
+def test_where_a_listed_host_leads_now_is_where_it_is_reached(hosting: Hosting, outside: Listener) -> None:
+    lists(hosting, LISTED)
+    try:
+        lead(hosting, "198.18.0.9")
+        until(lambda: hosts_of(hosting)[LISTED].addresses == ("198.18.0.9",), "the other address")
+        own = hosting.php(COPY, "echo file_get_contents( '/etc/hosts' );")
+        assert f"198.18.0.9 {LISTED}" in own
+        assert outside.address not in own
+        assert hosting.environments[PRODUCTION]["hostnames"][0] not in own, "neighbours are not told"
+        lead(hosting, "127.0.0.1")
+        until(lambda: hosts_of(hosting)[LISTED].addresses == (), "the address to be refused")
+        assert "127.0.0.1 (loopback)" in (hosts_of(hosting)[LISTED].error or "")
+    finally:
+        lead(hosting, outside.address)
+    until(lambda: hosts_of(hosting)[LISTED].addresses == (outside.address,), "the first address")
+    until(lambda: got(hosting, outside, LISTED), "the host to be reached again")
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("named")
+def test_what_is_internal_or_not_there_is_told_and_not_reached(hosting: Hosting, outside: Listener) -> None:
+    nowhere = "nowhere.lab-host.example"
+    found = lists(hosting, LISTED, nowhere, internal=())
+    assert {name: one.addresses for name, one in found.items()} == {LISTED: (), nowhere: ()}
+    assert f"{outside.address} (private)" in (found[LISTED].error or "")
+    assert "does not resolve" in (found[nowhere].error or "")
+    assert not got(hosting, outside, LISTED)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("named")
+def test_a_listed_host_is_reached_when_the_node_starts(hosting: Hosting, outside: Listener) -> None:
+    lists(hosting, LISTED)
+    try:
+        hosting.node.reboot()  # the lab writes a new /etc/hosts at every start, so that the name leads nowhere now
+        until(lambda: hosting.fetch(COPY).status_code == 200, "the copy to serve")
+        hosting.php(COPY, GET.format(host=LISTED, who="started"))
+        until(lambda: outside.has("/started "), "the copy's request")
+        assert not reaches(hosting, outside, COPY)
+        until(lambda: "does not resolve" in (hosts_of(hosting)[LISTED].error or ""), "the name to be looked up")
+        assert hosts_of(hosting)[LISTED].addresses == (outside.address,), "what was known last"
+    finally:
+        lead(hosting, outside.address)
+        for key in (PRODUCTION, COPY):
+            hosting.apply(key).raise_if_failed()
+
+
+HOLD = """#!/usr/bin/python3
+import socket, sys, time
+with socket.create_connection((sys.argv[1], 443), 5) as there:
+    while True:
+        there.sendall(b"x")
+        time.sleep(0.05)
+"""
+
+
+@contextmanager
+def held(hosting: Hosting, address: str) -> Iterator[Callable[[], bool]]:
+    """A connection of the copy's that goes on; whether it does."""
+    program, said = "/usr/local/bin/lab-hold", "/run/lab-held"
+    hosting.node.ssh(f"tee {program} && chmod 755 {program}", input=HOLD)
+    with socket.create_server((address, 443)) as server:
+        server.settimeout(20)
+        run = shlex.join(sandboxed(hosting, COPY, f"{program} {address}", seconds=120))
+        hosting.node.ssh(f"rm -f {said}; {{ {run}; echo ended; }} > {said} 2>&1 < /dev/null &")
+        connection, _ = server.accept()
+        with connection:
+            connection.setblocking(False)
+
+            def goes_on() -> bool:
+                with suppress(BlockingIOError):
+                    while connection.recv(4096):
+                        pass
+                return "ended" not in hosting.node.ssh(["cat", said]).stdout
+
+            yield goes_on
+
+
+@pytest.mark.usefixtures("named")
+def test_what_is_listed_no_longer_is_closed_at_once(hosting: Hosting, outside: Listener) -> None:
+    lists(hosting, LISTED)
+    try:
+        with held(hosting, outside.address) as goes_on:
+            assert got(hosting, outside, LISTED)
+            assert goes_on()
+            hosting.apply(COPY, egress=[]).raise_if_failed()
+            until(lambda: not goes_on(), "the connection that was there to end")
+        assert hosts_of(hosting) == {}
+        assert not got(hosting, outside, outside.address)
+        assert not got(hosting, outside, LISTED)
+        lists(hosting, LISTED)
+        hosting.apply(COPY, egress="open").raise_if_failed()
+        assert outside.address not in table(hosting)
+        assert hosting.id(COPY) not in hosting.node.ssh(["ls", "/var/lib/trueup/egress"]).stdout
+    finally:
+        hosting.apply(COPY, egress=None).raise_if_failed()
+    assert set(hosts_of(hosting)) == {"api.wordpress.org"}
     assert not reaches(hosting, outside, COPY)
 
 

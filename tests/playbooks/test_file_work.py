@@ -25,7 +25,6 @@ WHERE_ONLY_ROOT_WRITES = {
     "module_utils/environment/bridge.py": "a unit of systemd's, below /run",
     "module_utils/environment/caches.py": "pages that nginx keeps, which no site reaches",
     "module_utils/environment/core.py": "the directory of the store",
-    "module_utils/environment/egress.py": "the lock of the firewall's files",
     "module_utils/environment/place.py": "the lock of /etc/hosts",
     "module_utils/environment/run.py": "the directory of manifests",
     "module_utils/environment/seed.py": "seeds, which are Trueup's own",
@@ -34,6 +33,7 @@ WHERE_ONLY_ROOT_WRITES = {
     "module_utils/environment/store.py": "the store, and its lock",
     "module_utils/environment/units.py": "units of systemd",
     "module_utils/fence.py": "fences, which no site reaches",
+    "module_utils/listed_hosts.py": "the firewall's files and lock, and hosts files that copies read alone",
     "module_utils/pending.py": "the directory of manifests",
     "module_utils/tree/*": "the one place",
 }

@@ -283,7 +283,8 @@ def test_the_manifest_says_what_was_applied(provisioned: Provisioned) -> None:
     applied = Applied.model_validate_json(node.ssh("cat /etc/trueup/node.json").stdout)
     assert applied.variables == node_variables(node)
     assert applied.digest == NodeVariables.model_validate(node_variables(node)).digest()
-    others = {"trueup-renew.timer", "trueup-statements.timer", "trueup-purge.socket", STORE_MOUNT}
+    timers = {f"trueup-{name}.timer" for name in ("renew", "statements", "egress")}
+    others = {*timers, "trueup-purge.socket", "trueup-egress.path", STORE_MOUNT}
     assert set(applied.services) == {*(f"{name}.service" for name in SERVICES), *others}
     found = node.ssh(["sha256sum", *applied.files]).stdout.splitlines()
     assert {line.split()[1]: line.split()[0] for line in found} == applied.files

@@ -65,6 +65,10 @@ ADDED = {
     *(f"{SYSTEMD}/trueup-purge.{kind}" for kind in ("service", "socket")),
     *(f"{SYSTEMD}/sockets.target.wants{name}" for name in ("", "/trueup-purge.socket")),
     "/opt/trueup/page_purge.py",
+    # What looks up the hosts that the copy reaches all the same.
+    *(f"{SYSTEMD}/trueup-egress{kind}" for kind in ("@.service", ".timer", ".path")),
+    *(f"{SYSTEMD}/timers.target.wants/trueup-egress.timer", f"{WISHES}/trueup-egress.path"),
+    *("/opt/trueup/listed_hosts.py", "/var/lib/trueup/egress"),
     *(f"{SYSTEMD}/opt-trueup-wordpress.mount", f"{WISHES}/opt-trueup-wordpress.mount"),
     # By what is in there the copy is closed.
     *("/etc/trueup/egress.d", "/etc/trueup/egress.nft"),
@@ -255,8 +259,11 @@ def test_nothing_is_restarted_but_php_and_nginx_is_told_of_pages_and_of_the_copy
     assert {"nginx.service", "mariadb.service", "redis-server.service"} <= before.keys()
     assert sum(name.startswith("trueup-php@") for name in before) == len(upgrade.sites)
     of_redis = {f"trueup-redis@{id_}.service" for id_, keeps in _standing(upgrade).items() if keeps}
-    came = (after.keys() ^ before.keys()) - {"trueup-purge.service"}  # which comes and goes with what sites tell
-    assert came == {"redis-server.service", "trueup-statements.timer", "trueup-purge.socket", *of_redis}
+    # Which come and go with what sites tell, and with time.
+    passing = {"trueup-purge.service", "trueup-egress@all.service"}
+    came = (after.keys() ^ before.keys()) - passing
+    timers = {f"trueup-{name}.timer" for name in ("statements", "egress")}
+    assert came == {"redis-server.service", "trueup-purge.socket", *timers, *of_redis}
     # A session that begins or ends is a change of logind's, and the look itself is one.
     # nginx is told twice: of what it keeps, and of the address at which the copy, which is closed, finds itself.
     own = {name: {"StateChangeTimestampMonotonic"} for name in ("systemd-logind.service", "nginx.service")}

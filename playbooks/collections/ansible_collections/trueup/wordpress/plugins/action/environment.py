@@ -139,6 +139,10 @@ def refuse_what_a_file_cannot_hold(variables):
     for name in variables.get("vary_cookies") or ():
         if not re.fullmatch(COOKIE, name):
             raise AnsibleActionFail(f"trueup_environment.vary_cookies has {name!r}, which is not of the form {COOKIE}.")
+    said = variables.get("egress")
+    for name in () if isinstance(said, str) else said or ():
+        if not re.fullmatch(HOSTNAME, name):
+            raise AnsibleActionFail(f"trueup_environment.egress has {name!r}, which is no host name.")
     for name in ("php", "resources", "health"):
         found = variables.get(name) or {}
         numbers = {key: value for key, value in found.items() if not isinstance(value, int) or isinstance(value, bool)}

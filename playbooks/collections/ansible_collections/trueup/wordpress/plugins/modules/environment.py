@@ -195,6 +195,7 @@ class Environment:
             # What WordPress kept of the former versions, and of which ones there are.
             self.forget_objects()
         place.hosts(self.run, self.layout.id, self.variables["hostnames"], self.address.own)
+        self.egress.settle()
         self.address.settle(database, password, self.user, self.undo)
         set_anew = self.options.ensure(database, self.user, self.undo)
         if set_anew and not self.run.check_mode:

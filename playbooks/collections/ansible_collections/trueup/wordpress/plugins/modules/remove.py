@@ -57,6 +57,7 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layou
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.ledger import Ledger
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, Run
 from ansible_collections.trueup.wordpress.plugins.module_utils.fence import Fence, Refused
+from ansible_collections.trueup.wordpress.plugins.module_utils.listed_hosts import Listed
 from ansible_collections.trueup.wordpress.plugins.module_utils.release.drill import Drill
 from ansible_collections.trueup.wordpress.plugins.module_utils.release.rehearsal import UNITS, Rehearsal
 from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
@@ -88,7 +89,8 @@ class Removal:
         self.certificates.forget([*Ledger(self.layout.manifest).certified, *self.certified])
         place.absent(self.run, f"/var/spool/cron/crontabs/{self.layout.user}")
         place.absent(self.run, self.layout.undo)
-        place.absent(self.run, self.layout.egress)
+        for path in (self.layout.egress, self.layout.listed, *Listed(self.layout.id).files):
+            place.absent(self.run, path)
         place.absent(self.run, self.layout.replaced)
         place.absent(self.run, self.layout.manifest)
         if not self.run.check_mode:

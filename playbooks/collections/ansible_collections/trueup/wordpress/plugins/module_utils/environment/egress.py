@@ -3,14 +3,14 @@
 """Whether the environment's code reaches other hosts: a copy's does not, by the node's firewall, whatever it does.
 
 Its user is in sets of nftables', and in a file by which they are filled whenever the rules are loaded anew. A closed
-user's processes reach Unix sockets, and their own site at an address of the loopback that nginx has for no other site.
-Those of a copy that was opened reach everybody, but at no port of mail.
+user's processes reach Unix sockets, their own site at an address of the loopback that nginx has for no other site, and
+the hosts that the copy's document lists (module ``listed_hosts``), or WordPress's own API where it says nothing. Those
+of a copy that was opened reach everybody, but at no port of mail.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import glob
 import grp
 import ipaddress
@@ -19,6 +19,7 @@ import os
 import re
 import subprocess
 
+from ansible_collections.trueup.wordpress.plugins.module_utils import listed_hosts
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import layout as names
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import place
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, read
@@ -26,7 +27,10 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run i
 TABLE = ("inet", "trueup_egress")
 FILES = "/etc/trueup/egress.d"
 FETCHING = "trueup-fetch"
-LOCK = "/run/trueup/locks/egress"
+LOOKED_UP = "/etc/systemd/system/trueup-egress@.service"
+"""What looks up names for the copies of a node; one that was provisioned by an earlier version has none."""
+OF_WORDPRESS = ("api.wordpress.org",)
+"""What a copy reaches whose document says nothing: it learns of versions there, and acts on nobody."""
 CLOSED, NO_MAIL, OPEN = "closed", "open but for mail", "open"
 LOOPBACK = ipaddress.IPv4Network("127.64.0.0/10")
 
@@ -34,6 +38,14 @@ LOOPBACK = ipaddress.IPv4Network("127.64.0.0/10")
 def is_closed(variables):
     """As ``EnvironmentVariables.is_closed``."""
     return variables["type"] != "production" and variables.get("egress") != "open"
+
+
+def listed(variables):
+    """The names of the hosts that a closed environment reaches all the same."""
+    said = variables.get("egress")
+    if said is None:
+        return list(OF_WORDPRESS)
+    return [] if isinstance(said, str) else list(said)
 
 
 def own_address(uid):
@@ -59,10 +71,16 @@ class Egress:
         self.is_closed = is_closed(variables)
         self.reach = reach(variables)
         self.rules = texts[names.EGRESS]
+        self.listed = listed_hosts.Listed(layout.id)
+        self.names = listed(variables) if self.is_closed else []
+        self.internal = list(variables.get("internal_hosts") or ()) if self.is_closed else []
 
     @property
     def files(self):
-        return [] if self.reach == OPEN else [self.layout.egress]
+        return [
+            *([] if self.reach == OPEN else [self.layout.egress]),
+            *([self.layout.listed] if self.is_closed else []),
+        ]
 
     def own_address(self, user):
         """Where a closed user finds its site on the node; None where it is open, or not there yet."""
@@ -83,6 +101,12 @@ class Egress:
         if self.is_closed:
             self._ensure(user, self._elements(user) + _own(user.pw_uid))
 
+    def settle(self):
+        """Have the closed environment's own hosts file say what the node's says now."""
+        if self.is_closed and not self.run.check_mode:
+            with _alone(self.run):
+                self._settle()
+
     def _elements(self, user):
         """What the file says that puts the user into sets."""
         sets = ["copies", *(["closed"] if self.is_closed else [])]
@@ -92,29 +116,68 @@ class Egress:
         with _alone(self.run):
             for path in _files_of(user.pw_uid):
                 # The number was another user's before, whose environment is gone.
-                if path != self.layout.egress:
+                if path not in (self.layout.egress, self.listed.rules):
                     place.absent(self.run, path)
             if self.reach == OPEN:
                 place.absent(self.run, self.layout.egress)
+                self._forget_listed()
                 _open(self.run, user)
             else:
                 place.directory(self.run, FILES, 0o755)
                 changed = place.file(self.run, self.layout.egress, text)
+                moved = self._list() if self.is_closed else self._forget_listed()
                 self._close(user, text, changed)
+                if self.is_closed and not self.run.check_mode:
+                    # Whoever is listed no longer is reached no longer, before anything else is done.
+                    self._settle()
+        if self.names and moved and not self.run.check_mode:
+            self._look_up()
+
+    def _list(self):
+        """Write down what may be looked up; whether that moved."""
+        place.directory(self.run, listed_hosts.STATE, 0o700)
+        said = {"hosts": self.names, "internal": self.internal}
+        return place.file(self.run, self.layout.listed, json.dumps(said, indent=1) + "\n")
+
+    def _forget_listed(self):
+        gone = [place.absent(self.run, path) for path in (self.layout.listed, *self.listed.files)]
+        return any(gone)
+
+    def _settle(self):
+        try:
+            self.listed.settle()
+        except subprocess.SubprocessError as error:
+            said = (getattr(error, "stderr", None) or str(error)).strip()[-2000:]
+            raise Failure(f"The firewall did not take where listed hosts lead: {said}") from error
+
+    def _look_up(self):
+        """Nobody waits for DNS: what it says is in force a moment later, and told by the next look at the node."""
+        if os.path.exists(LOOKED_UP):
+            unit = LOOKED_UP.rpartition("/")[2].replace("@", f"@{self.layout.id}")
+            try:
+                self.run.command(["systemctl", "start", "--no-block", unit], hint="Listed hosts are looked up later")
+            except Failure as error:
+                self.run.notes.append(str(error))
+        else:
+            self.run.notes.append(
+                f"The node's baseline does not look up {', '.join(self.names)} yet: provision it, playbooks/node.yml."
+            )
 
     def _close(self, user, text, changed):
         rules = Rules.found()
         there = rules.reach(user)
-        if there == self.reach and not changed:
+        is_right = there == self.reach and rules.is_whole
+        if is_right and not changed:
             return
-        if there != self.reach and not self.run.change(f"egress of {user.pw_name}", there, self.reach):
+        before = there if rules.is_whole else f"{there}, by rules that are not whole"
+        if not is_right and not self.run.change(f"egress of {user.pw_name}", before, self.reach):
             return
         if self.run.check_mode:
             return
         # First what is refused anyhow, so that a copy that is opened writes no mail in between.
         _say(self.run, text if rules.is_whole else self.rules)
         if not self.is_closed:
-            _forget(self.run, Rules.found().elements_of(user, ("closed", "own")))
+            _forget(self.run, Rules.found().elements_of(user, ("closed", "own", *listed_hosts.SETS.values())))
         if Rules.found().reach(user) != self.reach:
             raise Failure(
                 f"The firewall does not close what {user.pw_name} sends. Look at `nft list table {' '.join(TABLE)}`, "
@@ -151,7 +214,9 @@ def fetching_group(run, variables):
 def forget(run, layout, user):
     """Nothing runs as this user any more, and its number may become another one's."""
     with _alone(run):
-        place.absent(run, layout.egress)
+        listed_of = listed_hosts.Listed(layout.id)
+        for path in (layout.egress, layout.listed, *listed_of.files):
+            place.absent(run, path)
         _open(run, user)
 
 
@@ -174,7 +239,10 @@ class Rules:
         found = [one for one in listing.get("nftables", ()) if isinstance(one, dict)]
         sets = {one["set"]["name"]: one["set"].get("elem", ()) for one in found if "set" in one}
         self.users = {name: [_value(one) for one in sets.get(name, ())] for name in ("closed", "copies")}
-        self.own = [tuple(_value(one).get("concat", ())) for one in sets.get("own", ())]
+        self.pairs = {
+            name: [tuple(_value(one).get("concat", ())) for one in sets.get(name, ())]
+            for name in ("own", *listed_hosts.SETS.values())
+        }
         hooks = {one["chain"]["name"]: one["chain"].get("hook") for one in found if "chain" in one}
         rules = [(one["rule"]["chain"], one["rule"]["expr"]) for one in found if "rule" in one]
         refusing = [expr for chain, expr in rules if chain == "shut" and "reject" in expr[-1]]
@@ -182,7 +250,9 @@ class Rules:
         self.shuts = refuses and ("output", _SHUT_OUT) in rules
         """As the probe looks at it: whoever is in the set is refused."""
         self.keeps_mail = refuses and ("output", _NO_MAIL) in rules
-        self.is_whole = self.shuts and self.keeps_mail and "copies" in sets
+        accepted = {name for name in listed_hosts.SETS.values() for chain, expr in rules if _accepts(name, chain, expr)}
+        lets_through = all(name in sets and name in accepted for name in listed_hosts.SETS.values())
+        self.is_whole = self.shuts and self.keeps_mail and "copies" in sets and lets_through
 
     @classmethod
     def found(cls):
@@ -200,12 +270,17 @@ class Rules:
             return CLOSED
         return NO_MAIL if self.keeps_mail and self._is_in(user, self.users["copies"]) else OPEN
 
-    def elements_of(self, user, sets=("closed", "copies", "own")):
-        """What names the user, as nft is told of it."""
+    def elements_of(self, user, sets=None):
+        """What names the user, as nft is told of it; ``sets``: in these alone."""
         named = [name for name, users in self.users.items() if self._is_in(user, users)]
         found = [(name, str(user.pw_uid)) for name in named]
-        found += [("own", f"{user.pw_uid} . {address}") for who, address in self.own if self._is_in(user, [who])]
-        return [f"{name} {{ {one} }}" for name, one in found if name in sets]
+        found += [
+            (name, f"{user.pw_uid} . {address}")
+            for name, pairs in self.pairs.items()
+            for who, address in pairs
+            if self._is_in(user, [who])
+        ]
+        return [f"{name} {{ {one} }}" for name, one in found if sets is None or name in sets]
 
     @staticmethod
     def _is_in(user, found):
@@ -231,6 +306,11 @@ _NO_MAIL = [
 _REFUSING = 2
 
 
+def _accepts(name, chain, expr):
+    """Whether a rule lets through whom a set of pairs names."""
+    return chain == "output" and f'"@{name}"' in json.dumps(expr[:-1]) and "accept" in expr[-1]
+
+
 def _value(element):
     return element["elem"]["val"] if isinstance(element, dict) and "elem" in element else element
 
@@ -239,16 +319,9 @@ def _say(run, text):
     run.command(["nft", "--file", "-"], text=text, hint="The firewall did not take the rules for what goes out")
 
 
-@contextlib.contextmanager
 def _alone(run):
     """Of runs at the same time one reads the files and loads what they say."""
-    if run.check_mode:
-        yield
-        return
-    os.makedirs(os.path.dirname(LOCK), mode=0o700, exist_ok=True)
-    with open(LOCK, "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return contextlib.nullcontext() if run.check_mode else listed_hosts.alone()
 
 
 def _own(uid):
@@ -258,5 +331,6 @@ def _own(uid):
 
 def _files_of(uid):
     """The files that name a user, whoever wrote them."""
-    said = re.compile(rb" (?:closed|copies) { %d }$" % uid, re.MULTILINE)
-    return [path for path in sorted(glob.glob(f"{FILES}/*.nft")) if said.search(read(path) or b"")]
+    said = re.compile(rb" (?:closed|copies|listed6?) { %d (?:\. \S+ )?}$" % uid, re.MULTILINE)
+    found = sorted(path for place_ in (FILES, listed_hosts.STATE) for path in glob.glob(f"{place_}/*.nft"))
+    return [path for path in found if said.search(read(path) or b"")]

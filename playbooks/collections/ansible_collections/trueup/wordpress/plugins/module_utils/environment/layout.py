@@ -68,6 +68,8 @@ class Layout:
         self.manifest = f"/etc/trueup/environments/{environment_id}.json"
         self.pending = f"/etc/trueup/environments/{environment_id}.pending"
         self.egress = f"/etc/trueup/egress.d/{environment_id}.nft"
+        self.listed = f"/etc/trueup/egress.d/{environment_id}.json"
+        self.own_hosts = f"/var/lib/trueup/egress/{environment_id}.hosts"
         self.undo = f"/var/lib/trueup/undo-{environment_id}.sql"
         self.replaced = f"/var/lib/trueup/replaced-{environment_id}.jsonl"
         self.attempts = f"/etc/trueup/certificates/{environment_id}.json"

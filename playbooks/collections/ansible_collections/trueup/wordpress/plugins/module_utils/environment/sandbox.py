@@ -121,6 +121,8 @@ def properties(layout, *, is_closed):
         ("TemporaryFileSystem", _HIDDEN),
         ("BindPaths", layout.site),
         ("BindReadOnlyPaths", f"-/etc/trueup/php/{layout.id}"),
+        # The hosts that it may reach, and not those of its neighbours.
+        *([("BindReadOnlyPaths", f"-{layout.own_hosts}:/etc/hosts")] if is_closed else []),
         ("InaccessiblePaths", f"{_CLOSED} {_OF_NAMES}" if is_closed else _CLOSED),
     )
 

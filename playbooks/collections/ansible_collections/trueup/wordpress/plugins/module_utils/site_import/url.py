@@ -14,17 +14,12 @@ from collections import namedtuple
 from urllib.parse import urlsplit
 
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
+from ansible_collections.trueup.wordpress.plugins.module_utils.listed_hosts import OWN, kind_of
 
 PORTS = {"http": 80, "https": 443}
 LONGEST = 2048
 _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_](?:[a-z0-9_-]{0,62}))*\.?")
 _NUMERIC = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+))*\.?")
-_CLOUD = frozenset(map(ipaddress.ip_address, ("168.63.129.16", "100.100.100.200", "192.0.0.192")))
-"""Where clouds answer questions about the machine itself, at addresses that look like anybody's."""
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_GLOBAL6 = ipaddress.ip_network("2000::/3")
-_OWN = ("loopback", "link-local", "multicast", "unspecified", "cloud metadata")
-
 Place = namedtuple("Place", "scheme host port target addresses")
 """``target``: path and query. ``addresses``: those that may be connected to."""
 
@@ -36,34 +31,12 @@ def place_of(url, allowed=(), resolve=socket.getaddrinfo):
     addresses = [_literal(host)] if _literal(host) else _resolved(host, port, resolve)
     for address in addresses:
         kind = kind_of(address)
-        if kind and str(address) not in allowed and (host not in allowed or kind in _OWN):
+        if kind and str(address) not in allowed and (host not in allowed or kind in OWN):
             raise refused(
                 f"The host {host} of the archive's address is {address}, a {kind} address. "
                 "An operator can allow internal hosts in platform.yaml, spec.imports.allowed_hosts."
             )
     return Place(scheme, host, port, target, [str(one) for one in addresses])
-
-
-def kind_of(address):
-    """Why an address is not a public one; None: it is."""
-    if address.version == 6:
-        if getattr(address, "scope_id", None):
-            return "link-local"
-        inner = _inner(address)
-        if inner is not None:
-            return kind_of(inner)
-    for kind, holds in (
-        ("cloud metadata", address in _CLOUD),
-        ("loopback", address.is_loopback),
-        ("link-local", address.is_link_local),
-        ("multicast", address.is_multicast),
-        ("unspecified", address.is_unspecified or (address.version == 4 and address.packed[0] == 0)),
-        ("private", address.is_private),
-        ("reserved", not address.is_global or (address.version == 6 and address not in _GLOBAL6)),
-    ):
-        if holds:
-            return kind
-    return None
 
 
 def refused(message):
@@ -115,13 +88,3 @@ def _resolved(host, port, resolve):
             trueup_code="IMPORT_DOWNLOAD_FAILED",
         ) from error
     return [ipaddress.ip_address(text) for text in dict.fromkeys(entry[4][0] for entry in found)]
-
-
-def _inner(address):
-    """The IPv4 address that an IPv6 address only wraps."""
-    if address.ipv4_mapped is not None or address.sixtofour is not None:
-        return address.ipv4_mapped or address.sixtofour
-    if address.teredo is not None:
-        return address.teredo[1]
-    old = int(address) >> 32 == 0 and int(address) > 1
-    return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if old or address in _NAT64 else None
