@@ -57,6 +57,7 @@ def test_an_idle_process_ends_sooner_than_it_started(control_plane: MakeControlP
     assert "Traceback" not in plane.log()
 
 
+@pytest.mark.long
 def test_its_end_ends_the_streams_of_events(control_plane: MakeControlPlane) -> None:
     """Clients would listen for ever, and the process does not wait for them."""
     plane = control_plane({"nodes/web-1.yaml": node_document(port=closed_port())}, TRUEUP_WORKERS="0")
@@ -142,6 +143,7 @@ def test_a_store_that_is_gone(control_plane: MakeControlPlane) -> None:
         assert len(home.records.jobs.page().jobs) == 1
 
 
+@pytest.mark.long
 def test_a_port_that_is_taken(control_plane: MakeControlPlane) -> None:
     plane = control_plane(TRUEUP_SCHEDULE="false")
     said = plane.command("serve", check=False)

@@ -552,6 +552,7 @@ def held(hosting: Hosting, address: str) -> Iterator[Callable[[], bool]]:
             yield goes_on
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("named")
 def test_what_is_listed_no_longer_is_closed_at_once(hosting: Hosting, outside: Listener) -> None:
     lists(hosting, LISTED)
@@ -622,7 +623,7 @@ MAIL_OPENED = {
 
 
 @pytest.mark.usefixtures("opened")
-@pytest.mark.parametrize("how", sampled(MAIL_OPENED))
+@pytest.mark.parametrize("how", sampled(MAIL_OPENED, short=0))
 def test_what_lets_mail_out_is_seen_and_put_right(hosting: Hosting, outside: Listener, how: str) -> None:
     hosting.node.ssh(MAIL_OPENED[how].format(uid=uid(hosting, COPY)))
     assert reaches(hosting, outside, COPY, "sendmail")

@@ -261,6 +261,7 @@ def test_a_visitor_is_told_of_caching_what_the_application_says(paged: Hosting) 
 GATED = "while ( ! file_exists( WP_CONTENT_DIR . '/gate' ) ) { clearstatcache(); usleep( 100000 ); %s }"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("before", "meanwhile"),
     [
@@ -354,6 +355,7 @@ def test_no_header_outside_of_the_key_reaches_what_is_kept(paged: Hosting) -> No
 VARIED = "varied/production"
 
 
+@pytest.mark.long
 def test_each_value_of_a_declared_cookie_has_pages_of_its_own(paged: Hosting) -> None:
     paged.apply(VARIED, vary_cookies=["currency", "lang"]).raise_if_failed()
 
@@ -466,7 +468,7 @@ def test_whoever_is_no_sites_user_is_not_heard(paged: Hosting) -> None:
     assert paged.fetch(SITE, "/").headers["X-FastCGI-Cache"] == "HIT"
 
 
-@pytest.mark.parametrize("how", sampled(["often", "silent", "much"]))
+@pytest.mark.parametrize("how", sampled(["often", "silent", "much"], short=0))
 def test_a_site_that_says_too_much_delays_nobody(paged: Hosting, how: str) -> None:
     values: dict[str, Any] = {
         "silent": {"message": "page /x", "held": 500, "pause_us": 10_000},

@@ -344,6 +344,7 @@ def test_a_row_that_is_refused_has_no_other_replaced_twice(tables: Tables, engin
     assert back == [[str(n), f"Acme {n}"] for n in (1, 2, 3, 4)]
 
 
+@pytest.mark.long
 def test_a_row_of_64_mb_and_others_that_are_hostile(tables: Tables) -> None:
     found = tables.run(
         'anew("wp_large", "id INT PRIMARY KEY, v LONGBLOB")\n'

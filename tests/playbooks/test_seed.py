@@ -130,6 +130,7 @@ def test_what_is_no_seed_is_told(spoil: Any, flaw: str) -> None:
     assert flaw in seed.Seed(found).flaw()
 
 
+@pytest.mark.long
 def test_a_damaged_or_another_seed_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seed, "SEEDS", str(tmp_path))
     assert seed.load(OF) is None
