@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -25,10 +25,13 @@ meanwhile."""
 
 @dataclass(frozen=True)
 class Enqueued:
-    """``jobs``: the ids of the new ones. ``waiting``: a target has an open job that may not have seen this plan."""
+    """``jobs``: the ids of the new ones. ``waiting``: a target has an open job that may not have seen this plan.
+    ``outdated``: the ids of nodes whose look may have met a job at work that has ended since.
+    """
 
     jobs: tuple[UUID, ...]
     waiting: bool
+    outdated: frozenset[UUID]
 
 
 class Healing:
@@ -37,21 +40,25 @@ class Healing:
         self._clock = clock
         self._new_id = new_id
 
-    def enqueue(self, plan: Plan, fleet: Fleet, looked_at: datetime | None = None) -> Enqueued:
+    def enqueue(self, plan: Plan, fleet: Fleet, looked_at: Mapping[UUID, datetime]) -> Enqueued:
         """Insert a job for each step to apply that nobody works on already.
 
-        ``looked_at``: when the looks at nodes began that the plan is of; None, where it is of remembered ones.
+        ``looked_at``: by node, when the look began that the plan is of.
         """
         statuses = self._records.statuses.all() if plan.to_apply else {}
         failed = {id_ for id_, row in statuses.items() if row.status == EnvironmentStatus.FAILED}
         jobs = [self._job(step, fleet) for step in plan.to_apply if _environment_id(step) not in failed]
         others = {job.id: self._other(job) for job in jobs}
-        wanted = [job for job in jobs if self._is_wanted(job, others[job.id], looked_at)]
+        outdated = {
+            job.id for job in jobs if job.node_id and self._ended_since(others[job.id], looked_at.get(job.node_id))
+        }
+        wanted = [job for job in jobs if job.id not in outdated and self._is_wanted(job, others[job.id])]
         enqueued = self._records.jobs.enqueue_all(wanted, self._clock()) if wanted else []
         for job in enqueued:
             self._audit(job)
         waiting = any(other is not None and other.status in OPEN for other in others.values())
-        return Enqueued(tuple(job.id for job in enqueued), waiting)
+        nodes = frozenset(job.node_id for job in jobs if job.id in outdated and job.node_id)
+        return Enqueued(tuple(job.id for job in enqueued), waiting, nodes)
 
     def _audit(self, job: Job) -> None:
         entry = Entry(
@@ -96,24 +103,24 @@ class Healing:
         same = JobFilter(environment_id=job.environment_id, node_id=job.node_id, job_types=types)
         return latest(self._records, same)
 
-    def _is_wanted(self, job: NewJob, other: Job | None, looked_at: datetime | None) -> bool:
+    def _is_wanted(self, job: NewJob, other: Job | None) -> bool:
         """Not while a job that will reconcile the target anyway is open, nor right after one failed for good."""
         if other is None:
             return True
-        if other.status in OPEN or self._ended_since(other, looked_at):
+        if other.status in OPEN:
             return False
         if _failed_at_this(other, job):
             return other.finished_at is None or other.finished_at + PATIENCE < self._clock()
         return True
 
-    def _ended_since(self, other: Job, looked_at: datetime | None) -> bool:
+    def _ended_since(self, other: Job | None, looked_at: datetime | None) -> bool:
         """Whether the look may have met the job at work: what it saw then was unfinished, and the next look tells.
 
         An end in the future is of a clock that went back, and says nothing.
         """
-        if looked_at is None or other.finished_at is None:
+        if looked_at is None or other is None or other.status in OPEN or other.finished_at is None:
             return False
-        return looked_at <= other.finished_at <= self._clock()
+        return looked_at < other.finished_at <= self._clock()
 
 
 def _failed_at_this(other: Job, job: NewJob) -> bool:

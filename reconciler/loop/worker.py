@@ -187,7 +187,7 @@ class Worker:
         if before is not None and not before.reachable:
             log.info("node is back", node=node.slug)
             records.jobs.hurry(node_id, JobErrorCode.ANSIBLE_HOST_UNREACHABLE, self._clock())
-        healed = self._healing.enqueue(self._tools.decide(fleet, answers), fleet, looked_at).jobs
+        healed = self._healing.enqueue(self._tools.decide(fleet, answers), fleet, {node_id: looked_at}).jobs
         if healed:
             log.info("drift found", node=node.slug, jobs=[str(id_) for id_ in healed])
         self._dispatcher.wake_here()
