@@ -82,7 +82,7 @@ def connected(host: str, port: int, timeout_s: float | None) -> socket.socket:
 
 
 def kind_of(text: str) -> str | None:
-    """Why an address is not a public one; None: it is. As ``module_utils/site_import/url.py`` on a node has it."""
+    """Why an address is not a public one; None: it is. As ``module_utils/listed_hosts.py`` on a node has it."""
     return _kind(ipaddress.ip_address(text))
 
 
