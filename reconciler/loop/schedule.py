@@ -155,15 +155,18 @@ class Schedule:
         if fleet.revision == self._revision:
             return
         self._tell(fleet)
-        looked_at = {id_: one.checked_at for id_, one in self._records.observations.all().items()}
-        remembered = self._tools.remembered(fleet)
+        observations = self._records.observations.all()
+        remembered = self._tools.remembered(fleet, observations)
         plan = self._tools.decide(fleet, remembered)
+        # The plan and the times of its looks are of one reading: a newer look's time would excuse an older answer.
+        looked_at = {id_: one.checked_at for id_, one in observations.items()}
         enqueued = self._healing.enqueue(plan, fleet, looked_at)
         self._remove_undeclared(plan)
         unseen = [node.id for node in fleet.nodes.values() if node.slug not in remembered and not node.stalled]
         self._observe({*unseen, *enqueued.outdated})
-        if enqueued.jobs or unseen or enqueued.outdated:
+        if enqueued.jobs or unseen:
             log.info("desired state moved", revision=fleet.revision[:12], jobs=len(enqueued.jobs))
+        if enqueued.jobs or unseen or enqueued.outdated:
             self._dispatcher.wake_here()
         # A job that runs may have looked at the store before this commit: look again once it has ended.
         self._revision = None if enqueued.waiting or enqueued.outdated else fleet.revision

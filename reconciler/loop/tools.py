@@ -30,6 +30,7 @@ from reconciler.nodes.runner import Runner, RunResult
 from reconciler.nodes.target import Target
 from reconciler.operations.confirming import is_confirmed, kept_content
 from reconciler.records.events import EventKind
+from reconciler.records.observations import Observation
 from reconciler.roles import current_roles
 from reconciler.settings import Settings
 from reconciler.state import State, answer_of
@@ -174,10 +175,13 @@ class Tools:
         )
         return restrain(decided(observed, deliberate=deliberate, asked=asked), fleet, known, deliberate)
 
-    def remembered(self, fleet: Fleet) -> Mapping[str, Answer]:
-        """The last answer of every node that was ever asked."""
-        observations = self.state.records.observations.all()
-        answers = {node.slug: answer_of(observations.get(node.id)) for node in fleet.nodes.values()}
+    def remembered(self, fleet: Fleet, observations: Mapping[UUID, Observation] | None = None) -> Mapping[str, Answer]:
+        """The last answer of every node that was ever asked, by slug.
+
+        ``observations``: by node id, for who has read them already.
+        """
+        known = self.state.records.observations.all() if observations is None else observations
+        answers = {node.slug: answer_of(known.get(node.id)) for node in fleet.nodes.values()}
         return {name: answer for name, answer in answers.items() if answer is not None}
 
     def apply(self, action: Action, fleet: Fleet, run: Run, inputs: Inputs | None = None) -> RunResult:

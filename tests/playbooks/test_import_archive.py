@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,44 +68,50 @@ def _broken_header() -> bytes:
 
 
 GOOD = packed(whole())
-HOSTILE: dict[str, tuple[bytes, str]] = {
-    "nothing": (b"", "ARCHIVE_INVALID"),
-    "a page": (b"<html>404</html>", "ARCHIVE_INVALID"),
-    "a zip": (b"PK\x03\x04" + b"\0" * 100, "ARCHIVE_INVALID"),
-    "gzip of no tar": (gzip.compress(b"hello" * 1000), "ARCHIVE_INVALID"),
-    "gzip of nothing": (gzip.compress(b""), "ARCHIVE_INVALID"),
-    "cut in the middle": (GOOD[: len(GOOD) // 2], "ARCHIVE_INVALID"),
-    "without its checksum": (GOOD[:-8], "ARCHIVE_INVALID"),
-    "a byte short": (GOOD[:-1], "ARCHIVE_INVALID"),
-    "wrong checksum": (GOOD[:-8] + b"\0\0\0\0" + GOOD[-4:], "ARCHIVE_INVALID"),
-    "something after it": (GOOD + b"surprise", "ARCHIVE_INVALID"),
-    "tar cut short": (gzip.compress(tarred(whole())[: 512 * 3]), "ARCHIVE_INVALID"),
-    "broken header": (_broken_header(), "ARCHIVE_INVALID"),
-    "header of 64 MiB": (_pax_bomb(), "ARCHIVE_INVALID"),
-    "headers of headers": (_nested_headers(), "ARCHIVE_INVALID"),
-    "up and out": (packed(whole(**{"../../evil.php": "x"})), "ARCHIVE_UNSAFE"),
-    "out in the middle": (packed(whole(**{"files/../../evil.php": "x"})), "ARCHIVE_UNSAFE"),
-    "absolute": (packed(whole(**{"/etc/cron.d/evil": "x"})), "ARCHIVE_UNSAFE"),
-    "backslashes": (packed(whole(**{"files\\..\\evil.php": "x"})), "ARCHIVE_UNSAFE"),
-    "symbolic link": (packed(whole(), member("files/plugins/l", tarfile.SYMTYPE, "/etc/passwd")), "ARCHIVE_UNSAFE"),
-    "link inside": (packed(whole(), member("files/plugins/l", tarfile.SYMTYPE, "a")), "ARCHIVE_UNSAFE"),
-    "hard link": (packed(whole(), member("files/plugins/l", tarfile.LNKTYPE, "db.sql")), "ARCHIVE_UNSAFE"),
-    "character device": (packed(whole(), member("files/null", tarfile.CHRTYPE)), "ARCHIVE_UNSAFE"),
-    "block device": (packed(whole(), member("files/sda", tarfile.BLKTYPE)), "ARCHIVE_UNSAFE"),
-    "fifo": (packed(whole(), member("files/fifo", tarfile.FIFOTYPE)), "ARCHIVE_UNSAFE"),
-    "sparse": (_sparse(), "ARCHIVE_UNSAFE"),
-    "too deep": (packed(whole(**{"files/" + "a/" * 90 + "b": "x"})), "ARCHIVE_UNSAFE"),
-    "two dumps": (packed(whole(**{"./db.sql": dump()})), "ARCHIVE_UNSAFE"),
-    "claims a petabyte": (_huge_claim(), "ARCHIVE_TOO_LARGE"),
-    "no dump": (packed(_without("db.sql")), "ARCHIVE_INCOMPLETE"),
-    "no files": (packed(_without("files")), "ARCHIVE_INCOMPLETE"),
-    "files are no wp-content": (packed(_without("files") | {"files/x.txt": "x"}), "ARCHIVE_INCOMPLETE"),
-    "in a directory": (packed({f"site/{name}": text for name, text in whole().items()}), "ARCHIVE_INCOMPLETE"),
-    "meta is no JSON": (packed(whole(**{"meta.json": "{"})), "ARCHIVE_INCOMPLETE"),
-    "meta is a list": (packed(whole(**{"meta.json": "[]"})), "ARCHIVE_INCOMPLETE"),
-    "meta is deep": (packed(whole(**{"meta.json": "[" * 60000})), "ARCHIVE_INCOMPLETE"),
-    "meta is large": (packed(whole(**{"meta.json": " " * 70000})), "ARCHIVE_INCOMPLETE"),
-    "meta has no address": (packed(whole(**{"meta.json": '{"source_url": "file:///etc"}'})), "ARCHIVE_INCOMPLETE"),
+HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
+    "nothing": (lambda: b"", "ARCHIVE_INVALID"),
+    "a page": (lambda: b"<html>404</html>", "ARCHIVE_INVALID"),
+    "a zip": (lambda: b"PK\x03\x04" + b"\0" * 100, "ARCHIVE_INVALID"),
+    "gzip of no tar": (lambda: gzip.compress(b"hello" * 1000), "ARCHIVE_INVALID"),
+    "gzip of nothing": (lambda: gzip.compress(b""), "ARCHIVE_INVALID"),
+    "cut in the middle": (lambda: GOOD[: len(GOOD) // 2], "ARCHIVE_INVALID"),
+    "without its checksum": (lambda: GOOD[:-8], "ARCHIVE_INVALID"),
+    "a byte short": (lambda: GOOD[:-1], "ARCHIVE_INVALID"),
+    "wrong checksum": (lambda: GOOD[:-8] + b"\0\0\0\0" + GOOD[-4:], "ARCHIVE_INVALID"),
+    "something after it": (lambda: GOOD + b"surprise", "ARCHIVE_INVALID"),
+    "tar cut short": (lambda: gzip.compress(tarred(whole())[: 512 * 3]), "ARCHIVE_INVALID"),
+    "broken header": (_broken_header, "ARCHIVE_INVALID"),
+    "header of 64 MiB": (_pax_bomb, "ARCHIVE_INVALID"),
+    "headers of headers": (_nested_headers, "ARCHIVE_INVALID"),
+    "up and out": (lambda: packed(whole(**{"../../evil.php": "x"})), "ARCHIVE_UNSAFE"),
+    "out in the middle": (lambda: packed(whole(**{"files/../../evil.php": "x"})), "ARCHIVE_UNSAFE"),
+    "absolute": (lambda: packed(whole(**{"/etc/cron.d/evil": "x"})), "ARCHIVE_UNSAFE"),
+    "backslashes": (lambda: packed(whole(**{"files\\..\\evil.php": "x"})), "ARCHIVE_UNSAFE"),
+    "symbolic link": (
+        lambda: packed(whole(), member("files/plugins/l", tarfile.SYMTYPE, "/etc/passwd")),
+        "ARCHIVE_UNSAFE",
+    ),
+    "link inside": (lambda: packed(whole(), member("files/plugins/l", tarfile.SYMTYPE, "a")), "ARCHIVE_UNSAFE"),
+    "hard link": (lambda: packed(whole(), member("files/plugins/l", tarfile.LNKTYPE, "db.sql")), "ARCHIVE_UNSAFE"),
+    "character device": (lambda: packed(whole(), member("files/null", tarfile.CHRTYPE)), "ARCHIVE_UNSAFE"),
+    "block device": (lambda: packed(whole(), member("files/sda", tarfile.BLKTYPE)), "ARCHIVE_UNSAFE"),
+    "fifo": (lambda: packed(whole(), member("files/fifo", tarfile.FIFOTYPE)), "ARCHIVE_UNSAFE"),
+    "sparse": (_sparse, "ARCHIVE_UNSAFE"),
+    "too deep": (lambda: packed(whole(**{"files/" + "a/" * 90 + "b": "x"})), "ARCHIVE_UNSAFE"),
+    "two dumps": (lambda: packed(whole(**{"./db.sql": dump()})), "ARCHIVE_UNSAFE"),
+    "claims a petabyte": (_huge_claim, "ARCHIVE_TOO_LARGE"),
+    "no dump": (lambda: packed(_without("db.sql")), "ARCHIVE_INCOMPLETE"),
+    "no files": (lambda: packed(_without("files")), "ARCHIVE_INCOMPLETE"),
+    "files are no wp-content": (lambda: packed(_without("files") | {"files/x.txt": "x"}), "ARCHIVE_INCOMPLETE"),
+    "in a directory": (lambda: packed({f"site/{name}": text for name, text in whole().items()}), "ARCHIVE_INCOMPLETE"),
+    "meta is no JSON": (lambda: packed(whole(**{"meta.json": "{"})), "ARCHIVE_INCOMPLETE"),
+    "meta is a list": (lambda: packed(whole(**{"meta.json": "[]"})), "ARCHIVE_INCOMPLETE"),
+    "meta is deep": (lambda: packed(whole(**{"meta.json": "[" * 60000})), "ARCHIVE_INCOMPLETE"),
+    "meta is large": (lambda: packed(whole(**{"meta.json": " " * 70000})), "ARCHIVE_INCOMPLETE"),
+    "meta has no address": (
+        lambda: packed(whole(**{"meta.json": '{"source_url": "file:///etc"}'})),
+        "ARCHIVE_INCOMPLETE",
+    ),
 }
 DUMPS: dict[str, str] = {
     "empty": "",
@@ -150,7 +156,7 @@ DUMPS: dict[str, str] = {
 def test_a_hostile_archive_is_refused(name: str, tmp_path: Path) -> None:
     data, code = HOSTILE[name]
     archive = tmp_path / "a.tar.gz"
-    archive.write_bytes(data)
+    archive.write_bytes(data())
     assert "Nothing" in _refused(lambda: archives.judged(archive), code)
 
 

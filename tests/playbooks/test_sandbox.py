@@ -257,7 +257,7 @@ def test_the_nodes_own_redis_rests(hacked: Hosting) -> None:
 
 def test_a_purge_speaks_with_nobody_elses_server(hacked: Hosting) -> None:
     """A site that puts a neighbour's server, or one that never ends, in the place of its own harms nobody."""
-    # An object of the test's own: a page writes some of the neighbour's after its visitor has gone, so their number moves.
+    # Not how many there are: a page writes some of its objects after its visitor has gone.
     kept = f"{hacked.id(NEIGHBOUR)}:kept"
     hacked.redis(NEIGHBOUR, "set", kept, "here")
     own = f"/run/trueup-redis/{hacked.id(HACKED)}/redis.sock"

@@ -1,7 +1,9 @@
 """Options of pytest that say which proof a run gives, and in which order."""
 
+import importlib
 import os
 import random
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -44,6 +46,25 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     """xdist's: a worker begins. All have to bring the tests into the same order."""
     node.workerinput[_SEED] = node.config.option.shuffle
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Let the workers share what is to be compiled.
+
+    All begin at once and collect all tests in the same order, so that each would compile every module of a fresh
+    clone. Each imports its share first, and finds of the others what they have written meanwhile.
+    """
+    config = session.config
+    worker = getattr(config, "workerinput", None)
+    if worker is None or config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return
+    number, of = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+    files = [one for path in config.args for one in sorted((config.rootpath / path).rglob("test_*.py"))]
+    names = [".".join(one.relative_to(config.rootpath).with_suffix("").parts) for one in files]
+    for name in names[number::of]:
+        with suppress(Exception):  # whatever is wrong with it, its collection tells
+            importlib.import_module(name)
 
 
 @pytest.hookimpl(optionalhook=True)
