@@ -223,6 +223,7 @@ def test_a_run_waits_for_the_job_before_it(desk: Desk) -> None:
     assert finished(process)[0] == 0
 
 
+@pytest.mark.long
 def test_how_a_run_failed(desk: Desk) -> None:
     status, output = desk.run(last="false")
     assert status == 2, output
@@ -253,6 +254,7 @@ def test_what_changes_nothing_and_what_a_job_runs_is_not_recorded(desk: Desk) ->
     assert desk.jobs() == ()
 
 
+@pytest.mark.long
 def test_the_control_planes_own_runs_are_not_recorded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRUEUP_HOME", str(desk.home))
     play = desk.directory / "own.yml"
@@ -318,6 +320,7 @@ def test_found_in_two_ways_it_tells_of_a_run_once(desk: Desk) -> None:
     assert desk.only().status is JobStatus.SUCCEEDED
 
 
+@pytest.mark.long
 def test_a_run_that_is_not_to_be_told_of_takes_no_locks(desk: Desk) -> None:
     with desk.opened() as home:
         held_by_another(home)

@@ -298,6 +298,7 @@ def test_a_drift_report_in_each_shape(plane: ControlPlane) -> None:
     assert plane.cli("drift", "acme").exit_code == 0, "the command of one word is as before"
 
 
+@pytest.mark.long
 def test_a_drift_report_is_kept_and_sent_where_nobody_serves(control_plane: MakeControlPlane, tmp_path: Path) -> None:
     with web_server() as hook:
         reports = {"targets": [{"type": "webhook", "url": hook.url}]}

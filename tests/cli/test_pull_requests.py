@@ -341,6 +341,7 @@ def test_a_broken_document_is_annotated_and_commented(plane: ControlPlane, forge
     assert f"{PRODUCTION}:5:3: spec.type" in runner.comment
 
 
+@pytest.mark.long
 def test_without_a_token_documents_are_compared(plane: ControlPlane, forge: Forge, tmp_path: Path) -> None:
     proposed(forge, tmp_path / "author", CHANGE)
     runner = Runner(forge, plane, tmp_path / "fork")

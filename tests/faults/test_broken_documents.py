@@ -7,6 +7,7 @@ import pytest
 from httpx import Response
 
 from tests.controlplane import ControlPlane, MakeControlPlane, closed_port, node_document, site_documents, until
+from tests.proof import sampled
 
 ACME = "sites/acme/environments/production.yaml"
 GOOD = site_documents("acme")[ACME]
@@ -45,7 +46,7 @@ def wait_until_read(plane: ControlPlane, revision: str) -> None:
     until(lambda: revision[:12] in plane.log(), f"the loop to read {revision}", told=plane.log)
 
 
-@pytest.mark.parametrize("fault", BROKEN)
+@pytest.mark.parametrize("fault", sampled(BROKEN))
 def test_a_broken_document_stalls_alone(plane: ControlPlane, fault: str) -> None:
     content, line, words = BROKEN[fault]
     acme, zenith = plane.environment_of("acme"), plane.environment_of("zenith")

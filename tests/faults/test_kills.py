@@ -112,6 +112,7 @@ def test_killed_between_commit_and_mark(plane: ControlPlane) -> None:
     assert assert_done_once(plane, "between").revision == plane.git("rev-parse", "main")
 
 
+@pytest.mark.long
 def test_killed_between_commit_and_mark_and_the_site_was_removed_since(plane: ControlPlane) -> None:
     head = plane.git("rev-parse", "main")
     with contextlib.ExitStack() as database:
@@ -134,6 +135,7 @@ def test_killed_between_commit_and_mark_and_the_site_was_removed_since(plane: Co
     assert len(plane.declaring_commits()[str(job.id)]) == 1
 
 
+@pytest.mark.long
 def test_somebody_took_the_slug_between_row_and_commit(plane: ControlPlane) -> None:
     with writer_lock(plane.store):
         request = Request(plane, "taken")

@@ -47,6 +47,7 @@ def test_ended_in_order_while_a_job_runs(control_plane: MakeControlPlane, silent
     assert "Traceback" not in plane.log()
 
 
+@pytest.mark.long
 def test_an_idle_process_ends_sooner_than_it_started(control_plane: MakeControlPlane) -> None:
     plane = control_plane(start=False, **WITH_NODES)
     began = time.monotonic()

@@ -20,6 +20,7 @@ from tests.core.fake_node import ROLES
 from tests.core.test_node_answer import FLEET, IDS, KEYS, said, two, whole
 from tests.nodes import hostile
 from tests.nodes.hostile import Answer, hostile_node, says
+from tests.proof import sampled
 
 NOW = datetime(2030, 1, 2, tzinfo=UTC)
 PATIENCE_S = 1.0
@@ -44,7 +45,7 @@ SILENCED: dict[str, tuple[Answer, str]] = {
 }
 
 
-@pytest.mark.parametrize("how", SILENCED)
+@pytest.mark.parametrize("how", sampled(SILENCED))
 def test_it_is_told_why_there_is_no_answer_and_the_others_answer(
     how: str, connections: Connections, tmp_path: Path
 ) -> None:

@@ -65,7 +65,7 @@ def test_no_environments_is_not_all_environments(connections: Connections, targe
         ("print('x' * 40_000_000)", "answered with more than 16384 KiB"),
         ("raise SystemExit('no /etc/trueup')", "ended with status 1 and said: no /etc/trueup"),
         ("import os; os.kill(os.getpid(), 11)", "status 139"),
-        ("import time; time.sleep(60)", "did not end a command within 5 s"),
+        pytest.param("import time; time.sleep(60)", "did not end a command within 5 s", marks=pytest.mark.long),
         ("import sys; sys.stdout.buffer.write(b'\\xff\\xfe')", "cannot be understood"),
     ],
 )

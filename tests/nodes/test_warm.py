@@ -385,6 +385,7 @@ def test_a_parent_that_cannot_live_is_no_load(tmp_path: Path) -> None:
     assert list(tmp_path.glob("warm-*")) == []
 
 
+@pytest.mark.long
 def test_a_run_outlives_its_parent(own_desk: Desk) -> None:
     process = own_desk.start(
         own_desk.playbook(shell(f"until test -e {own_desk.top}/go; do sleep 0.1; done; echo went on"), SLOW)
@@ -399,6 +400,7 @@ def test_a_run_outlives_its_parent(own_desk: Desk) -> None:
 SLOW = shell("sleep 0.2")
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_after_its_parent_is_a_failure(own_desk: Desk) -> None:
     process = own_desk.start(own_desk.playbook(SLEEP))
     until(lambda: sleeps(process), "the play to sleep")

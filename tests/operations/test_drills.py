@@ -307,7 +307,8 @@ def test_a_control_plane_that_is_killed_drills_once_more(
     assert _newest(place, environment)["drill_status"] == "passed"
 
 
-@pytest.mark.parametrize("way", ["cancel", pytest.param("purge", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("way", ["cancel", "purge"])
 def test_what_a_drill_that_was_stopped_left_is_cleared_away(
     place: Place, environment: dict[str, Any], storage: S3, way: str
 ) -> None:

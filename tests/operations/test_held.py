@@ -231,6 +231,7 @@ ACTION = (
 ACTIONS = "SELECT hook, status FROM wp_actionscheduler_actions WHERE status <> 'complete'"
 
 
+@pytest.mark.long
 def test_no_other_site_keeps_a_copy_from_setting_aside(place: Place, copy: dict[str, Any]) -> None:
     """Names of the database server's locks are everybody's."""
     node, name = place.node_of(copy), f"trueup_held_wp_{copy['id'].replace('-', '')[:12]}"
@@ -273,6 +274,7 @@ def test_a_recurring_action_that_waits_is_not_made_anew(place: Place, copy: dict
     assert "little_recur\tpending" not in place.sql(copy, ACTIONS)
 
 
+@pytest.mark.long
 def test_a_copy_of_an_earlier_version_serves_between_two_steps_of_its_upgrade(
     place: Place, copy: dict[str, Any]
 ) -> None:

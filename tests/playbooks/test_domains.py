@@ -167,6 +167,7 @@ def test_the_first_domain_becomes_the_address(named: Named) -> None:
     )
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("at_first")
 def test_a_second_run_changes_nothing(named: Named) -> None:
     orders = named.acme.orders()

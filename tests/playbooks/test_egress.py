@@ -332,6 +332,7 @@ def mistaken(hosting: Hosting) -> Iterator[None]:
     hosting.node.ssh(f"rm -f {path} && systemctl reset-failed {unit} && systemctl restart {unit}")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("mistaken")
 def test_it_stays_closed_when_rules_of_the_operator_s_are_mistaken(hosting: Hosting, outside: Listener) -> None:
     for verb in ("reload", "restart", "start"):
@@ -473,6 +474,7 @@ def test_a_list_is_applied_once_and_stays(hosting: Hosting, outside: Listener) -
     assert not reaches(hosting, outside, COPY)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("named")
 def test_where_a_listed_host_leads_now_is_where_it_is_reached(hosting: Hosting, outside: Listener) -> None:
     lists(hosting, LISTED)
@@ -582,6 +584,7 @@ def opened(hosting: Hosting) -> Iterator[None]:
     hosting.apply(COPY, egress=None).raise_if_failed()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("opened")
 def test_a_copy_that_was_opened_writes_to_nobody(hosting: Hosting, outside: Listener) -> None:
     before = egress(hosting)

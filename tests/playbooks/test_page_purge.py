@@ -103,7 +103,7 @@ def _settled() -> None:
     [
         "wp_trash_post( %d );",
         pytest.param("wp_delete_post( %d, true );", marks=pytest.mark.long),
-        "wp_update_post( array( 'ID' => %d, 'post_status' => 'private' ) );",
+        pytest.param("wp_update_post( array( 'ID' => %d, 'post_status' => 'private' ) );", marks=pytest.mark.long),
         pytest.param("wp_update_post( array( 'ID' => %d, 'post_status' => 'draft' ) );", marks=pytest.mark.long),
     ],
 )
@@ -149,7 +149,11 @@ def test_a_comment_is_on_its_page(paged: Hosting) -> None:
     ("change", "shown"),
     [
         ("update_option( 'blogname', 'Renamed' );", "Renamed"),
-        ("wp_update_user( array( 'ID' => 1, 'display_name' => 'Another Name' ) );", "Another Name"),
+        pytest.param(
+            "wp_update_user( array( 'ID' => 1, 'display_name' => 'Another Name' ) );",
+            "Another Name",
+            marks=pytest.mark.long,
+        ),
         pytest.param(
             "wp_update_term( 1, 'category', array( 'name' => 'Another Category' ) );",
             "Another Category",
@@ -392,6 +396,7 @@ ODD = [
 PLAIN = ["currency=EUR", "currency=EUR,x", "other=1; currency=EUR; pll_language=de", "pll_languages=de", "currency.x=1"]
 
 
+@pytest.mark.long
 def test_a_cookie_that_nginx_and_php_read_otherwise_is_nobodys_page(paged: Hosting) -> None:
     """Each is asked before anybody else, so that it would be what others get; and gets nothing that they have."""
     paged.apply(VARIED, vary_cookies=["currency", "pll_language"]).raise_if_failed()

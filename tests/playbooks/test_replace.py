@@ -76,6 +76,7 @@ def _value(chance: random.Random) -> str:
     return chance.choice(forms).encode().decode("latin-1")
 
 
+@pytest.mark.long
 def test_a_dry_run_counts_what_the_run_changes_and_changes_nothing_itself(tables: Tables) -> None:
     """Over tables of any values, with and without the text; taken back, each is again what it was byte for byte."""
     chance = random.Random(20)

@@ -202,6 +202,7 @@ def test_a_run_takes_no_more_than_its_time(hacked: Hosting) -> None:
     assert done.returncode != 0
 
 
+@pytest.mark.long
 def test_a_deep_look_tells_how_much_disk_a_site_takes(hacked: Hosting) -> None:
     before = hacked.look(HACKED, deep=True).disk_used_bytes
     path = hacked.path(HACKED, "shared", "uploads", "large")

@@ -23,7 +23,7 @@ from reconciler.core.jobs import JobStatus
 from reconciler.store.remote import Link, Remote
 from reconciler.store.standing import State
 from tests.controlplane import Clone, until
-from tests.proof import count
+from tests.proof import count, sampled
 
 from .conftest import ADA, ENVIRONMENT, Followed, fsck
 
@@ -168,7 +168,7 @@ def follower(followed: Followed, point: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(argv, start_new_session=True, stdout=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize("point", ["accept", "settle", "pushed"])
+@pytest.mark.parametrize("point", sampled(["pushed", "accept", "settle"]))
 def test_killed_in_the_middle(followed: Followed, person: Clone, point: str) -> None:
     start = followed.both()
     kept = followed.set_cache(redis=False)

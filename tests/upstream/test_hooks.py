@@ -148,6 +148,7 @@ def test_who_cannot_sign_causes_nothing(plane: ControlPlane, stranger: httpx.Cli
     until(lambda: looked_at(plane) != before, "a look", told=plane.log)
 
 
+@pytest.mark.long
 def test_without_a_secret_there_are_no_hooks(plane: ControlPlane, stranger: httpx.Client) -> None:
     def post(key: str) -> tuple[int, str]:
         answer = stranger.post("/api/hooks/github", content=PUSH, headers=signed(key))
@@ -169,6 +170,7 @@ def test_without_a_secret_there_are_no_hooks(plane: ControlPlane, stranger: http
     assert post(key) == (404, "not_found")
 
 
+@pytest.mark.long
 def test_a_body_has_its_limit(plane: ControlPlane, stranger: httpx.Client) -> None:
     key = make_key(plane)
     large = b" " * (20 * 2**20)

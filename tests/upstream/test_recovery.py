@@ -86,6 +86,7 @@ def test_a_new_key_is_shown_with_what_puts_it_on_each_node(followed: Followed, p
     assert "Secrets: none" in told
 
 
+@pytest.mark.long
 def test_a_copy_of_the_directory_of_secrets_has_their_key(followed: Followed, plane: ControlPlane) -> None:
     old = followed.home.settings.secrets
     Secrets(old).put("backups", SECRET)
@@ -93,6 +94,7 @@ def test_a_copy_of_the_directory_of_secrets_has_their_key(followed: Followed, pl
     assert Secrets(plane.home / "secrets").get("backups") == SECRET
 
 
+@pytest.mark.long
 def test_another_branch(followed: Followed, plane: ControlPlane) -> None:
     followed.remote("branch", "-m", "main", "live")
     said = refused(plane, "--from", f"file://{followed.forge}")

@@ -55,6 +55,7 @@ def patch(plane: ControlPlane, **flags: bool) -> str:
     return str(answer.json()["job_id"])
 
 
+@pytest.mark.long
 def test_a_request_is_pushed_without_waiting_for_the_poll(control_plane: MakeControlPlane, forge: Path) -> None:
     plane = serving(control_plane, forge, "3600")
     for flag in (False, True, False):
@@ -150,6 +151,7 @@ def test_a_silent_forge_keeps_nobody_from_ending(control_plane: MakeControlPlane
     assert not (plane.home / "upstream.json").exists()
 
 
+@pytest.mark.long
 def test_an_address_with_a_password_is_refused_at_the_start(control_plane: MakeControlPlane) -> None:
     plane = control_plane(DOCUMENTS, start=False, TRUEUP_UPSTREAM="https://bot:s3cret@git.example.com/store.git")
     done = plane.command("serve", check=False)

@@ -241,6 +241,7 @@ def test_killed_while_it_moves_it_moves_the_next_time(forge: Path, tmp_path: Pat
 # init --from
 
 
+@pytest.mark.long
 def test_a_lost_home_comes_back_from_its_folder(followed: Followed, tmp_path: Path) -> None:
     plane, begin = ControlPlane(tmp_path / "new"), ("init", "--from", f"file://{followed.forge}")
     followed.set_cache(redis=False)
