@@ -41,6 +41,8 @@ def visitors(
 
     Each looks at a page as long as it took to come, and ``look_s`` at least: what is done to the site gets its share of
     the machine. A request has failed that brings no answer, another status than 200, or a page without ``wanted``.
+    Each comes by a connection of its own: nginx's former workers end those that rest, and who writes into one at that
+    very moment has no answer, and asks again, as browsers do.
     """
     visits, stop = Visits(), threading.Event()
 
@@ -57,8 +59,10 @@ def visitors(
             visits.failures.append(f"{answer.status_code} {words[:300]}")
 
     def visit(headers: dict[str, str]) -> None:
-        base, named = f"{scheme}://{address}", {"Host": host, **headers}
-        with httpx.Client(base_url=base, headers=named, timeout=30, verify=False, trust_env=False) as client:
+        base, named, alone = f"{scheme}://{address}", {"Host": host, **headers}, httpx.Limits(max_keepalive_connections=0)
+        with httpx.Client(
+            base_url=base, headers=named, timeout=60, verify=False, trust_env=False, limits=alone
+        ) as client:
             while not stop.is_set():
                 began = time.monotonic()
                 look(client)

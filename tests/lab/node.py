@@ -156,7 +156,7 @@ class Node:
             "StrictHostKeyChecking": "yes",
             "IdentitiesOnly": "yes",
             "BatchMode": "yes",
-            "ConnectTimeout": "5",
+            "ConnectTimeout": "20",  # a busy node is slow to greet
             "KexAlgorithms": "^curve25519-sha256",  # the default's first choice costs 0.1 s a connection
         }
         flags = [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
@@ -189,7 +189,7 @@ class Node:
         headers: Mapping[str, str] | None = None,
         data: Mapping[str, str] | None = None,
         ca_file: Path | None = None,
-        timeout: float = 10,
+        timeout: float = 60,
     ) -> httpx.Response:
         """What the node's web server answers for `host`, without DNS; follows no redirect.
 
@@ -219,7 +219,7 @@ class Node:
             _write(root / "etc/machine-id", f"{secrets.token_hex(16)}\n", 0o444)
 
     def _wait_ready(self) -> None:
-        if not wait_until(self._settled, BOOT_SECONDS) or not wait_until(self._greets, 10):
+        if not wait_until(self._settled, BOOT_SECONDS) or not wait_until(self._greets, BOOT_SECONDS):
             console = self.container.console.read_text(errors="replace")[-1500:]
             raise LabError(f"Node {self.name} did not boot (systemd says {self.state!r}). Console:\n{console}")
 

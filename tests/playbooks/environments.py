@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,21 @@ class Hosting:
     def redis(self, key: str, *words: str) -> str:
         """What the environment's own Redis answers root."""
         return self.node.ssh(["redis-cli", "-s", f"/run/trueup-redis/{self.id(key)}/redis.sock", *words]).stdout.strip()
+
+    def run_due(self, key: str) -> None:
+        """Run the events that are due now. A run that the timer began before knows only of those of then."""
+        unit = f"trueup-cron@{self.id(key)}.service"
+        self.node.ssh(f"while [ $(systemctl is-active {unit}) = activating ]; do sleep 0.1; done; systemctl start {unit}")
+
+    @contextmanager
+    def without_events(self, *keys: str) -> Iterator[None]:
+        """The timers of these environments run nothing while the block runs."""
+        units = [f"trueup-cron@{self.id(key)}" for key in keys]
+        self.node.ssh(["systemctl", "stop", *(f"{one}.{kind}" for one in units for kind in ("timer", "service"))])
+        try:
+            yield
+        finally:
+            self.node.ssh(["systemctl", "start", *(f"{one}.timer" for one in units)])
 
     def observe(self, *, deep: bool = False) -> ObservedNode:
         argv = ["python3", "-I", "-S", "-", json.dumps({"deep": deep})]

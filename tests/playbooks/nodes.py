@@ -158,4 +158,4 @@ def _sockets() -> Iterator[Path]:
         yield Path(name)
         for socket in Path(name).iterdir():
             argv = ["ssh", "-F", "none", "-o", f"ControlPath={socket}", "-O", "exit", "none"]
-            subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=5, check=False)
+            subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)

@@ -58,7 +58,7 @@ class Named:
         """What the node answers, as if DNS led there; over https only with a certificate that browsers would take."""
         scheme, _, rest = url.partition("://")
         host, slash, path = rest.partition("/")
-        with httpx.Client(verify=self.roots, timeout=10, trust_env=False, http2=False) as client:
+        with httpx.Client(verify=self.roots, timeout=60, trust_env=False, http2=False) as client:
             return client.request(
                 method,
                 f"{scheme}://{self.hosting.node.address}{slash + path or '/'}",
@@ -86,7 +86,7 @@ class Named:
         """Have WordPress do what is due with its first requests, so that it changes nothing by itself for an hour."""
         for _ in range(2):
             assert self.get(f"{self.preview}/").status_code == 200
-            self.hosting.node.ssh(["systemctl", "start", f"trueup-cron@{self.hosting.id(KEY)}.service"])
+            self.hosting.run_due(KEY)
 
     def content(self) -> str:
         """All rows but what WordPress itself changes with every request."""
@@ -98,7 +98,7 @@ class Named:
         return self.hosting.node.ssh(script).stdout
 
     def serial(self, name: str) -> int:
-        plain = socket.create_connection((self.hosting.node.address, 443), timeout=10)
+        plain = socket.create_connection((self.hosting.node.address, 443), timeout=60)
         with plain, self.roots.wrap_socket(plain, server_hostname=name) as secure:
             return int(str(secure.getpeercert()["serialNumber"]), 16)  # type: ignore[index]
 
@@ -194,7 +194,7 @@ def test_requests_that_write_are_served_where_they_were_sent(named: Named) -> No
 def test_http_2_is_spoken(named: Named) -> None:
     context = ssl.create_default_context(cadata=ssl.DER_cert_to_PEM_cert(named.roots.get_ca_certs(binary_form=True)[0]))
     context.set_alpn_protocols(["h2", "http/1.1"])
-    plain = socket.create_connection((named.hosting.node.address, 443), timeout=10)
+    plain = socket.create_connection((named.hosting.node.address, 443), timeout=60)
     with plain, context.wrap_socket(plain, server_hostname=FIRST) as secure:
         assert secure.selected_alpn_protocol() == "h2"
 

@@ -160,8 +160,9 @@ def test_a_purge_empties_the_caches_of_this_environment_only(hosting: Hosting) -
     assert hosting.fetch(PRODUCTION).headers["X-FastCGI-Cache"] == "HIT"
     assert hosting.run("purge", PRODUCTION, "--check").raise_if_failed().changed == 1
     assert hosting.fetch(PRODUCTION).headers["X-FastCGI-Cache"] == "HIT"
-    assert hosting.run("purge", PRODUCTION).raise_if_failed().changed == 1
-    assert hosting.redis(PRODUCTION, "--scan") == ""
+    with hosting.without_events(PRODUCTION):  # which write objects whenever they come
+        assert hosting.run("purge", PRODUCTION).raise_if_failed().changed == 1
+        assert hosting.redis(PRODUCTION, "--scan") == ""
     assert hosting.redis(STAGING, "--scan") != ""
     assert hosting.fetch(STAGING).headers["X-FastCGI-Cache"] == "HIT"
     assert hosting.fetch(PRODUCTION).headers["X-FastCGI-Cache"] == "MISS"
@@ -365,7 +366,7 @@ def test_due_events_are_run_by_the_timer(hosting: Hosting) -> None:
     hosting.wp(PRODUCTION, "cron", "event", "schedule", "trueup_test_event", "now")
     timer = f"trueup-cron@{hosting.id(PRODUCTION)}.timer"
     assert hosting.node.ssh(["systemctl", "is-active", timer]).stdout.strip() == "active"
-    hosting.node.ssh(["systemctl", "start", f"trueup-cron@{hosting.id(PRODUCTION)}.service"])
+    hosting.run_due(PRODUCTION)
     assert "trueup_test_event" not in hosting.wp(PRODUCTION, "cron", "event", "list", "--field=hook")
 
 
