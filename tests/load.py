@@ -59,7 +59,11 @@ def visitors(
             visits.failures.append(f"{answer.status_code} {words[:300]}")
 
     def visit(headers: dict[str, str]) -> None:
-        base, named, alone = f"{scheme}://{address}", {"Host": host, **headers}, httpx.Limits(max_keepalive_connections=0)
+        base, named, alone = (
+            f"{scheme}://{address}",
+            {"Host": host, **headers},
+            httpx.Limits(max_keepalive_connections=0),
+        )
         with httpx.Client(
             base_url=base, headers=named, timeout=60, verify=False, trust_env=False, limits=alone
         ) as client:

@@ -132,7 +132,9 @@ class Hosting:
     def run_due(self, key: str) -> None:
         """Run the events that are due now. A run that the timer began before knows only of those of then."""
         unit = f"trueup-cron@{self.id(key)}.service"
-        self.node.ssh(f"while [ $(systemctl is-active {unit}) = activating ]; do sleep 0.1; done; systemctl start {unit}")
+        self.node.ssh(
+            f"while [ $(systemctl is-active {unit}) = activating ]; do sleep 0.1; done; systemctl start {unit}"
+        )
 
     @contextmanager
     def without_events(self, *keys: str) -> Iterator[None]:

@@ -309,8 +309,9 @@ ENDED = """
 cd /etc/systemd/system
 sed 's/time > [0-9]*/time > 1/' trueup-statements.service >/run/systemd/system/statements-now.service
 systemctl daemon-reload
-(echo "SET SESSION max_statement_time = 0; SELECT SLEEP(50);" | CLIENT; echo "ended $?" >/root/ended) 2>/dev/null &
-sleep 3
+(echo "SET SESSION max_statement_time = 0; SELECT SLEEP(500);" | CLIENT; echo "ended $?" >/root/ended) 2>/dev/null &
+late="SELECT COUNT(*) FROM information_schema.processlist WHERE info = 'SELECT SLEEP(500)' AND time > 2"
+until [ "$(mariadb -BN -e "$late")" = 1 ]; do sleep 0.1; done
 systemctl start statements-now.service
 wait
 cat /root/ended
@@ -323,7 +324,7 @@ def test_what_a_site_asks_for_has_an_end(hacked: Hacked) -> None:
     """However it set its own limit; with less patience than nodes have."""
     timer = ["systemctl", "is-active", "trueup-statements.timer"]
     assert hacked.node.ssh(timer).stdout.strip() == "active"
-    said = hacked.node.ssh(ENDED.replace("CLIENT", hacked.client())).stdout
+    said = hacked.node.ssh(ENDED.replace("CLIENT", hacked.client()), timeout=300).stdout
     assert said.startswith("ended ")
     assert said.strip() != "ended 0"
 

@@ -97,9 +97,10 @@ def test_a_wp_mail_of_a_plugin_s_own_does_not_come_first(hosting: Hosting, plugi
 
 
 def test_one_that_cannot_be_loaded_beside_ours_is_loaded_all_the_same(hosting: Hosting, plugin: Any) -> None:
-    plugin("mu-plugins/000-mailer.php", UNGUARDED)
     fresh = {"Cookie": "wordpress_no_cache=1"}
-    assert hosting.fetch(COPY, headers=fresh).status_code == 500
+    with hosting.without_events(COPY):  # whoever comes first fails, and they load WordPress, too
+        plugin("mu-plugins/000-mailer.php", UNGUARDED)
+        assert hosting.fetch(COPY, headers=fresh).status_code == 500
     assert hosting.fetch(COPY, headers=fresh).status_code == 200
     say(hosting, "of its own")
     assert "of its own" in sent(hosting)
@@ -119,6 +120,6 @@ def test_a_filter_that_answers_for_wordpress_is_not_asked(hosting: Hosting, plug
 
 def test_what_was_asked_for_of_others_is_told(hosting: Hosting) -> None:
     hosting.php(COPY, LOAD + "wp_remote_get( 'http://192.0.2.7/charge?card=1', array( 'timeout' => 3 ) );")
-    said = hosting.node.ssh(["tail", "-n1", hosting.path(COPY, "logs", "refused.log")]).stdout
-    assert json.loads(said)["host"] == "192.0.2.7"
+    said = hosting.node.ssh(["cat", hosting.path(COPY, "logs", "refused.log")]).stdout
+    assert "192.0.2.7" in {json.loads(line)["host"] for line in said.splitlines()}
     assert "card" not in said

@@ -91,7 +91,6 @@ def test_the_first_run_succeeds(provisioned: Provisioned) -> None:
 @pytest.mark.lab
 def test_the_second_run_changes_nothing(provisioned: Provisioned) -> None:
     assert provisioned.second.raise_if_failed().changed == 0, provisioned.second.output
-    assert provisioned.second.seconds < provisioned.first.seconds, "a run with nothing to do is the shorter one"
 
 
 @pytest.mark.lab
@@ -123,14 +122,14 @@ def test_only_ssh_and_web_answer_from_outside(provisioned: Provisioned) -> None:
     node.ssh("systemd-run --quiet --unit=listener python3 -m http.server 9999")
     curl = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:9999/"
     assert wait_for(lambda: node.ssh(curl, check=False).stdout == "200")
-    ports = (21, 22, 25, 80, 443, 3306, 6379, 8080, 9999)
-    assert [port for port in ports if answers(node.address, port)] == [22, 80, 443]
+    assert [port for port in (22, 80, 443) if not answers(node.address, port, 60)] == []
+    assert [port for port in (21, 25, 3306, 6379, 8080, 9999) if answers(node.address, port)] == []
     node.ssh("systemctl stop listener")
 
 
-def answers(address: str, port: int) -> bool:
+def answers(address: str, port: int, seconds: float = 0.5) -> bool:
     try:
-        socket.create_connection((address, port), timeout=0.5).close()
+        socket.create_connection((address, port), seconds).close()
     except OSError:
         return False
     return True
@@ -146,7 +145,7 @@ def answers(address: str, port: int) -> bool:
     ],
 )
 def test_an_unmatched_host_gets_no_answer(provisioned: Provisioned, request_text: str) -> None:
-    with socket.create_connection((provisioned.node.address, 80), timeout=5) as connection:
+    with socket.create_connection((provisioned.node.address, 80), timeout=60) as connection:
         connection.sendall(request_text.encode())
         with contextlib.suppress(ConnectionResetError):
             assert connection.recv(100) == b""
@@ -157,7 +156,7 @@ def test_an_unmatched_name_gets_no_certificate(provisioned: Provisioned) -> None
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with (
-        socket.create_connection((provisioned.node.address, 443), timeout=5) as plain,
+        socket.create_connection((provisioned.node.address, 443), timeout=60) as plain,
         pytest.raises(ssl.SSLError, match="unrecognized"),
     ):
         context.wrap_socket(plain, server_hostname="unknown.example.com")
@@ -265,7 +264,7 @@ def test_a_ban_reaches_the_firewall(provisioned: Provisioned) -> None:
     assert "policy drop" in ruleset
     node.ssh("fail2ban-client set sshd banip 203.0.113.8")
     assert wait_for(lambda: "203.0.113.8" in node.ssh("nft list ruleset").stdout)
-    assert answers(node.address, 22)
+    assert answers(node.address, 22, 60)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120) -> bool:
@@ -400,7 +399,8 @@ def test_everything_is_back_after_a_reboot(provisioned_node: Node) -> None:
     node.reboot()
     assert node.failed_units == ()
     assert states(node) == dict.fromkeys(SERVICES, ("active", "enabled"))
-    assert [port for port in (22, 80, 443, 3306, 6379) if answers(node.address, port)] == [22, 80, 443]
+    assert [port for port in (22, 80, 443) if not answers(node.address, port, 60)] == []
+    assert [port for port in (3306, 6379) if answers(node.address, port)] == []
     assert "policy drop" in node.ssh("nft list ruleset").stdout
     assert node.ssh("stat --format=%a /run/trueup/locks").stdout.strip() == "700"
 

@@ -42,7 +42,7 @@ def test_what_is_in_time_is_not_compared() -> None:
 
 
 def test_slow_is_no_death_where_what_is_served_is_slow() -> None:
-    assert health.Patience(0.2, 20).wait(taking(0.8, says=7), taking(0.4)) == 7
+    assert health.Patience(0.2, 20).wait(taking(0.8, says=7), taking(0.4, says=4)) == 7
 
 
 def test_what_comes_while_the_other_one_is_asked_has_come() -> None:
@@ -56,19 +56,19 @@ def test_a_page_that_hangs_is_dead(served: Question | None) -> None:
 
 
 def test_it_is_dead_when_it_takes_many_times_as_long() -> None:
-    with pytest.raises(TimeoutError, match=r"what is served took 0\.\d s"):
+    with pytest.raises(TimeoutError, match=r"what is served took \d+\.\d s"):
         health.Patience(0.2, 60).wait(taking(60), taking(0.3))
 
 
 def test_what_was_seen_holds_for_what_follows() -> None:
     """After the switch the release that was served before is not asked any more."""
     patience = health.Patience(0.2, 60)
-    patience.wait(taking(0.7), taking(0.4))
+    patience.wait(taking(0.7), taking(0.4, says=0.7))
     assert patience.wait(taking(0.8, says=7), hanging, 0.1) == 7
     with pytest.raises(TimeoutError):
         patience.wait(taking(60), broken)
     quicker = health.Patience(0.2, 60)
-    quicker.wait(taking(0.6), hanging)
+    quicker.wait(taking(0.9), hanging)
     assert quicker.wait(taking(0.8, says=7)) == 7, "so long it takes at least"
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.controlplane import until
 from tests.lab import Node
 from tests.playbooks.environments import Hosting
 from tests.playbooks.nodes import Run
@@ -54,6 +55,9 @@ def leaving(hosting: Hosting) -> Iterator[Node]:
         text = f"[Service]\nUser=wp-{short}\nExecStart=/usr/bin/sleep 4242\n"
         hosting.node.ssh(["tee", f"/run/systemd/system/{name}"], input=text)
         hosting.node.ssh(f"systemctl daemon-reload && systemctl start {name}")
+    # That looks up the hosts that it lists, and outlives the run that began it.
+    looks = ["systemctl", "list-units", "--plain", "--no-legend", f"trueup-egress@{hosting.id(KEY)}.service"]
+    until(lambda: hosting.node.ssh(looks).stdout == "", "its hosts to be looked up")
     # Something that the site started and left, as a site that was broken into does.
     hosting.node.ssh(f"runuser -u wp-{short} -- setsid -f sleep 4242 </dev/null >/dev/null 2>&1")
     yield hosting.node

@@ -122,16 +122,17 @@ def test_nothing_that_a_site_started_holds_its_lock(hacked: Hosting, seen: Any) 
 
 
 def test_due_events_are_shut_in(hacked: Hosting, seen: Any) -> None:
-    hacked.node.ssh(["systemctl", "start", f"trueup-cron@{hacked.id(HACKED)}.service"])
-    (one,) = seen()
-    is_shut_in(hacked, one)
+    hacked.run_due(HACKED)
+    found = [one for one in seen() if one["argv"] == "wp-cron.php"]
+    assert found
+    for one in found:  # the timer may have come meanwhile
+        is_shut_in(hacked, one)
     assert has_no_table(hacked)
 
 
 def test_a_health_check_is_shut_in(hacked: Hosting, seen: Any) -> None:
     hacked.run("health", HACKED).raise_if_failed()
-    (one,) = [one for one in seen() if one["sapi"] == "cli"]
-    assert "is-installed" in one["argv"]
+    (one,) = [one for one in seen() if "is-installed" in one["argv"]]
     is_shut_in(hacked, one)
 
 
@@ -160,9 +161,14 @@ def test_every_unit_of_a_site_has_bounds(hacked: Hosting, unit: str) -> None:
 
 def test_every_process_of_a_site_is_in_its_slice(hacked: Hosting) -> None:
     hacked.fetch(HACKED, headers=PAST_THE_CACHE)
-    groups = hacked.node.ssh(f"ps -u {user(hacked)} -o cgroup=").stdout.splitlines()
-    assert len(groups) >= 2
-    assert [group for group in groups if f"/trueup-{hacked.short(HACKED)}.slice/" not in group] == []
+    own = f"/trueup-{hacked.short(HACKED)}.slice/"
+
+    def groups() -> list[str]:
+        return hacked.node.ssh(f"ps -u {user(hacked)} -o cgroup=").stdout.splitlines()
+
+    assert len([group for group in groups() if own in group]) >= 2
+    # One that ends while it is looked at is in none any more.
+    until(lambda: all(own in group for group in groups()), "all to be in it", told=lambda: f"{groups()}")
     show = ["systemctl", "show", "-p", "MemoryMax,TasksMax,CPUWeight,IOWeight", f"trueup-{hacked.short(HACKED)}.slice"]
     found = dict(line.partition("=")[::2] for line in hacked.node.ssh(show).stdout.splitlines())
     assert (found["CPUWeight"], found["IOWeight"]) == ("100", "100")
@@ -183,12 +189,14 @@ def test_a_run_inherits_nothing_and_leaves_nothing(hacked: Hosting) -> None:
     assert said[:4] == ["0", "1", "2", "3"], "three pipes, and the directory that is listed"
     assert said[-2].endswith(" /nowhere %n")
     assert has_no_table(hacked)
-    assert hacked.node.ssh(f"pgrep -u {user(hacked)} sleep", check=False).stdout == ""
+    sleeping = f"pgrep -u {user(hacked)} -f '^sleep 1000'"
+    until(lambda: not hacked.node.ssh(sleeping, check=False).stdout, "what it started to have ended with it", 60)
 
 
 def test_a_run_ends_with_its_job(hacked: Hosting) -> None:
     scope = "trueup-00000000-test.scope"
-    hacked.node.ssh(f"systemd-run -q --scope --unit={scope} sleep 900 >/dev/null 2>&1 </dev/null & sleep 0.3")
+    hacked.node.ssh(f"systemd-run -q --scope --unit={scope} sleep 900 >/dev/null 2>&1 </dev/null &")
+    until(lambda: hacked.node.ssh(["systemctl", "-q", "is-active", scope], check=False).returncode == 0, "the job")
     argv = sandboxed(hacked, "exec sleep 901", scope=scope, unit="bound")
     hacked.node.ssh(f"{' '.join(map(repr, argv))} >/dev/null 2>&1 </dev/null &")
     running = f"pgrep -u {user(hacked)} -f 'sleep 901'"
@@ -211,7 +219,8 @@ def test_a_deep_look_tells_how_much_disk_a_site_takes(hacked: Hosting) -> None:
     hacked.node.ssh(f"rm {path} {path}.link")
     assert before
     assert after
-    assert 5_000_000 <= after - before < 6_000_000
+    # Whatever else the site writes or loses meanwhile.
+    assert 4_500_000 <= after - before < 6_000_000
     assert hacked.look(HACKED).disk_used_bytes is None
 
 
@@ -237,8 +246,8 @@ def test_a_home_page_without_an_end_is_no_answer(hacked: Hosting) -> None:
 def test_objects_of_a_site_are_its_own(hacked: Hosting) -> None:
     for key in (HACKED, NEIGHBOUR):
         hacked.fetch(key, headers=PAST_THE_CACHE)
+        until(lambda key=key: hacked.redis(key, "--scan") != "", "objects to be kept")  # type: ignore[misc]
         keys = hacked.redis(key, "--scan").splitlines()
-        assert keys
         assert {one.partition(":")[0] for one in keys} == {hacked.id(key)}
     theirs = f"/run/trueup-redis/{hacked.id(NEIGHBOUR)}/redis.sock"
     attempts = (f"redis-cli -s {theirs} ping", "redis-cli ping", "redis-cli -s /run/redis/redis-server.sock ping")

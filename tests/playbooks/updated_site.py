@@ -104,6 +104,9 @@ class UpdatedSite:
         )
 
     def fingerprint(self) -> str:
+        """From now on WordPress's own events wait, until the site is configured again."""
+        events = f"trueup-cron@{self.hosting.id(self.key)}"
+        self.hosting.node.ssh(["systemctl", "stop", f"{events}.timer", f"{events}.service"])
         database, root = f"wp_{self.hosting.short(self.key)}", self.hosting.path(self.key)
         return self.hosting.node.ssh(
             "mariadb-dump --single-transaction --hex-blob --skip-dump-date --order-by-primary "

@@ -241,13 +241,14 @@ class Listed:
                 judged = answer if isinstance(answer, str) else {text: unfit(text) for text in answer}
                 one = merged(one, judged, now)
             known[name] = one
-        if known != kept:
-            _replace(self.state, json.dumps(known, sort_keys=True), 0o600)
         self._let_through(sorted({text for one in known.values() for text in one["addresses"]}))
         with open(HOSTS, encoding="utf-8", errors="surrogateescape") as file:
             listed = {name: known[name]["current"] if name in known else [] for name in names}
             text = hosts_text(file.read(1 << 20), self.id, listed)
         _overwrite(self.hosts, text)
+        # At the end: what is told of it is in force.
+        if known != kept:
+            _replace(self.state, json.dumps(known, sort_keys=True), 0o600)
 
     @property
     def files(self):
