@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 
 from reconciler.records.jobs import Job, JobFilter
+from tests.churn import options
 from tests.controlplane import PATIENCE_S, until
 from tests.lab.s3 import BUCKET, S3
 from tests.place import Place
@@ -99,8 +100,10 @@ def _fingerprint(place: Place, environment: dict[str, Any]) -> str:
     short = environment["id"].replace("-", "")[:12]
     script = f"""
     cd /var/www/sites/{environment["id"]}
-    find . -path ./logs -prune -o -path ./tmp -prune -o -printf '%p %y %s %l\\n' | sort
-    mariadb-dump --skip-comments wp_{short} | grep -v _transient | sha256sum
+    find . -path ./logs -prune -o -path ./tmp -prune -o -type d -regex '\\./shared/uploads[/0-9]*' \\
+      -o -printf '%p %y %s %l\\n' | sort
+    mariadb-dump --skip-comments --order-by-primary --ignore-table=wp_{short}.wp_options wp_{short} | sha256sum
+    mariadb -N wp_{short} -e "{options("option_name, MD5(option_value)")}"
     systemctl show --property=MainPID,ActiveState trueup-php@{environment["id"]}.service
     """
     return place.node_of(environment).ssh(script).stdout
@@ -285,10 +288,10 @@ def test_one_that_an_earlier_version_made_has_no_list_of_tables(
     _is_told(place, environment, _drill(place, environment), "DRILL_FAILED", ("wp_users",))
 
 
-def _at_work(place: Place, environment: dict[str, Any]) -> None:
-    """Until the drill of the environment loads its database."""
+def _at_work(place: Place, environment: dict[str, Any], then: str = "exit") -> None:
+    """Until the drill of the environment loads its database; ``then`` is done on the node at that very moment."""
     short = environment["id"].replace("-", "")[:12]
-    wait = f"for _ in $(seq 12000); do [ -e /var/lib/mysql/wp_{short}_drill ] && exit; sleep 0.01; done; exit 1"
+    wait = f"for _ in $(seq 12000); do [ -e /var/lib/mysql/wp_{short}_drill ] && {then}; sleep 0.01; done; exit 1"
     place.node_of(environment).ssh(wait, timeout=PATIENCE_S)
 
 
@@ -314,10 +317,17 @@ def test_what_a_drill_that_was_stopped_left_is_cleared_away(
 ) -> None:
     _back_up(place, environment)
     job_id = place.plane.http.post(f"/api/environments/{environment['id']}/drill").json()["job_id"]
-    _at_work(place, environment)
     if way == "cancel":
-        place.plane.http.post(f"/api/jobs/{job_id}/cancel")
+        node = place.node_of(environment)
+        try:
+            # However late it is cancelled, it has not come to its end by then.
+            _at_work(place, environment, "systemctl kill --signal=STOP mariadb.service && exit")
+            place.plane.http.post(f"/api/jobs/{job_id}/cancel")
+            assert place.plane.wait_job(job_id)["status"] == "cancelled"
+        finally:
+            node.ssh(["systemctl", "kill", "--signal=CONT", "mariadb.service"])
     else:
+        _at_work(place, environment)
         other = place.run(place.plane.http.post(f"/api/environments/{environment['id']}/cache/purge"))
         assert other["status"] == "succeeded", other
     assert place.plane.wait_job(job_id)["status"] == "cancelled"

@@ -39,7 +39,12 @@ def _post(place: Place, environment: dict[str, Any], url: str) -> httpx.Response
     node = place.node_of(environment)
     token = url.partition("trueup_login=")[2]
     return httpx.post(
-        f"http://{node.address}/", headers={"Host": host}, data={"trueup_login": token}, follow_redirects=False
+        f"http://{node.address}/",
+        headers={"Host": host},
+        data={"trueup_login": token},
+        follow_redirects=False,
+        timeout=60,
+        trust_env=False,
     )
 
 
@@ -50,7 +55,7 @@ def test_a_browser_lands_in_the_administration(place: Place, environment: dict[s
     rules = f"--host-resolver-rules=MAP {host} {node.address}"
     argv = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--no-proxy-server", rules]
     dump = [*argv, "--virtual-time-budget=20000", "--dump-dom", url]
-    page = subprocess.run(dump, capture_output=True, text=True, timeout=90, check=True).stdout
+    page = subprocess.run(dump, capture_output=True, text=True, timeout=300, check=True).stdout
     assert 'id="wpadminbar"' in page
     assert "Howdy" in page
     assert "trueup" in page
@@ -192,9 +197,13 @@ def _runs(place: Place, environment: dict[str, Any]) -> int:
 
 
 def test_php_that_runs_already_is_asked(place: Place, environment: dict[str, Any]) -> None:
-    before = _runs(place, environment)
-    assert _post(place, environment, _url(place, environment)).status_code == 302
-    assert _runs(place, environment) == before
+    def ran() -> int:
+        before = _runs(place, environment)
+        assert _post(place, environment, _url(place, environment)).status_code == 302
+        return _runs(place, environment) - before
+
+    # The loop looks at the site's health now and then, and that is such a run, too.
+    assert 0 in (ran() for _ in range(5))
     visitor = place.node_of(environment)
     host = environment["preview_url"].partition("://")[2]
     for path in ("/login.php", "/shared/login.php", "/../shared/login.php"):

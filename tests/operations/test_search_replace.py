@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.churn import options
 from tests.controlplane import run_git, until
 from tests.lab.s3 import S3
 from tests.place import Place
@@ -43,9 +44,7 @@ def fill(place: Place, site: dict[str, Any]) -> None:
 def state(place: Place, site: dict[str, Any]) -> str:
     """Of all tables, but for what WordPress changes by itself in a moment."""
     tables = "wp_posts, wp_postmeta, wp_orders, wp_users, wp_usermeta, wp_comments, wp_commentmeta, wp_terms"
-    options = "SELECT MD5(GROUP_CONCAT(HEX(option_name), HEX(option_value) ORDER BY option_id)) FROM wp_options"
-    options += " WHERE option_name NOT LIKE '%transient%' AND option_name <> 'cron'"
-    return place.sql(site, f"CHECKSUM TABLE {tables}; SET SESSION group_concat_max_len = 1 << 30; {options}")
+    return place.sql(site, f"CHECKSUM TABLE {tables}; {options('option_name, MD5(option_value)')}")
 
 
 def replace(place: Place, site: dict[str, Any], **more: Any) -> dict[str, Any]:
