@@ -156,6 +156,10 @@ class ControlPlane:
             return self.log_file.read_text(errors="replace")[-6000:]
         return ""
 
+    def has_logged(self, word: str) -> bool:
+        """Whether the log has it anywhere: what is waited for may be followed by much more."""
+        return self.log_file.exists() and word in self.log_file.read_text(errors="replace")
+
     def client(self) -> httpx.Client:
         """Another client with the same session."""
         return httpx.Client(

@@ -70,7 +70,7 @@ def assert_done_once(plane: ControlPlane, slug: str, attempts: int = 1) -> Job:
 @contextlib.contextmanager
 def database_held(plane: ControlPlane) -> Iterator[None]:
     """Nobody else may write to the database."""
-    with contextlib.closing(sqlite3.connect(plane.home / "trueup.db", isolation_level=None)) as connection:
+    with contextlib.closing(sqlite3.connect(plane.home / "trueup.db", timeout=60, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         yield
         connection.execute("ROLLBACK")

@@ -49,13 +49,17 @@ def test_ended_in_order_while_a_job_runs(control_plane: MakeControlPlane, silent
 
 @pytest.mark.long
 def test_an_idle_process_ends_sooner_than_it_started(control_plane: MakeControlPlane) -> None:
-    plane = control_plane(start=False, **WITH_NODES)
-    began = time.monotonic()
-    plane.start()
-    started = time.monotonic()
-    assert plane.terminate() == 0
-    assert time.monotonic() - started < started - began
-    assert "Traceback" not in plane.log()
+    plane, longer = control_plane(start=False, **WITH_NODES), []
+    for _ in range(3):  # a machine that stands still for a moment does so once
+        began = time.monotonic()
+        plane.start()
+        started = time.monotonic()
+        assert plane.terminate() == 0
+        longer.append(time.monotonic() - started >= started - began)
+        if not longer[-1]:
+            break
+    assert not all(longer)
+    assert not plane.has_logged("Traceback")
 
 
 @pytest.mark.long
@@ -76,16 +80,16 @@ def test_of_two_on_one_database_one_ticks(control_plane: MakeControlPlane) -> No
     one = control_plane(documents, TRUEUP_STORE_POLL_S="0.2")
     other = control_plane(home=one.home, TRUEUP_STORE_POLL_S="0.2")
     first = one.clone.replace(ACME, "fastcgi: true", "fastcgi: false")
-    until(lambda: first[:12] in one.log(), "the first to see the push")
+    until(lambda: one.has_logged(first[:12]), "the first to see the push")
     # Who ticks sees one push after the other; the other process, which would look as often, sees none of them.
     second = one.clone.replace(ACME, "fastcgi: false", "fastcgi: true")
-    until(lambda: second[:12] in one.log(), "the first to see the next push")
-    assert not [revision for revision in (first, second) if revision[:12] in other.log()]
+    until(lambda: one.has_logged(second[:12]), "the first to see the next push")
+    assert not [revision for revision in (first, second) if other.has_logged(revision[:12])]
 
     one.kill()
     third = one.clone.replace(ACME, "fastcgi: true", "fastcgi: false")
 
-    until(lambda: third[:12] in other.log(), "the second to take over", told=other.log)
+    until(lambda: other.has_logged(third[:12]), "the second to take over", told=other.log)
     # Requests are answered by either, and the one that came second is no worse.
     assert other.http.get("/api/sites").status_code == 200
 
@@ -94,9 +98,9 @@ def test_a_push_wakes_the_loop(control_plane: MakeControlPlane) -> None:
     """Without the wake it would look in an hour, long after the patience of this test."""
     documents = {"nodes/web-1.yaml": node_document(port=closed_port()), **site_documents("acme")}
     plane = control_plane(documents, TRUEUP_STORE_POLL_S="3600")
-    until(lambda: "store read" in plane.log(), "the first look")
+    until(lambda: plane.has_logged("store read"), "the first look")
     revision = plane.clone.replace(ACME, "fastcgi: true", "fastcgi: false")
-    until(lambda: revision[:12] in plane.log(), "the hook's datagram to be heard")
+    until(lambda: plane.has_logged(revision[:12]), "the hook's datagram to be heard")
 
 
 @pytest.mark.long

@@ -19,7 +19,7 @@ from tests.lab.web_server import WebServer
 from tests.operations.test_by_hand import by_hand
 from tests.place import Place
 
-PATIENCE_S = 100.0
+PATIENCE_S = 300.0
 """Only ends what hangs: a job that has not ended by then never ends by itself, as far as these tests can tell."""
 
 

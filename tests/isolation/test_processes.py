@@ -233,7 +233,7 @@ def nothing_is_left(seen: Seen) -> list[str]:
     beats = ["pgrep", "--uid", hacked.user, "--full", "--list-full", "tu-beat"]
     lives = lambda: hacked.node.ssh(beats, check=False).stdout  # noqa: E731
     try:
-        until(lambda: not lives(), "what the site started to be ended", 20)
+        until(lambda: not lives(), "what the site started to be ended", 120)
     except AssertionError:
         found.append(f"what the site's code started lives on: {lives()}")
     return found

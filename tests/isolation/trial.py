@@ -126,7 +126,10 @@ class Visitor(Watch):
 
     def __init__(self, site: Hacked) -> None:
         named = {"Host": site.environment["preview_url"].partition("://")[2], **PAST_THE_CACHE}
-        client = httpx.Client(base_url=f"http://{site.node.address}", headers=named, timeout=30, trust_env=False)
+        # A connection for each: nginx's former workers end those that rest, also when somebody writes into one.
+        alone = httpx.Limits(max_keepalive_connections=0)
+        url = f"http://{site.node.address}"
+        client = httpx.Client(base_url=url, headers=named, timeout=60, trust_env=False, limits=alone)
 
         def ask() -> str:
             try:

@@ -142,7 +142,7 @@ def test_a_database_that_is_stopped_is_no_releases_fault(place: Place, server: G
     try:
         unhealthy = lambda: plane.http.get(path).json()["current_release_health"] == "unhealthy"  # noqa: E731
         until(unhealthy, "the clock to find it", told=plane.log)
-        until(lambda: "would not answer another release" in plane.log(), "it to be told", told=plane.log)
+        until(lambda: plane.has_logged("would not answer another release"), "it to be told", told=plane.log)
     finally:
         node.ssh(["mariadb", "-e", f"ALTER USER {database}@localhost ACCOUNT UNLOCK"])
     until(lambda: plane.http.get(path).json()["current_release_health"] == "healthy", "it to be well", told=plane.log)

@@ -20,11 +20,12 @@ systemctl show '*.service' '*.timer' '*.socket' -p Id,Type,ActiveState,MainPID,N
 RELOADS = "journalctl --quiet --unit=nginx.service --output=cat | grep --count '^Reloaded ' || true"
 FILES = r"""
 find /etc /usr/local /opt /var/www/sites /var/spool/cron /var/lib/trueup -xdev -path /var/lib/trueup/fences -prune -o \
-! -path /etc/trueup ! -path /etc/trueup/environments ! -path '/etc/trueup/*.json' \
+! -path /etc/trueup ! -path /etc/trueup/environments ! -path '/etc/trueup/*.json' ! -path '/etc/letsencrypt*' \
 ! \( -type d -regex '/var/www/sites/[^/]+/shared/uploads[0-9/]*' \) -printf '%p\t%T@ %i %m %U:%G %s %l\n'
 """
-"""All but the manifests, the fences and the directories of uploads, of which WordPress makes one each month:
-path, and what changes when somebody writes it, even the same again."""
+"""All but the manifests, the fences and directories of two kinds: of uploads, of which WordPress makes one each
+month, and Debian's of Certbot, which makes empty ones when its timer goes. Path, and what
+changes when somebody writes it, even the same again."""
 MANIFESTS = 'cd /etc/trueup; for f in node.json environments/*.json; do echo "$f"; cat "$f" | tr -d \'\\n\'; echo; done'
 """Names, each with its JSON in the next line."""
 

@@ -273,7 +273,8 @@ def test_nothing_is_restarted_but_php_and_nginx_is_told_of_pages_and_of_the_copy
         if name in after and not name.startswith("trueup-php@")
     }
     assert {name: keys for name, keys in changed.items() if keys} == {}
-    assert upgrade.after.reloads == upgrade.before.reloads + 2, "a worker that ends may cut off a request"
+    # systemd does both at once where the second order comes before the first is carried out.
+    assert upgrade.after.reloads - upgrade.before.reloads in (1, 2), "a worker that ends may cut off a request"
     assert {name for name in before if name.startswith("trueup-php@") and after[name] == before[name]} == set()
 
 
