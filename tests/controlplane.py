@@ -33,7 +33,7 @@ from tests.lab.ports import free_port
 EMAIL, PASSWORD = "admin@example.com", "correct horse battery"
 AUTHOR = Author("Grace Hopper", "grace@example.com")
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKm0qE5bWbOJnJHgWZXvWbJvT8s8kXjP2r0Yh3wq5m1D"
-PATIENCE_S = 180.0
+PATIENCE_S = 300.0
 LONGEST_PAUSE_S = 0.5
 FAST: Mapping[str, str] = {
     "TRUEUP_OBSERVE_INTERVAL_S": "3",
@@ -103,7 +103,7 @@ class ControlPlane:
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.http = httpx.Client(
-            base_url=f"http://127.0.0.1:{self.port}", timeout=40, trust_env=False, limits=SHORT_LIVED
+            base_url=f"http://127.0.0.1:{self.port}", timeout=120, trust_env=False, limits=SHORT_LIVED
         )
         self._clone: Clone | None = None
 
@@ -165,7 +165,7 @@ class ControlPlane:
         return httpx.Client(
             base_url=self.http.base_url,
             cookies=self.http.cookies,
-            timeout=40,
+            timeout=120,
             trust_env=False,
             limits=SHORT_LIVED,
         )
@@ -203,7 +203,7 @@ class ControlPlane:
         """A `trueup` command as a process, with this home."""
         argv = [self.trueup, *arguments]
         done = subprocess.run(
-            argv, input=stdin, capture_output=True, text=True, env=self.environment, timeout=120, check=False
+            argv, input=stdin, capture_output=True, text=True, env=self.environment, timeout=300, check=False
         )
         assert not check or done.returncode == 0, f"{argv} ended with {done.returncode}: {done.stdout}{done.stderr}"
         return done
@@ -279,7 +279,7 @@ class ControlPlane:
 
 
 def run_git(path: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(path), *arguments], capture_output=True, check=False, timeout=60)
+    done = subprocess.run(["git", "-C", str(path), *arguments], capture_output=True, check=False, timeout=180)
     assert done.returncode == 0, f"git {arguments}: {done.stderr.decode(errors='replace')}"
     return done.stdout.decode(errors="replace").strip()
 

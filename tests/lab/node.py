@@ -20,7 +20,7 @@ from tests.lab.network import Network, connect, disconnect, ensure_bridge, names
 from tests.lab.paths import LabError
 from tests.lab.record import Record, write_record
 
-BOOT_SECONDS = 60
+BOOT_SECONDS = 180
 HOST_KEY = "ssh_host_ed25519_key"
 SETTLED = {"running", "degraded"}
 
@@ -104,7 +104,7 @@ class Node:
         self.container.start()
         self._wait_ready()
 
-    def stop(self, timeout: float = 60) -> None:
+    def stop(self, timeout: float = 180) -> None:
         """Power off in order (databases flush); keeps files. Raises LabError if it takes longer than `timeout`."""
         self.container.poweroff(timeout)
         self._release()
@@ -119,7 +119,7 @@ class Node:
         disconnect(self.network, self.namespace, self.address)
         self.container.unmount()
 
-    def reboot(self, timeout: float = 60) -> None:
+    def reboot(self, timeout: float = 180) -> None:
         self.stop(timeout)
         self.start()
 
@@ -168,7 +168,7 @@ class Node:
         *,
         input: str | None = None,
         check: bool = True,
-        timeout: float = 60,
+        timeout: float = 180,
     ) -> subprocess.CompletedProcess[str]:
         """Run an argv, or a string as a shell script, as root. Raises LabError on failure unless `check` is False."""
         remote = command if isinstance(command, str) else shlex.join(command)

@@ -100,7 +100,7 @@ def run_playbook(name: str, hosts: Mapping[str, Any], directory: Path, *options:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
+            timeout=550,
             check=False,
         )
     # Where the parent is late on a busy machine, the run is a plain one; a refusal would make every run one.

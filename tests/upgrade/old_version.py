@@ -100,7 +100,7 @@ def _run(argv: list[str], where: Path, environment: dict[str, str]) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=900,
         stdin=subprocess.DEVNULL,
     )
     assert done.returncode == 0, f"{argv} ended with {done.returncode}: {done.stdout}{done.stderr}"

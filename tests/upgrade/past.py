@@ -114,7 +114,7 @@ def _serve_node(plane: ControlPlane, node: Node, name: str, platform: str | None
     def ready() -> bool:
         return [one["status"] for one in plane.http.get("/api/nodes").json()] == ["active"]
 
-    until(ready, "the node to be provisioned", 300, plane.log)
+    until(ready, "the node to be provisioned", 900, plane.log)
 
 
 def _snapshot(old: OldVersion, lab: Lab, top: Path) -> str:

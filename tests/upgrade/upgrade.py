@@ -67,7 +67,7 @@ def upgraded(past: Past, how: How) -> Iterator[Upgrade]:
             plane.start()
             if how == "cut":
                 _cut(plane)
-            until(lambda: _is_settled(plane, past), "the fleet to be as declared", 300, lambda: _told(plane), 1)
+            until(lambda: _is_settled(plane, past), "the fleet to be as declared", 900, lambda: _told(plane), 1)
             settled = _jobs(plane)
             _look_again(plane)
             still = _jobs(plane)
