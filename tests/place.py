@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx
 
+from reconciler.core.jobs import JobType
+from reconciler.core.status import BUSY
 from tests.controlplane import WITH_NODES, ControlPlane, MakeControlPlane, document_of, until
 from tests.lab import Lab, Node
 from tests.lab.fixtures import unique_name
@@ -31,7 +33,7 @@ class Place:
 
     def make_site(self, slug: str, name: str | None = None) -> dict[str, Any]:
         """A site that answers: its environment."""
-        job = self.plane.wait_job(self.plane.create_site(slug, name)["id"])
+        job = self.ended(self.plane.create_site(slug, name)["id"])
         assert job["status"] == "succeeded", job
         return self.plane.environment_of(slug)
 
@@ -95,7 +97,23 @@ class Place:
     def run(self, answer: httpx.Response) -> dict[str, Any]:
         """The job of an accepted request, finished."""
         assert answer.status_code == 202, answer.text
-        return self.plane.wait_job(answer.json()["job_id"])
+        return self.ended(answer.json()["job_id"])
+
+    def ended(self, job_id: str) -> dict[str, Any]:
+        """The job, finished, once its environment is told so: that is written a moment later."""
+        job = self.plane.wait_job(job_id)
+        until(lambda: self._is_told(job), "the environment to be told", told=lambda: f"{job}\n{self.plane.log()}")
+        return job
+
+    def _is_told(self, job: dict[str, Any]) -> bool:
+        if job["environment_id"] is None:
+            return True
+        answer = self.plane.http.get(f"/api/environments/{job['environment_id']}")
+        if answer.status_code == 404 or answer.json()["status"] not in BUSY:
+            return True
+        others = self.plane.http.get("/api/jobs", params={"environment_id": job["environment_id"]}).json()
+        at_work = (one for one in others if one["status"] in {"queued", "running"})
+        return any(one["job_type"] != JobType.HEALTH_CHECK for one in at_work)
 
 
 @contextlib.contextmanager

@@ -40,6 +40,7 @@ SEEN = SEEN.replace("CONTENT", "-exec sha256sum {} +" if is_long() else r"-print
 def run_again(place: Place, job: dict[str, Any]) -> None:
     """Run a job that has succeeded once more: it succeeds, and all is what it was, on the nodes and in the records."""
     until(lambda: not _is_busy(place, job), "nothing to be under way", told=place.plane.log)
+    place.ended(job["id"])
     before, known = seen(place, job), place.plane.job(job["id"])["attempt_count"]
     requeue(place, job)
     again = place.plane.wait_job(job["id"])
