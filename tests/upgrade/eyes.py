@@ -38,7 +38,9 @@ def units(node: Node) -> dict[str, dict[str, str]]:
     for one in standing:
         if one["Id"].endswith(".timer"):  # which changes its state whenever it has come
             del one["StateChangeTimestampMonotonic"]
-    return {one["Id"]: one for one in standing if not one["Id"].startswith(("user@", "session-", "run-"))}
+    # Sessions, and single runs, such as that of a look at a site's health.
+    passing = ("user@", "session-", "run-", "trueup-run-")
+    return {one["Id"]: one for one in standing if not one["Id"].startswith(passing)}
 
 
 def reloads(node: Node) -> int:
