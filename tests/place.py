@@ -16,8 +16,10 @@ from tests.lab import Lab, Node
 from tests.lab.fixtures import unique_name
 from tests.proof import count
 
-AROUND = {"TRUEUP_OBSERVE_INTERVAL_S": str(count(short=5, full=3))}
-"""How often each node is asked how it is: the tests of one process share theirs, and are at work on one of them."""
+AROUND = {"TRUEUP_OBSERVE_INTERVAL_S": str(count(short=5, full=3)), "TRUEUP_LEASE_S": "15"}
+"""How often each node is asked how it is: the tests of one process share theirs, and are at work on one of them. And
+how long a machine may stand still before a job is taken for one whose worker has died.
+"""
 CLOSED = """  reconcile:
     windows:
       - {kind: deny, cron: "* * * * *", minutes: 1}

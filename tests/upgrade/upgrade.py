@@ -56,7 +56,7 @@ class Upgrade:
 def upgraded(past: Past, how: How) -> Iterator[Upgrade]:
     """The upgrade, done; ``cut``: with a SIGKILL in the middle of the first reconcile, and another start."""
     # With the session that the old version gave.
-    plane = ControlPlane(past.plane.home, TRUEUP_WORKERS="3", TRUEUP_OBSERVE_INTERVAL_S="2")
+    plane = ControlPlane(past.plane.home, TRUEUP_WORKERS="3", TRUEUP_OBSERVE_INTERVAL_S="2", TRUEUP_LEASE_S="15")
     plane.http.cookies = past.plane.http.cookies
     place = Place(plane, past.sites["shop"].place.nodes)
     sites = {site.slug: replace(site, place=place) for site in past.standing}
