@@ -331,7 +331,7 @@ def test_a_report_of_it_is_made_and_sent(journey: Journey) -> None:
     try:
         place.touch_block(journey.site)
         plan = ("plan", KEY, "--detailed-exitcode")
-        until(lambda: plane.cli(*plan).exit_code != 0, "the loop to see it", told=plane.log)
+        until(lambda: plane.cli(*plan).exit_code == 2, "the change to be seen", told=plane.log)
         job = place.run(plane.http.post("/api/drift-reports"))
         assert (job["status"], job["job_type"]) == ("succeeded", "drift-report"), job
         report = f"/drift-reports/{job['id']}"
