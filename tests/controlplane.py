@@ -70,8 +70,19 @@ class Clone:
         run_git(self.path, "add", "-A")
         if run_git(self.path, "status", "--porcelain"):
             run_git(self.path, "commit", "-q", "-m", message)
-        run_git(self.path, "push", "-q", "origin", "HEAD:main")
+        until(self._is_pushed, "nobody else to push at the same moment")
         return run_git(self.path, "rev-parse", "HEAD")
+
+    def _is_pushed(self) -> bool:
+        """False where the loop, which commits too, came first: what it says is beneath ours then."""
+        argv = ["git", "-C", str(self.path), "push", "-q", "origin", "HEAD:main"]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=180)
+        if done.returncode == 0:
+            return True
+        came_first = any(words in done.stderr for words in ("fetch first", "non-fast-forward", "cannot lock ref"))
+        assert came_first, f"git push: {done.stderr}"
+        run_git(self.path, "pull", "-q", "--rebase", "origin", "main")
+        return False
 
     def read(self, name: str) -> str:
         run_git(self.path, "pull", "-q", "--rebase", "origin", "main")
