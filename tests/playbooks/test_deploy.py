@@ -162,7 +162,7 @@ def test_slow_is_no_death_on_a_slow_machine_and_what_hangs_is_dead(site: Site) -
         assert site.served == before
     finally:
         site.hosting.node.ssh(["rm", "-f", slow])
-    run = site.deploy({PLUGIN: f"{speaking('late')} sleep(4);"}, health=TIMEOUTS)
+    run = site.deploy({PLUGIN: f"{speaking('late')} sleep(12);"}, health=TIMEOUTS)
     assert "RELEASE_UNHEALTHY" in run.output, "beside a served release that is quick, the time is what is said"
     assert site.served == before
 
