@@ -118,7 +118,9 @@ def test_a_release_that_becomes_unhealthy_is_left_once_for_the_one_before_it(pla
     node.ssh(["touch", f"{uploads}/break-first"])
     # By its reason: while something else is at work on the environment, it is left alone for that.
     until(
-        lambda: "Trueup went from one of the two to the other already" in plane.log(), "it to be told", told=plane.log
+        lambda: plane.has_logged("Trueup went from one of the two to the other already"),
+        "it to be told",
+        told=plane.log,
     )
     record = plane.http.get(path).json()
     assert (record["current_release_id"], record["current_release_health"]) == (released[0], "unhealthy")
