@@ -4,7 +4,6 @@ import datetime
 import json
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 import time
@@ -19,6 +18,8 @@ import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.lab.ports import free_port
 
 EMAIL = "certificates@example.com"
 BLOCKED = "blocked.example.com"
@@ -84,7 +85,7 @@ def acme_server(where: Path, address: str, *, days: int = 90, dns: str | None = 
     """
     for program in ("pebble", "pebble-challtestsrv"):
         assert shutil.which(program), f"{program} is not here: run `.ci/prepare test` as root."
-    ports = free_ports(address)
+    ports = free_port(), free_port(), free_port(), free_port()
     server = Acme(address, ports, _own_certificate(where, address), where / "pebble.log")
     config = {
         "listenAddress": f"{address}:{ports[0]}",
@@ -167,16 +168,3 @@ def certificate(
         .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
     )
     return key, builder.sign(issuer[0] if issuer else key, hashes.SHA256())
-
-
-def free_ports(address: str) -> tuple[int, int, int, int]:
-    """Four ports that nobody listens at."""
-    sockets = [socket.socket() for _ in range(4)]
-    try:
-        for one in sockets:
-            one.bind((address, 0))
-        first, second, third, fourth = (one.getsockname()[1] for one in sockets)
-        return first, second, third, fourth
-    finally:
-        for one in sockets:
-            one.close()

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.lab.ports import free_port
+
 _IDENTITY = ("-c", "user.name=Grace Hopper", "-c", "user.email=grace@example.com")
 
 
@@ -57,9 +59,7 @@ class GitServer:
 @contextmanager
 def git_daemon(root: Path, address: str) -> Iterator[GitServer]:
     """Serves everything below ``root``."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     argv = ["git", "daemon", "--reuseaddr", "--export-all", f"--listen={address}", f"--port={port}"]
     process = subprocess.Popen([*argv, f"--base-path={root}", str(root)], stdin=subprocess.DEVNULL)
     try:

@@ -15,7 +15,7 @@ import dns.message
 import dns.query
 import dns.rcode
 
-from tests.lab.acme import free_ports
+from tests.lab.ports import free_port
 
 ZONE = "example.com"
 PREVIEW = f"preview.{ZONE}"
@@ -58,7 +58,7 @@ def name_server(where: Path, address: str) -> Iterator[NameServer]:
     program = shutil.which("named", path="/usr/sbin:/usr/bin")
     assert program, "named is not here: run `.ci/prepare test` as root."
     key = base64.b64encode(secrets.token_bytes(32)).decode()
-    server = NameServer(address, free_ports(address)[0], key, where / "named.log")
+    server = NameServer(address, free_port(), key, where / "named.log")
     (where / "zone").write_text(
         f"$TTL 60\n@ IN SOA ns.{ZONE}. hostmaster.{ZONE}. 1 60 60 600 60\n@ IN NS ns.{ZONE}.\nns IN A {address}\n"
     )
