@@ -119,7 +119,7 @@ def acme_server(where: Path, address: str, *, days: int = 90, dns: str | None = 
 
 
 def _wait(server: Acme) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         with suppress(httpx.TransportError):
             httpx.get(server.directory, verify=server._trust(), trust_env=False, timeout=2).raise_for_status()

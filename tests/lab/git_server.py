@@ -71,7 +71,7 @@ def git_daemon(root: Path, address: str) -> Iterator[GitServer]:
 
 
 def _wait(address: str, port: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while True:
         try:
             socket.create_connection((address, port), timeout=1).close()

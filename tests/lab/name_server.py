@@ -99,7 +99,7 @@ zone "{ZONE}" {{
 
 
 def _wait(server: NameServer) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         query = dns.message.make_query(ZONE, "SOA")
         try:

@@ -86,7 +86,7 @@ def s3_server(directory: Path, address: str) -> Iterator[S3]:
 
 
 def _wait(server: S3, log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         with suppress(BotoCoreError, ClientError):
             server.client.create_bucket(Bucket=BUCKET)
