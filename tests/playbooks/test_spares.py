@@ -23,7 +23,7 @@ def names(hosting: Hosting) -> list[str]:
 
 
 def until_full(hosting: Hosting, *wanted: str) -> None:
-    assert wait_until(lambda: names(hosting) == list(wanted or (f"{VERSION}-1",)), 120, 0.2), names(hosting)
+    assert wait_until(lambda: names(hosting) == list(wanted or (f"{VERSION}-1",)), 300, 0.2), names(hosting)
 
 
 def inode(hosting: Hosting, path: str) -> str:
@@ -139,7 +139,7 @@ def test_a_node_may_keep_more_or_none(full: Hosting) -> None:
         until_full(full, f"{VERSION}-1", f"{VERSION}-2")
     with pool_of(full, 0):
         full.apply("spare-six/production").raise_if_failed()
-        assert wait_until(lambda: not names(full), 60, 0.2)
+        assert wait_until(lambda: not names(full), 300, 0.2)
         full.apply("spare-seven/production").raise_if_failed()
         assert full.title("spare-seven/production") == "Title of spare-seven/production"
     full.apply("spare-seven/production").raise_if_failed()
