@@ -82,5 +82,5 @@ def test_a_reader_that_ends_ends_whoever_writes() -> None:
     counted.passed.close()
     with os.fdopen(writer, "wb", 0) as stream, pytest.raises(BrokenPipeError):
         stream.writelines(itertools.repeat(b"x" * (1 << 16), 1000))
-    counted.join(10)
+    counted.join(120)
     assert not counted.is_alive()
