@@ -6,6 +6,7 @@ It is what an operator has. A test may kill it, restart it, push to its store, a
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -70,8 +71,21 @@ class Clone:
         run_git(self.path, "add", "-A")
         if run_git(self.path, "status", "--porcelain"):
             run_git(self.path, "commit", "-q", "-m", message)
-        run_git(self.path, "push", "-q", "origin", "HEAD:main")
+        self._push()
         return run_git(self.path, "rev-parse", "HEAD")
+
+    def _push(self) -> None:
+        """As a person does to whom others were quicker: on what they pushed, once more."""
+        while True:
+            known = run_git(self.path, "rev-parse", "origin/main")
+            try:
+                run_git(self.path, "push", "-q", "origin", "HEAD:main")
+            except AssertionError:
+                run_git(self.path, "pull", "-q", "--rebase", "origin", "main")
+                if run_git(self.path, "rev-parse", "origin/main") == known:
+                    raise
+            else:
+                return
 
     def read(self, name: str) -> str:
         run_git(self.path, "pull", "-q", "--rebase", "origin", "main")
@@ -329,9 +343,15 @@ def site_documents(slug: str, node: str = "web-1") -> dict[str, str]:
     }
 
 
+_closed: list[socket.socket] = []
+
+
 def closed_port() -> int:
-    """A port of this host where nobody listens: a node that refuses connections."""
-    return free_port()
+    """A port of this host where nobody listens: a node that refuses connections. It is kept until the process ends."""
+    kept = socket.socket()
+    kept.bind(("", 0))
+    _closed.append(kept)
+    return int(kept.getsockname()[1])
 
 
 # Fixtures

@@ -4,7 +4,6 @@ import datetime
 import json
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 import time
@@ -20,7 +19,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.lab.ports import free_port
+
 EMAIL = "certificates@example.com"
+PATIENCE_S = 120.0
 BLOCKED = "blocked.example.com"
 """A name that the server gives no certificate for, wherever it leads."""
 
@@ -84,7 +86,7 @@ def acme_server(where: Path, address: str, *, days: int = 90, dns: str | None = 
     """
     for program in ("pebble", "pebble-challtestsrv"):
         assert shutil.which(program), f"{program} is not here: run `.ci/prepare test` as root."
-    ports = free_ports(address)
+    ports = free_port(), free_port(), free_port(), free_port()
     server = Acme(address, ports, _own_certificate(where, address), where / "pebble.log")
     config = {
         "listenAddress": f"{address}:{ports[0]}",
@@ -118,7 +120,7 @@ def acme_server(where: Path, address: str, *, days: int = 90, dns: str | None = 
 
 
 def _wait(server: Acme) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         with suppress(httpx.TransportError):
             httpx.get(server.directory, verify=server._trust(), trust_env=False, timeout=2).raise_for_status()
@@ -167,16 +169,3 @@ def certificate(
         .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
     )
     return key, builder.sign(issuer[0] if issuer else key, hashes.SHA256())
-
-
-def free_ports(address: str) -> tuple[int, int, int, int]:
-    """Four ports that nobody listens at."""
-    sockets = [socket.socket() for _ in range(4)]
-    try:
-        for one in sockets:
-            one.bind((address, 0))
-        first, second, third, fourth = (one.getsockname()[1] for one in sockets)
-        return first, second, third, fourth
-    finally:
-        for one in sockets:
-            one.close()

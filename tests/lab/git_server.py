@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.lab.ports import free_port
+
+PATIENCE_S = 120.0
 _IDENTITY = ("-c", "user.name=Grace Hopper", "-c", "user.email=grace@example.com")
 
 
@@ -57,9 +60,7 @@ class GitServer:
 @contextmanager
 def git_daemon(root: Path, address: str) -> Iterator[GitServer]:
     """Serves everything below ``root``."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     argv = ["git", "daemon", "--reuseaddr", "--export-all", f"--listen={address}", f"--port={port}"]
     process = subprocess.Popen([*argv, f"--base-path={root}", str(root)], stdin=subprocess.DEVNULL)
     try:
@@ -67,11 +68,11 @@ def git_daemon(root: Path, address: str) -> Iterator[GitServer]:
         yield GitServer(root, address, port)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE_S)
 
 
 def _wait(address: str, port: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
             socket.create_connection((address, port), timeout=1).close()

@@ -15,12 +15,13 @@ import dns.message
 import dns.query
 import dns.rcode
 
-from tests.lab.acme import free_ports
+from tests.lab.ports import free_port
 
 ZONE = "example.com"
 PREVIEW = f"preview.{ZONE}"
 CHALLENGE = f"_acme-challenge.{PREVIEW}"
 KEY_NAME = "trueup"
+PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class NameServer:
 
     def texts(self, name: str = CHALLENGE) -> list[str]:
         """The TXT records that it shows."""
-        answer = dns.query.tcp(dns.message.make_query(name, "TXT"), self.address, timeout=5, port=self.port)
+        answer = dns.query.tcp(dns.message.make_query(name, "TXT"), self.address, timeout=30, port=self.port)
         return [str(record) for records in answer.answer for record in records]
 
     def updates(self) -> int:
@@ -58,7 +59,7 @@ def name_server(where: Path, address: str) -> Iterator[NameServer]:
     program = shutil.which("named", path="/usr/sbin:/usr/bin")
     assert program, "named is not here: run `.ci/prepare test` as root."
     key = base64.b64encode(secrets.token_bytes(32)).decode()
-    server = NameServer(address, free_ports(address)[0], key, where / "named.log")
+    server = NameServer(address, free_port(), key, where / "named.log")
     (where / "zone").write_text(
         f"$TTL 60\n@ IN SOA ns.{ZONE}. hostmaster.{ZONE}. 1 60 60 600 60\n@ IN NS ns.{ZONE}.\nns IN A {address}\n"
     )
@@ -99,7 +100,7 @@ zone "{ZONE}" {{
 
 
 def _wait(server: NameServer) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         query = dns.message.make_query(ZONE, "SOA")
         try:
