@@ -369,7 +369,7 @@ def test_follow_does_the_work_where_nobody_serves(plane: ControlPlane) -> None:
             until(lambda: tried.get(UUID(job["id"])).error_code == "ANSIBLE_HOST_UNREACHABLE", "the first attempt")
     finally:
         follower.terminate()
-        follower.wait(20)
+        follower.wait(120)
 
 
 def test_a_dead_process_socket_is_no_process(plane: ControlPlane) -> None:
