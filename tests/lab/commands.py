@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from tests.lab.paths import LabError
 
 
-def run(argv: Sequence[str], *, text: str | None = None, check: bool = True, timeout: float = 30) -> str:
+def run(argv: Sequence[str], *, text: str | None = None, check: bool = True, timeout: float = 120) -> str:
     """Standard output of `argv`, with `text` on its standard input."""
     try:
         done = subprocess.run(argv, input=text or "", capture_output=True, text=True, timeout=timeout, check=False)

@@ -134,13 +134,13 @@ class Container:
         if self.control_group.exists():
             self._kill_init()
             (self.control_group / "cgroup.kill").write_text("1")
-            if not wait_until(lambda: not self.running(), 10):
+            if not wait_until(lambda: not self.running(), 60):
                 raise LabError(f"Processes of {self.hostname} survive being killed: {self.pids()}.")
             for group in sorted(self.control_group.rglob("*/"), reverse=True):
                 group.rmdir()
             self.control_group.rmdir()
         if self.process is not None:
-            self.process.wait(10)
+            self.process.wait(60)
             self.process = None
         propagate = Path("/run/systemd/nspawn/propagate", self.machine)  # a killed nspawn leaves it
         if propagate.exists():

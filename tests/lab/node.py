@@ -20,7 +20,7 @@ from tests.lab.network import Network, connect, disconnect, ensure_bridge, names
 from tests.lab.paths import LabError
 from tests.lab.record import Record, write_record
 
-BOOT_SECONDS = 60
+BOOT_SECONDS = 180
 HOST_KEY = "ssh_host_ed25519_key"
 SETTLED = {"running", "degraded"}
 
@@ -104,7 +104,7 @@ class Node:
         self.container.start()
         self._wait_ready()
 
-    def stop(self, timeout: float = 60) -> None:
+    def stop(self, timeout: float = 180) -> None:
         """Power off in order (databases flush); keeps files. Raises LabError if it takes longer than `timeout`."""
         self.container.poweroff(timeout)
         self._release()
@@ -119,7 +119,7 @@ class Node:
         disconnect(self.network, self.namespace, self.address)
         self.container.unmount()
 
-    def reboot(self, timeout: float = 60) -> None:
+    def reboot(self, timeout: float = 180) -> None:
         self.stop(timeout)
         self.start()
 
@@ -156,7 +156,7 @@ class Node:
             "StrictHostKeyChecking": "yes",
             "IdentitiesOnly": "yes",
             "BatchMode": "yes",
-            "ConnectTimeout": "5",
+            "ConnectTimeout": "20",
             "KexAlgorithms": "^curve25519-sha256",  # the default's first choice costs 0.1 s a connection
         }
         flags = [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
@@ -168,7 +168,7 @@ class Node:
         *,
         input: str | None = None,
         check: bool = True,
-        timeout: float = 60,
+        timeout: float = 180,
     ) -> subprocess.CompletedProcess[str]:
         """Run an argv, or a string as a shell script, as root. Raises LabError on failure unless `check` is False."""
         remote = command if isinstance(command, str) else shlex.join(command)
@@ -189,7 +189,7 @@ class Node:
         headers: Mapping[str, str] | None = None,
         data: Mapping[str, str] | None = None,
         ca_file: Path | None = None,
-        timeout: float = 10,
+        timeout: float = 60,
     ) -> httpx.Response:
         """What the node's web server answers for `host`, without DNS; follows no redirect.
 
@@ -219,7 +219,7 @@ class Node:
             _write(root / "etc/machine-id", f"{secrets.token_hex(16)}\n", 0o444)
 
     def _wait_ready(self) -> None:
-        if not wait_until(self._settled, BOOT_SECONDS) or not wait_until(self._greets, 10):
+        if not wait_until(self._settled, BOOT_SECONDS) or not wait_until(self._greets, 120):
             console = self.container.console.read_text(errors="replace")[-1500:]
             raise LabError(f"Node {self.name} did not boot (systemd says {self.state!r}). Console:\n{console}")
 
@@ -228,7 +228,7 @@ class Node:
             return False
         self.state = self.container.enter(["systemctl", "is-system-running", "--wait"], BOOT_SECONDS).strip()
         if self.state == "degraded":
-            listing = self.container.enter(["systemctl", "--failed", "--plain", "--no-legend"], 10)
+            listing = self.container.enter(["systemctl", "--failed", "--plain", "--no-legend"], 60)
             self.failed_units = tuple(line.split()[0] for line in listing.splitlines() if line.strip())
         return self.state in SETTLED
 
