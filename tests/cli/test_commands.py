@@ -445,7 +445,8 @@ def test_set_password_from_standard_input(plane: ControlPlane) -> None:
 
 
 @pytest.mark.lab
-def test_a_node_is_added_by_its_fingerprint(plane: ControlPlane, bare_node: Any) -> None:
+def test_a_node_is_added_by_its_fingerprint(control_plane: MakeControlPlane, bare_node: Any) -> None:
+    plane = control_plane(start=False)
     add = ("node", "add", "web-5", "--address", bare_node.address, "--no-wait", "--fingerprint")
     assert "Another machine may be answering" in plane.refused(*add, "SHA256:" + "A" * 43)
     argv = ["ssh-keygen", "-lf", "-"]
