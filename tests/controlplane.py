@@ -6,6 +6,7 @@ It is what an operator has. A test may kill it, restart it, push to its store, a
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -344,9 +345,15 @@ def site_documents(slug: str, node: str = "web-1") -> dict[str, str]:
     }
 
 
+_closed: list[socket.socket] = []
+
+
 def closed_port() -> int:
-    """A port of this host where nobody listens: a node that refuses connections."""
-    return free_port()
+    """A port of this host where nobody listens: a node that refuses connections. It is kept until the process ends."""
+    kept = socket.socket()
+    kept.bind(("", 0))
+    _closed.append(kept)
+    return int(kept.getsockname()[1])
 
 
 # Fixtures

@@ -30,7 +30,7 @@ def serving(app: FastAPI, listener: socket.socket) -> Iterator[str]:
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while not server.started:
             assert thread.is_alive(), "the server did not start"
             assert time.monotonic() < deadline, "the server did not start in time"
@@ -38,5 +38,5 @@ def serving(app: FastAPI, listener: socket.socket) -> Iterator[str]:
         yield "http://{}:{}".format(*listener.getsockname())
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(120)
         listener.close()

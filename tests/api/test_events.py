@@ -32,7 +32,7 @@ def http(control: Control) -> Iterator[httpx.Client]:
     token = control.records.sessions.create(EMAIL, LOCAL, control.clock())
     with (
         serving(control.app, listen()) as url,
-        httpx.Client(base_url=url, cookies={"session_token": token}, timeout=10, trust_env=False) as client,
+        httpx.Client(base_url=url, cookies={"session_token": token}, timeout=120, trust_env=False) as client,
     ):
         yield client
 

@@ -97,7 +97,7 @@ def test_not_ready_on_a_full_disk(tmp_path: Path, fresh_home: Path) -> None:
             (disk / "filler").write_bytes(bytes(30 * 2**20))
             assert "MiB" in assert_error(control.client().get("/readyz"), 503, "not_ready")
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_prometheus_on_this_host(control: Control) -> None:

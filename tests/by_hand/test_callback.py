@@ -115,7 +115,7 @@ def finished(process: subprocess.Popen[str]) -> tuple[int, str]:
 @pytest.fixture
 def desk(fresh_home: Path, tmp_path: Path) -> Iterator[Desk]:
     # Short, because the path of a Unix socket is.
-    with tempfile.TemporaryDirectory(prefix="tu-", dir="/tmp") as top:
+    with tempfile.TemporaryDirectory(prefix="tu-", dir="/tmp", ignore_cleanup_errors=True) as top:
         home = Path(top, "h")
         nodes = {f"nodes/web-{n}.yaml": node_document(f"192.0.2.{n}") for n in (1, 2)}
         make_home(fresh_home, home, {**nodes, **site_documents("acme")})

@@ -274,7 +274,7 @@ def full_disk(world: World, operation: Operation) -> Response:
     try:
         return world.ask(operation)
     finally:
-        subprocess.run(["umount", str(uploads)], check=True)
+        subprocess.run(["umount", "-l", str(uploads)], check=True)
 
 
 def broken_database(world: World, operation: Operation) -> Response:

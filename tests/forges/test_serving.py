@@ -62,8 +62,8 @@ def test_told_by_the_serving_process(control_plane: MakeControlPlane, tmp_path: 
         until(lambda: server.told(first) != told, "the first to be settled", told=plane.log)
         assert server.told(first) == [*told, ("success", "Overtaken by later commits.")]
         assert TOKEN not in plane.log()
-        until(lambda: (_status(plane)["commits"][0]["sent"] or {}).get("state") == "pending", "a note", told=plane.log)
+        sent = {"state": "pending", "description": PENDING[1]}
+        until(lambda: _status(plane)["commits"][0]["sent"] == sent, "a note", told=plane.log)
         found = _status(plane)
         assert (found["kind"], found["repository"]) == ("gitea", "acme/store")
-        assert found["commits"][0]["sent"] == {"state": "pending", "description": PENDING[1]}
         assert f"forge gitea acme/store: {second[:12]} pending, {PENDING[1]}" in plane.cli("status").stdout

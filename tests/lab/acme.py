@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.lab.ports import free_port
 
 EMAIL = "certificates@example.com"
+PATIENCE_S = 120.0
 BLOCKED = "blocked.example.com"
 """A name that the server gives no certificate for, wherever it leads."""
 
@@ -53,12 +54,12 @@ class Acme:
 
     def _say(self, what: str, body: dict[str, Any]) -> None:
         url = f"http://{self.address}:{self.ports[3]}/{what}"
-        httpx.post(url, json=body, trust_env=False, timeout=60).raise_for_status()
+        httpx.post(url, json=body, trust_env=False, timeout=10).raise_for_status()
 
     def roots(self, where: Path) -> Path:
         """A file with what the certificates of now are trusted by."""
         answer = httpx.get(
-            f"https://{self.address}:{self.ports[1]}/roots/0", verify=self._trust(), trust_env=False, timeout=60
+            f"https://{self.address}:{self.ports[1]}/roots/0", verify=self._trust(), trust_env=False, timeout=10
         )
         where.write_text(answer.text)
         return where
@@ -119,7 +120,7 @@ def acme_server(where: Path, address: str, *, days: int = 90, dns: str | None = 
 
 
 def _wait(server: Acme) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         with suppress(httpx.TransportError):
             httpx.get(server.directory, verify=server._trust(), trust_env=False, timeout=2).raise_for_status()

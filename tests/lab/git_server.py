@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.lab.ports import free_port
 
+PATIENCE_S = 120.0
 _IDENTITY = ("-c", "user.name=Grace Hopper", "-c", "user.email=grace@example.com")
 
 
@@ -67,11 +68,11 @@ def git_daemon(root: Path, address: str) -> Iterator[GitServer]:
         yield GitServer(root, address, port)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE_S)
 
 
 def _wait(address: str, port: int) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
             socket.create_connection((address, port), timeout=1).close()

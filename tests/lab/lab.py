@@ -155,9 +155,11 @@ class Lab:
     def ensure_snapshot(self, key: str, prepare: Callable[[Node], None]) -> str:
         """`key`, its snapshot made first if missing from a bare node given to `prepare`; one maker at a time."""
         image = ensure_image()
-        with (image.snapshots / f".{key}.lock").open("w") as lock:
+        with _snapshot_lock(image, key).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not self.has_snapshot(key):
+            if self.has_snapshot(key):
+                (image.snapshots / key / "used").touch()
+            else:
                 self._remove_unused_snapshots(image)
                 node = self.up(f"prepare-{hashlib.sha256(key.encode()).hexdigest()[:8]}")
                 try:
@@ -184,9 +186,15 @@ class Lab:
     def _remove_unused_snapshots(self, image: Image) -> None:
         in_use = {layer for node in self.nodes() for layer in node.record.layers}
         for used in image.snapshots.glob("*/used"):
-            old = time.time() - used.stat().st_mtime > UNUSED_SNAPSHOT_DAYS * 86400
-            if old and str(used.parent / "upper") not in in_use:
-                shutil.rmtree(used.parent)
+            # Another process may be about to use it, or to remove it as well.
+            with (
+                suppress(FileNotFoundError, BlockingIOError),
+                _snapshot_lock(image, used.parent.name).open("w") as lock,
+            ):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                old = time.time() - used.stat().st_mtime > UNUSED_SNAPSHOT_DAYS * 86400
+                if old and str(used.parent / "upper") not in in_use:
+                    shutil.rmtree(used.parent)
 
     # What is shared by all nodes
 
@@ -250,3 +258,8 @@ class Lab:
 def _forget_identity(upper: Path) -> None:
     for path in [*upper.glob("etc/ssh/ssh_host_*"), upper / "etc/machine-id", upper / "root/.ssh/authorized_keys"]:
         path.unlink(missing_ok=True)
+
+
+def _snapshot_lock(image: Image, key: str) -> Path:
+    """The lock of who makes, uses or removes it."""
+    return image.snapshots / f".{key}.lock"

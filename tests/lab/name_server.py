@@ -21,6 +21,7 @@ ZONE = "example.com"
 PREVIEW = f"preview.{ZONE}"
 CHALLENGE = f"_acme-challenge.{PREVIEW}"
 KEY_NAME = "trueup"
+PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class NameServer:
 
     def texts(self, name: str = CHALLENGE) -> list[str]:
         """The TXT records that it shows."""
-        answer = dns.query.tcp(dns.message.make_query(name, "TXT"), self.address, timeout=60, port=self.port)
+        answer = dns.query.tcp(dns.message.make_query(name, "TXT"), self.address, timeout=30, port=self.port)
         return [str(record) for records in answer.answer for record in records]
 
     def updates(self) -> int:
@@ -99,7 +100,7 @@ zone "{ZONE}" {{
 
 
 def _wait(server: NameServer) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         query = dns.message.make_query(ZONE, "SOA")
         try:

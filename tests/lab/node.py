@@ -228,7 +228,7 @@ class Node:
             return False
         self.state = self.container.enter(["systemctl", "is-system-running", "--wait"], BOOT_SECONDS).strip()
         if self.state == "degraded":
-            listing = self.container.enter(["systemctl", "--failed", "--plain", "--no-legend"], 10)
+            listing = self.container.enter(["systemctl", "--failed", "--plain", "--no-legend"], 60)
             self.failed_units = tuple(line.split()[0] for line in listing.splitlines() if line.strip())
         return self.state in SETTLED
 

@@ -19,6 +19,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tests.lab.ports import free_port
 
 ACCESS_KEY, SECRET_KEY, BUCKET = "trueup-tests", "a secret of the tests", "backups"
+PROBE = "is-there-room"
+PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,16 @@ def s3_server(directory: Path, address: str) -> Iterator[S3]:
 
 
 def _wait(server: S3, log: Path) -> None:
-    deadline = time.monotonic() + 240
+    client = server.client
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         with suppress(BotoCoreError, ClientError):
-            server.client.create_bucket(Bucket=BUCKET)
+            # Made by a try whose answer was lost, the bucket is there all the same.
+            with suppress(client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
+                client.create_bucket(Bucket=BUCKET)
+            # A bucket can be made before there is room for an object.
+            client.put_object(Bucket=BUCKET, Key=PROBE, Body=b"x")
+            client.delete_object(Bucket=BUCKET, Key=PROBE)
             return
         time.sleep(0.3)
     raise AssertionError(f"The storage did not start: {log.read_text(errors='replace')[-2000:]}")

@@ -123,11 +123,13 @@ def test_installed_packages_satisfy_apt_without_network(bare_node: Node) -> None
 
 
 def test_fetch_names_the_host(bare_node: Node) -> None:
-    response = bare_node.fetch("/", host="www.example.com")
+    asked = f"/?{unique_name('asked')}"
+    response = bare_node.fetch(asked, host="www.example.com")
     assert response.status_code == 200
     assert "nginx" in response.text
-    access_log = bare_node.ssh(["tail", "-n1", "/var/log/nginx/access.log"]).stdout
-    assert "GET / HTTP/1.1" in access_log
+    told = ["grep", "-qF", f"GET {asked} HTTP/1.1", "/var/log/nginx/access.log"]
+    # Told once it has been answered.
+    assert wait_until(lambda: bare_node.ssh(told, check=False).returncode == 0, 120)
 
 
 @pytest.mark.long

@@ -8,8 +8,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from reconciler.core.drills import DAY
+from reconciler.core.drills import DAY, PERIODS
 from reconciler.core.jobs import JobStatus
+from reconciler.core.manifests import DrillEvery
 from reconciler.loop.drills import ask_for_due
 from reconciler.operations.aftermath import wind_up
 from reconciler.operations.declaring import Actor
@@ -49,6 +50,14 @@ def _place(control: Control) -> UUID:
     return environment_id
 
 
+def _far_from_its_moment(control: Control, environment_id: UUID) -> datetime:
+    """Now, moved to where the environment's moment in the week is three days off: none comes by chance meanwhile."""
+    week = int(PERIODS[DrillEvery.WEEKLY].total_seconds())
+    wanted = control.clock() + 3 * DAY
+    control.clock.ahead += timedelta(seconds=(environment_id.int - int(wanted.timestamp())) % week)
+    return control.clock()
+
+
 def _due(control: Control, now: datetime) -> list[UUID]:
     return ask_for_due(control.state, control.operations, CLOCK, now)
 
@@ -65,7 +74,8 @@ def test_it_is_asked_for_once_and_takes_no_slot_of_the_node(control: Control) ->
     now = control.clock()
     _backup(control, environment_id, now)
     assert _due(control, now) == []
-    asked = [id_ for hours in range(8 * 24) for id_ in _due(control, now + timedelta(hours=hours))]
+    # The first day is left alone, and then its moment comes within a week, the last hour of it included.
+    asked = [id_ for hours in range(8 * 24 + 1) for id_ in _due(control, now + timedelta(hours=hours))]
     assert len(set(asked)) == 1, "what waits stands for all that are due"
     job = control.records.jobs.get(asked[0])
     assert (job.job_type, job.status, job.environment_id) == ("drill", JobStatus.QUEUED, environment_id)
@@ -87,7 +97,7 @@ def test_what_passed_waits_for_a_newer_backup_and_what_failed_for_the_next_time(
 
 def test_one_that_was_cancelled_comes_again_an_hour_later(control: Control) -> None:
     environment_id = _place(control)
-    now = control.clock()
+    now = _far_from_its_moment(control, environment_id)
     backup = _backup(control, environment_id, now - 40 * DAY)
     control.records.backups.drilled(backup.id, now - 20 * DAY, "wp_orders is missing.")
     (asked,) = _due(control, now)

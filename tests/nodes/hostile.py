@@ -47,9 +47,9 @@ def hostile_node(work: Path, name: str, answer: Answer) -> Iterator[Target]:
     try:
         yield Target(name, "127.0.0.1", server.sockets[0].getsockname()[1], "root", public, key_file)
     finally:
-        asyncio.run_coroutine_threadsafe(_end(server), loop).result(10)
+        asyncio.run_coroutine_threadsafe(_end(server), loop).result(60)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(5)
+        thread.join(60)
 
 
 async def _end(server: Any) -> None:

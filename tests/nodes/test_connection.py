@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -137,7 +138,13 @@ def test_a_frozen_node_is_given_up_and_found_again(
         with pytest.raises(NodeUnreachable):
             connections.run(target, ["true"])
     node.thaw()
-    assert connections.run(target, ["echo", "back"]).stdout == b"back\n"
+
+    def answers() -> bool:
+        with suppress(NodeUnreachable):  # its wire is there again; what it says takes a moment
+            return connections.run(target, ["echo", "back"]).stdout == b"back\n"
+        return False
+
+    until(answers, "the node to be found again")
 
 
 @pytest.mark.long

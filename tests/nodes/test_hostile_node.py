@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +17,7 @@ from reconciler.core.plan import decide
 from reconciler.nodes.connection import Connections
 from reconciler.nodes.health import look
 from reconciler.nodes.observation import observe
+from reconciler.nodes.target import Target
 from tests.core import documents as d
 from tests.core.fake_node import ROLES
 from tests.core.test_node_answer import FLEET, IDS, KEYS, said, two, whole
@@ -23,7 +26,7 @@ from tests.nodes.hostile import Answer, hostile_node, says
 from tests.proof import sampled
 
 NOW = datetime(2030, 1, 2, tzinfo=UTC)
-PATIENCE_S = 1.0
+PATIENCE_S = 60.0
 A, B = (IDS[key] for key in KEYS)
 
 
@@ -33,16 +36,17 @@ def connections() -> Iterator[Connections]:
         yield connections
 
 
-SILENCED: dict[str, tuple[Answer, str]] = {
-    "a byte at a time": (hostile.drips, "did not end a command within 1 s"),
+SILENCED: dict[str, tuple[Answer, str | None]] = {
+    "a byte at a time": (hostile.drips, None),
     "without end": (hostile.floods, "answered with more than 16384 KiB"),
     "complaints without end": (hostile.complains, "answered with more than 16384 KiB"),
-    "an end that never comes": (hostile.never_ends, "did not end a command within 1 s"),
-    "no ear": (hostile.hears_nothing, "did not end a command within 1 s"),
+    "an end that never comes": (hostile.never_ends, None),
+    "no ear": (hostile.hears_nothing, None),
     "a failure with what a terminal obeys": (hostile.fails, r"said: \x1b[2J\u202egnp.exe"),
     "a name of 15 MB": (says(said(lambda one: one.update(hostname="x" * (15 << 20)))), "a text in it has more than"),
     "nothing": (says(b""), "cannot be understood: it is no JSON"),
 }
+"""How it ends what is asked, and what is said of it; None: it never ends, and is waited for in vain."""
 
 
 @pytest.mark.parametrize("how", sampled(SILENCED))
@@ -51,14 +55,22 @@ def test_it_is_told_why_there_is_no_answer_and_the_others_answer(
 ) -> None:
     answer, why = SILENCED[how]
     with hostile_node(tmp_path, "hacked", answer) as hacked, hostile_node(tmp_path, "well", says(said())) as well:
-        found = observe(connections, [hacked, well], now=NOW, timeout_s=PATIENCE_S)
+        patience_s = PATIENCE_S if why else enough_for(well, connections)
+        found = observe(connections, [hacked, well], now=NOW, timeout_s=patience_s)
     silent, heard = found["hacked"], found["well"]
     assert isinstance(silent, Unreachable)
-    assert why in silent.reason
+    assert (why or f"did not end a command within {patience_s:g} s") in silent.reason
     assert len(silent.reason) < 600
     assert silent.reason.isprintable()
     assert isinstance(heard, ObservedNode)
     assert set(heard.environments) == {A, B}
+
+
+def enough_for(well: Target, connections: Connections) -> float:
+    """Seconds in which this machine, as busy as it is now, hears one that answers, many times over."""
+    began = time.monotonic()
+    assert isinstance(observe(connections, [well], now=NOW)[well.name], ObservedNode)
+    return 1 + math.ceil(10 * (time.monotonic() - began))
 
 
 def test_an_id_that_is_none_breaks_no_plan(connections: Connections, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def play(tmp_path: Path, runner: Runner) -> Play:
         playbook = tmp_path / "playbook.yml"
         text = content if isinstance(content, str) else json.dumps([{"hosts": "nodes", "tasks": content}])
         playbook.write_text(text)
-        return runner.run(playbook, inventory or local(), **{"job": "job-1", "timeout_s": 60, **options})
+        return runner.run(playbook, inventory or local(), **{"job": "job-1", "timeout_s": 300, **options})
 
     return run
 
@@ -260,7 +260,7 @@ def test_sweep_ends_what_a_killed_process_left(tmp_path: Path, runner: Runner) -
     killed = os.fork()
     if killed == 0:
         # With a parent of its own: the common one is not a child of this process.
-        Runner(runs, warm=warm).run(tmp_path / "playbook.yml", local(), job="job-dead", timeout_s=60)
+        Runner(runs, warm=warm).run(tmp_path / "playbook.yml", local(), job="job-dead", timeout_s=300)
         os._exit(0)
     wait_for_sleep(runs)
     os.kill(killed, 9)
@@ -289,7 +289,7 @@ def test_runs_side_by_side_do_not_meet(play: Play, tmp_path: Path, runner: Runne
     answers: dict[str, str] = {}
 
     def run(who: str) -> None:
-        result = runner.run(tmp_path / "side.yml", local(), job=who, timeout_s=60, extra_vars={"who": who})
+        result = runner.run(tmp_path / "side.yml", local(), job=who, timeout_s=300, extra_vars={"who": who})
         answers[who] = result.results[0].data["stdout"]
 
     threads = [threading.Thread(target=run, args=(f"job-{number}",)) for number in range(3)]

@@ -63,7 +63,7 @@ def target_for(node: Node, lab: Lab) -> Target:
 def play(runner: Runner, tmp_path: Path, inventory: Inventory, *argv: str, **options: Any) -> RunResult:
     task = {"name": "Do it", "ansible.builtin.command": {"argv": argv}}
     (tmp_path / "playbook.yml").write_text(json.dumps([{"hosts": "nodes", "tasks": [task]}]))
-    return runner.run(tmp_path / "playbook.yml", inventory, **{"job": "job-1", "timeout_s": 60, **options})
+    return runner.run(tmp_path / "playbook.yml", inventory, **{"job": "job-1", "timeout_s": 300, **options})
 
 
 def test_a_play_reaches_a_node_by_its_pinned_key(runner: Runner, tmp_path: Path, bare_node: Node, lab: Lab) -> None:

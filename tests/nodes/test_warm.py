@@ -97,7 +97,7 @@ class Desk:
 
 
 def ended(process: Started) -> tuple[int, str, str]:
-    printed, errors = process.communicate(timeout=120)
+    printed, errors = process.communicate(timeout=300)
     note = home_of(process) / "note"
     return process.returncode, printed + errors, note.read_text() if note.exists() else ""
 
@@ -303,6 +303,7 @@ def test_a_run_is_found_by_its_marks_alone(desk: Desk) -> None:
 
 def test_the_parent_keeps_no_descriptor_and_no_dead_run(desk: Desk) -> None:
     def held() -> list[str]:
+        answering(desk.top / "run")  # one thing after the other: it has done with all that was before
         return sorted(
             str(entry.readlink()).rstrip("0123456789]") for entry in Path(f"/proc/{desk.parent}/fd").iterdir()
         )

@@ -24,7 +24,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> object:
 
     def _run(*options: str) -> pytest.RunResult:
         argv = [sys.executable, "-m", "pytest", "-pno:cacheprovider", *PLUGINS, *options]
-        return pytester.run(*argv, timeout=120)
+        return pytester.run(*argv, timeout=300)
 
     return _run
 
@@ -155,26 +155,27 @@ def test_the_last_line_tells_counts_time_and_budget(pytester: pytest.Pytester, r
 def test_over_the_budget_is_said_and_fails_nothing(pytester: pytest.Pytester, run) -> None:
     pytester.makepyfile(test_slow="import time\ndef test_slow(): time.sleep(2.1)\n", test_fast="def test_fast(): pass")
     result = run("--long", "--part", "1/1", "--budget", "0.02")
+    assert result.duration > 2, "it is longer than the budget by then"
     assert result.ret == 0
     result.stdout.fnmatch_lines(["*slowest*", "* s CPU  test_slow.py", "* s CPU  test_fast.py"])
     last = result.stdout.lines[-1]
     assert "make test-long PART=1/1" in last
-    assert re.search(r"OVER THE BUDGET by 0:0\d min \(budget 0:01 min\)", last), last
+    assert re.search(r"OVER THE BUDGET by \d+:\d\d min \(budget 0:01 min\)", last), last
 
 
 @pytest.mark.long
 def test_cpu_is_that_of_all_processes(pytester: pytest.Pytester, run) -> None:
     """It is used by a child of a test, of a worker, too."""
-    burn = "import time\nwhile time.process_time() < 3: pass"
+    burn = "import time\nwhile time.process_time() < 20: pass"
     pytester.makepyfile(f"import subprocess, sys\ndef test_burn(): subprocess.run([sys.executable, '-c', {burn!r}])")
     for options in ((), ("-n1",)):
         result = run("--budget", "9", "--junitxml", "report.xml", *options)
         used = re.search(r"(\d+) s CPU", result.stdout.lines[-1])
         assert used
-        assert 3 <= int(used[1]) < 6, "and counts nobody twice"
+        assert 20 <= int(used[1]) < 40, "and counts nobody twice"
         told = re.search(r'name="cpu_s" value="([\d.]+)"', (pytester.path / "report.xml").read_text())
         assert told
-        assert float(told[1]) >= 3
+        assert float(told[1]) >= 20
 
 
 def test_parts_weigh_alike() -> None:

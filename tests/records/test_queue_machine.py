@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import select
@@ -203,10 +203,5 @@ class JobStore(RuleBasedStateMachine):
                 self.ended[job.id] = job
 
 
-JobStore.TestCase.settings = settings(
-    max_examples=count(short=8, full=25),
-    stateful_step_count=30,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+JobStore.TestCase.settings = settings(max_examples=count(short=8, full=25), stateful_step_count=30)
 TestJobStore = JobStore.TestCase

@@ -115,7 +115,7 @@ def git_daemon(work: Path, port: int) -> Callable[[socket.socket], None]:
 
 
 def relay(taken: socket.socket, port: int) -> None:
-    for _ in range(100):
+    for _ in range(1000):
         try:
             other = socket.create_connection((PUBLIC, port))
             break
@@ -207,7 +207,7 @@ def ask(work: Path, wanted: dict[str, Any]) -> str:
     if what := wanted.get("named"):
         return ask_named(what, wanted["port"])
     if url := wanted.get("url"):
-        download(url, work / "answer", allowed=wanted["allowed"], most_bytes=100, timeout_s=10)
+        download(url, work / "answer", allowed=wanted["allowed"], most_bytes=100, timeout_s=120)
         return (work / "answer").read_text()
     (work / "ssh").mkdir()
     git, source = Git(work, wanted["allowed"]), GitSource.parse(wanted["source_ref"])

@@ -185,7 +185,7 @@ def asked(work: Path, wanted: dict[str, Any]) -> dict[str, Any]:
         input=json.dumps(wanted),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

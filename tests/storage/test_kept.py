@@ -19,7 +19,7 @@ from reconciler.records.backups import Backup
 from reconciler.storage.bucket import Storage
 from reconciler.storage.kept import manifest_of
 from reconciler.storage.secret_store import Secrets
-from tests.lab.ports import free_port
+from tests.controlplane import closed_port
 
 MANIFEST = b'{"format": 1}'
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -112,5 +112,5 @@ def test_only_a_storage_that_is_sure_says_something_of_the_backup(storage: Stora
 
 def test_a_storage_that_is_away_says_nothing_of_the_backup(secrets: Secrets) -> None:
     with pytest.raises(JobError) as failed:
-        manifest_of(BACKUP, _storage(free_port(), secrets))
+        manifest_of(BACKUP, _storage(closed_port(), secrets))
     assert failed.value.job_code == "STORAGE_UNAVAILABLE"

@@ -90,13 +90,18 @@ def test_pushes_and_commits_race_and_nothing_is_lost(store: Repository, clone: P
 
 def test_two_processes_write_at_once(store: Repository) -> None:
     processes = [
-        subprocess.Popen([sys.executable, "-c", WRITER, str(store.path), PATH, name], stdout=subprocess.PIPE)
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(store.path), PATH, name],
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
         for name in ("a", "b")
     ]
     first = [process.stdout.readline().decode() for process in processes if process.stdout]
     time.sleep(1)
     for process in processes:
-        process.kill()
+        # With its Git processes: one that lived on would write its private ref after the next commit.
+        os.killpg(process.pid, signal.SIGKILL)
     rest = [line for process in processes for line in process.communicate()[0].decode().splitlines()]
     acknowledged = [line.split() for line in first + rest]
     assert {line[0][0] for line in acknowledged} == {"a", "b"}

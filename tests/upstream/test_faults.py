@@ -85,7 +85,7 @@ def test_somebody_pushes_while_the_api_commits(followed: Followed, person: Clone
         following = pool.submit(follow)
         committing = [pool.submit(commit, flag) for flag in ("fastcgi", "redis")]
         try:
-            jobs = [future.result(60 + 5 * ROUNDS) for future in committing]
+            jobs = [future.result(60 + 30 * ROUNDS) for future in committing]
         finally:
             over.set()
         following.result(120)
@@ -180,7 +180,7 @@ def test_killed_in_the_middle(followed: Followed, person: Clone, point: str) -> 
             "pushed.txt": "pushed\n",
         }
     )
-    assert follower(followed, point).wait(60) == -signal.SIGKILL
+    assert follower(followed, point).wait(300) == -signal.SIGKILL
     assert followed.local("rev-parse", "refs/trueup/upstream") == pushed
     if point == "accept":
         # Fetched and not accepted: nothing has changed.
