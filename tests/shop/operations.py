@@ -260,7 +260,9 @@ def _updated(world: World, failure: str) -> None:
     _begin(world)
     slug = f"till-{world.group.operation}"
     cases = [case.more for case in world.group.cases]
-    statements = base64.b64encode(json.dumps([text for one in cases for text in one.get("during", ())]).encode()).decode()
+    statements = base64.b64encode(
+        json.dumps([text for one in cases for text in one.get("during", ())]).encode()
+    ).decode()
     selling = SELLING.replace("STATEMENTS", statements)
     migrating = MIGRATING.replace("STEPS", "\n".join(one["update"] for one in cases if "update" in one))
     main = f"{slug}/{slug}.php"

@@ -11,32 +11,16 @@ from tests.shop.world import World
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 
-class Worlds:
-    """The site of each operation's cases, once the operation is over: run when the first of them is asked for."""
-
-    def __init__(self, stand: Stand, outside: Listener) -> None:
-        self._stand = stand
-        self._outside = outside
-        self._ended: dict[str, World | Exception] = {}
-
-    def of(self, operation: str) -> World:
-        if operation not in self._ended:
-            world = World(self._stand, self._outside, GROUPS[operation])
-            try:
-                OPERATIONS[operation](world)
-                self._ended[operation] = world
-            except Exception as error:
-                self._ended[operation] = error
-        if isinstance(found := self._ended[operation], Exception):
-            raise found
-        return found
-
-
 @pytest.fixture(scope="module")
-def worlds(stand: Stand, outside: Listener) -> Worlds:
-    return Worlds(stand, outside)
+def world(stand: Stand, outside: Listener, request: pytest.FixtureRequest) -> World:
+    """The site of all cases of an operation, once the operation is over."""
+    world = World(stand, outside, GROUPS[request.param])
+    OPERATIONS[request.param](world)
+    return world
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in CASES])
-def test_a_case(worlds: Worlds, case: Case) -> None:
-    assert worlds.of(case.operation).wrong(case) == []
+@pytest.mark.parametrize(
+    ("world", "case"), [pytest.param(case.operation, case, id=case.id) for case in CASES], indirect=["world"]
+)
+def test_a_case(world: World, case: Case) -> None:
+    assert world.wrong(case) == []

@@ -1,4 +1,4 @@
-"""A site for the cases of one operation: all that they begin with is planted together, and each is looked at of its own."""
+"""A site for the cases of one operation: they are planted together, and each is looked at of its own."""
 
 import json
 import shlex
@@ -154,7 +154,9 @@ class World:
         """A file of the site's own, below its directory."""
         place, user = f"{self.directory(side)}/{path}", self.database(side).replace("_", "-")
         script = f"install -d -o {user} -g {user} $(dirname {shlex.quote(place)})"
-        self.node(side).ssh(f"{script} && cat > {shlex.quote(place)} && chown {user}:{user} {shlex.quote(place)}", input=text)
+        self.node(side).ssh(
+            f"{script} && cat > {shlex.quote(place)} && chown {user}:{user} {shlex.quote(place)}", input=text
+        )
 
     # What is looked at
 
