@@ -229,7 +229,7 @@ OPERATIONS: Mapping[str, Callable[[World], None]] = {
 
 
 def _begin(world: World) -> None:
-    world.sides["production"] = world.stand.place.make_site(world.slug)
+    world.joined("production", world.stand.place.make_site(world.slug))
     world.page("production")
     world.plant("given", "production")
     world.page("production")
@@ -241,7 +241,7 @@ def _copy(world: World, **more: Any) -> None:
     job = world.stand.place.run(world.ask("POST", path, **body))
     assert job["status"] == "succeeded", job
     world.jobs[""] = world.stand.place.plane.job(job["id"])
-    world.sides["staging"] = world.ask("GET", f"/environments/{job['environment_id']}").json()
+    world.joined("staging", world.ask("GET", f"/environments/{job['environment_id']}").json())
 
 
 def _put_right(world: World) -> None:

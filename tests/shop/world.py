@@ -1,6 +1,7 @@
 """A site for the cases of one operation: they are planted together, and each is looked at of its own."""
 
 import json
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from tests.playbooks.test_rewrite import php
 from tests.shop.table import Case, Group
 
 PAST_THE_CACHE = {"Cookie": "wordpress_no_cache=1"}
+STANDS = re.compile(r"@[a-z_.]+@")
 PATIENCE_S = 15.0
 """Of what is told to nginx: only ends a case that fails."""
 POST = {"post_type": "post", "post_status": "publish", "post_author": 1, "comment_status": "open"}
@@ -36,6 +38,7 @@ class World:
     """What was seen while the operation ran, by name."""
     judged: dict[str, list[str]] = field(default_factory=dict)
     """What was wrong, by the case that was looked at while the operation ran."""
+    _words: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def slug(self) -> str:
@@ -46,6 +49,11 @@ class World:
     def node(self, side: str) -> Node:
         return self.stand.place.node_of(self.sides[side])
 
+    def joined(self, side: str, environment: dict[str, Any]) -> None:
+        """There is one more side."""
+        self.sides[side] = environment
+        self._words.clear()
+
     def database(self, side: str) -> str:
         return "wp_" + str(self.sides[side]["id"]).replace("-", "")[:12]
 
@@ -55,41 +63,35 @@ class World:
     def host(self, side: str) -> str:
         return str(self.sides[side]["preview_url"]).partition("://")[2]
 
-    def address(self, side: str) -> str:
-        """Where the site is now."""
-        return self.sql(side, "SELECT option_value FROM wp_options WHERE option_name = 'home'")
-
     def words(self, side: str) -> Mapping[str, str]:
         """What stands for a side's own in the data; with a side's name before it, for that side's."""
-        found = {"listener": f"{self.outside.address}:{self.outside.port}"}
-        for name, environment in self.sides.items():
-            own = {
-                "url": self.address(name),
-                "host": self.address(name).partition("://")[2],
-                "directory": self.directory(name),
-                "database": self.database(name),
-                "preview_url": environment["preview_url"],
-                "preview_host": self.host(name),
-            }
-            found |= {f"{name}.{word}": value for word, value in own.items()}
-            found |= own if name == side else {}
-        return found
+        if side not in self._words:
+            found = {"listener": f"{self.outside.address}:{self.outside.port}"}
+            for name, environment in self.sides.items():
+                url = self.sql(name, "SELECT option_value FROM wp_options WHERE option_name = 'home'")
+                own = {
+                    "url": url,
+                    "host": url.partition("://")[2],
+                    "directory": self.directory(name),
+                    "database": self.database(name),
+                    "preview_url": environment["preview_url"],
+                    "preview_host": self.host(name),
+                }
+                found |= {f"{name}.{word}": value for word, value in own.items()}
+                found |= own if name == side else {}
+            self._words[side] = found
+        return self._words[side]
 
     def said_here(self, side: str, value: Any) -> Any:
         """A value out of the data, as it is said for this side: `@url@` and its like are replaced."""
-        words = self.words(side)
-
-        def replaced(one: Any) -> Any:
-            if isinstance(one, Mapping):
-                return {key: replaced(item) for key, item in one.items()}
-            if isinstance(one, list):
-                return [replaced(item) for item in one]
-            if isinstance(one, str):
-                for name, word in words.items():
-                    one = one.replace(f"@{name}@", word)
-            return one
-
-        return replaced(value)
+        if isinstance(value, Mapping):
+            return {key: self.said_here(side, item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.said_here(side, item) for item in value]
+        if isinstance(value, str) and STANDS.search(value):
+            for name, word in self.words(side).items():
+                value = value.replace(f"@{name}@", word)
+        return value
 
     # What is done
 
@@ -102,6 +104,7 @@ class World:
     def run(self, side: str, path: str, **body: Any) -> dict[str, Any]:
         """The finished job of a request, with its result, which becomes that of all cases."""
         job = self.stand.place.run(self.ask("POST", self.on(side, path), **body))
+        self._words.clear()
         self.jobs[""] = self.stand.place.plane.job(job["id"])
         return self.jobs[""]
 
@@ -139,7 +142,7 @@ class World:
         statements += [f"{one['sql'].strip().rstrip(';')};" for one in found if "sql" in one]
         for one in found:
             statements += _rows("wp_options", [_option(*pair) for pair in one.get("options", {}).items()])
-            statements += _rows("wp_posts", [_post(post, self.address(side)) for post in one.get("posts", ())])
+            statements += _rows("wp_posts", [self.said_here(side, _post(post)) for post in one.get("posts", ())])
             for table, rows in one.get("rows", {}).items():
                 statements += _rows(table, rows)
         self.sql(side, "\n".join(statements))
@@ -278,5 +281,5 @@ def _option(name: str, value: Any) -> Mapping[str, Any]:
     return {"option_name": name, "option_value": str(value) if isinstance(value, int) else value}
 
 
-def _post(post: Mapping[str, Any], url: str) -> Mapping[str, Any]:
-    return {**POST, "guid": f"{url}/?p={post['ID']}", **post}
+def _post(post: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**POST, "guid": f"@url@/?p={post['ID']}", **post}
