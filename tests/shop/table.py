@@ -37,13 +37,17 @@ ELSEWHERE: Mapping[str, tuple[str, int]] = {
     "pairs": ("tests/playbooks/test_pairs.py", len(PAIRED)),
 }
 """By kind the table that has more of it, and how many cases that has."""
+RIGHT = "right"
 PLANTED = ("given", "copy", "meanwhile")
 """What a case has there before the operation, in its copy, and where it came from after the copy was made."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One input of one operation. ``was``: what Trueup did of it before; ``more``: what the operation reads of it."""
+    """One input of one operation. ``was``: what Trueup made of it before; `right`: it stands beside what was wrong.
+
+    ``more``: what the operation reads of it.
+    """
 
     operation: str
     name: str
@@ -98,8 +102,12 @@ def listed() -> Iterator[str]:
         yield f"{kind} ({counts[kind] + more}): {about}"
         for case in CASES:
             if case.kind == kind:
-                yield f"  {case.id}. It was: {case.was}"
+                yield f"  {case.id}. It was {'right' if case.was == RIGHT else f'wrong: {case.was}'}"
         if more:
             yield f"  {more} more in {where}"
     elsewhere = sum(more for _, more in ELSEWHERE.values())
-    yield f"{len(CASES) + elsewhere} cases: {len(CASES)} of {len(GROUPS)} operations, {elsewhere} of other tables"
+    right = sum(case.was == RIGHT for case in CASES)
+    yield (
+        f"{len(CASES) + elsewhere} cases: {len(CASES)} of {len(GROUPS)} operations, "
+        f"{right} of which were right before; {elsewhere} of other tables"
+    )
