@@ -1,4 +1,7 @@
-"""``make shop``: the shop's orders during everything that Trueup does; a table, and last one line of JSON."""
+"""``make shop``: the shop's orders during everything that Trueup does; a table, and last one line of JSON.
+
+``python -m tests.shop cases`` lists the cases that are kept as data (`table.py`), by kind and with counts.
+"""
 
 import json
 import os
@@ -12,6 +15,7 @@ from tests.lab.doctor import problems
 from tests.lab.image import ensure_image
 from tests.lab.stand import build
 from tests.shop.listener import listening
+from tests.shop.table import listed
 from tests.shop.trial import Trial
 
 LEAST = 360
@@ -75,5 +79,10 @@ def tell(trial: Trial) -> int:
     return 1 if any(total[name] for name in ("lost", "twice", "calls", "mails")) else 0
 
 
+def list_cases() -> int:
+    print(*listed(), sep="\n")
+    return 0
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(list_cases() if sys.argv[1:] == ["cases"] else main())
