@@ -155,6 +155,19 @@ def test_a_statement_comes_to_an_end(hacked: Hacked) -> None:
         assert "killed" in ended.result() or "gone away" in ended.result()
 
 
+def test_what_was_prepared_and_left_is_undone(hacked: Hacked) -> None:
+    """Any database user may prepare (XA) and go away; the locks would stay for ever, and no table could be moved."""
+    steps = ["XA START 'tu'", "UPDATE wp_options SET autoload = 'no' WHERE option_name = 'tu'", "XA END 'tu'"]
+    steps.insert(1, "INSERT INTO wp_options (option_name, option_value) VALUES ('tu', '')")
+    assert hacked.sql(*steps, "XA PREPARE 'tu'") == [""] * 5
+    hacked.node.ssh(["systemctl", "start", "trueup-statements.service"])
+    assert hacked.node.ssh(["mariadb", "-N", "-e", "XA RECOVER"]).stdout == ""
+    assert hacked.sql("SET SESSION innodb_lock_wait_timeout = 1", "UPDATE wp_options SET autoload = autoload") == [
+        "",
+        "",
+    ]
+
+
 DOORS = {
     "bus": "/run/dbus/system_bus_socket",
     "systemd": "/run/systemd/private",
