@@ -121,6 +121,17 @@ def test_the_database_user_has_its_own_database_alone(trials: Trials, hacked: Ha
     assert hacked.node.ssh("ls /tmp/tupwned* /var/lib/mysql/tupwned*", check=False).stdout == ""
 
 
+def test_no_table_lies_outside_of_the_databases(hacked: Hacked) -> None:
+    """Where the server may write, any user might have it keep tables: in what is memory, or beside what root does."""
+    place = "DATA DIRECTORY = '/var/tmp'"
+    hacked.sql(
+        f"CREATE TABLE wp_t9_tupwned1 (id INT PRIMARY KEY) {place}",
+        *(f"CREATE TABLE wp_t9_tupwned_{one} (id INT PRIMARY KEY) ENGINE={one} {place}" for one in ("MyISAM", "Aria")),
+        f"CREATE TABLE wp_t9_tupwned2 (id INT PRIMARY KEY) PARTITION BY HASH (id) (PARTITION p0 {place})",
+    )
+    assert hacked.node.ssh("find /var/tmp -name '*tupwned*'").stdout == ""
+
+
 def test_connections_are_counted(hacked: Hacked) -> None:
     """One site cannot take all that the server has, nor lift its bound."""
     code = f"""{hacked.connect}

@@ -431,6 +431,15 @@ def move(moves):
 # What is there
 
 
+def stored_columns(database, table):
+    """Names of a table's columns in their order, but for those that follow from others."""
+    rows = within(database).rows(
+        "SELECT column_name FROM information_schema.columns WHERE extra NOT LIKE '%GENERATED%' "
+        f"AND table_schema = {literal(database)} AND table_name = {literal(table)} ORDER BY ordinal_position"
+    )
+    return [name for (name,) in rows]
+
+
 def base_table(session, database, table):
     """Whether there is such a table; a Failure where somebody put a view in its place."""
     kind = session.value(
