@@ -431,6 +431,20 @@ def move(moves):
 # What is there
 
 
+def bounded(rows, most_rows, most_bytes, what):
+    """Rows of bytes as they come; a Failure that says ``what`` is too much, before it is in anybody's memory."""
+    size = 0
+    for count, row in enumerate(rows, 1):
+        size += sum(len(value) for value in row if value is not None)
+        if count > most_rows or size > most_bytes:
+            raise Failure(
+                f"{what} are more than {most_rows:,}, or than {most_bytes >> 20} MB. No site has so many: look at what "
+                "wrote them.",
+                trueup_code=UNUSABLE,
+            )
+        yield row
+
+
 def stored_columns(database, table):
     """Names of a table's columns in their order, but for those that follow from others."""
     rows = within(database).rows(

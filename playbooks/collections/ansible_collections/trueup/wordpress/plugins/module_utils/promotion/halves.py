@@ -14,7 +14,6 @@ import re
 import stat
 import unicodedata
 from collections import namedtuple
-from itertools import islice
 
 from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion import presets
@@ -25,8 +24,10 @@ OPTIONS = "wp_options"
 NO_COLUMN = 1054
 MOST_VALUE = 1 << 20
 """Bytes that are read of an option."""
-MOST_ROWS, LONGEST = 1_000_000, 255
-"""Rows that are read of a half, and bytes of a value."""
+MOST_ROWS, MOST_BYTES, LONGEST = 250_000, 64 << 20, 255
+"""Rows of a half and their bytes, and bytes of a value; what is not read could move without its other half."""
+MOST_VALUES = 8 << 20
+"""Bytes of all options of a half."""
 LARGEST_FILE, MOST_CODE = 4 << 20, 512 << 20
 """Bytes of one file, and of all files of all plugins, in which names of tables are looked for."""
 MOST_PLUGINS, MOST_TABLES = 200, 500
@@ -71,7 +72,7 @@ class Rows(namedtuple("Rows", "table query others", defaults=((),))):
             return
         query = self.query.format(*(qualified(place.database, name) for name in names))
         try:
-            for row in islice(session.stream(query), MOST_ROWS):
+            for row in sql.bounded(session.stream(query), MOST_ROWS, MOST_BYTES, f"The rows of {self.table}"):
                 if None not in row:
                     yield tuple(value[:LONGEST].decode("utf-8", "backslashreplace") for value in row)
         except sql.SqlError as error:
@@ -91,6 +92,7 @@ class Values(namedtuple("Values", "names read")):
             f"SELECT option_name, LEFT(option_value, {MOST_VALUE}) FROM {qualified(place.database, OPTIONS)} "
             f"WHERE option_name REGEXP {literal(f'^(?:{self.names})$')}"
         )
+        rows = sql.bounded(rows, MOST_ROWS, MOST_VALUES, f"The options {self.names}")
         named = ((name.decode("utf-8", "backslashreplace"), value or b"") for name, value in rows)
         return {(OPTIONS, name): set(self.read(name, value)) for name, value in named}
 
