@@ -238,6 +238,10 @@ SQL_TRIGGERS = _all(
         + "CREATE TRIGGER tu_t2 BEFORE INSERT ON wp_usermeta FOR EACH ROW SET @x = tu_t2()",
         "named": _STEAL.replace("NAME", "t3")
         + r"CREATE TRIGGER `t``\! touch /tupwned-named #` BEFORE DELETE ON wp_posts FOR EACH ROW SET @x = tu_t3()",
+        "sleeping": (
+            "CREATE TRIGGER tu_sleeping BEFORE UPDATE ON wp_posts FOR EACH ROW "
+            "BEGIN SET SESSION max_statement_time = 0; DO SLEEP(1000); END"
+        ),
         "event": _STEAL.replace("NAME", "e1") + "CREATE EVENT tu_e1 ON SCHEDULE EVERY 1 SECOND DO SET @x = tu_e1()",
         "procedure": r"CREATE PROCEDURE `p``\! touch /tupwned-procedure #`() SQL SECURITY INVOKER SELECT 1",
         "definer": "CREATE DEFINER = root@localhost PROCEDURE tu_definer() SELECT secret FROM {near}.wp_canary",
