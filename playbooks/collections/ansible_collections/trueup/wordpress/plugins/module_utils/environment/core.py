@@ -313,13 +313,14 @@ def own_content(content, user, target):
 
 
 def give_links(release, user):
-    """Whatever link leads out of a release becomes the site's, who may have planted it.
+    """Every link in a release's wp-content becomes the site's, who may have planted it.
 
-    nginx follows a link to what its own owner has: one of root's would lead it to all that root lets it read.
+    nginx follows a link to what its own owner has. One of root's would lead it to all that root lets it read, be it by
+    another link, which the site puts in the place of what the first one leads to.
     """
     with Tree(release) as tree:
         for path, directory, name, kind in tree.walk("wp-content"):
-            if kind == stat.S_IFLNK and path != "uploads" and not tree.leads_beneath(f"wp-content/{path}"):
+            if kind == stat.S_IFLNK and path != "uploads":
                 try:
                     descriptors.own(directory, name, kind, user.pw_uid, user.pw_gid)
                 except OSError as error:
@@ -343,8 +344,9 @@ def ensure_ownership(run, layout, user, *, locked):
             if run.change(path, "", "locked" if locked else "writable"):
                 # The directory itself comes last: if this ends halfway, it is seen and done again.
                 own(run, path, uid, gid)
-                if locked:
-                    give_links(layout.release, user)
+    if user and not run.check_mode:
+        # Those of a release that an earlier version made, or that were locked just now, are root's.
+        give_links(layout.release, user)
     return changed
 
 

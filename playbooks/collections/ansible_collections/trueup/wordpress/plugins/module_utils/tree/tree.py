@@ -153,14 +153,6 @@ class Tree:
             is_readable = stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_size <= LARGEST
             return digest_of(handle) if is_readable else None
 
-    def leads_beneath(self, name):
-        """Whether a link, and every link that it leads to, stays beneath this directory, and there is something."""
-        try:
-            os.close(open_beneath(self.handle, name, os.O_PATH | os.O_CLOEXEC, 0, links=True))
-        except OSError:
-            return False
-        return True
-
     @contextlib.contextmanager
     def file(self, name):
         """A descriptor for reading a regular file; None where there is none."""
