@@ -17,7 +17,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Select, delete, func, insert, or_, select, update
 
 from reconciler.core.errors import LateFence
-from reconciler.core.jobs import GIVES_WAY, RETRY_DELAYS, JobErrorCode, JobStatus
+from reconciler.core.jobs import GIVES_WAY, RETRY_DELAYS, JobErrorCode, JobStatus, JobType
 from reconciler.records import outcomes
 from reconciler.records.database import reading, write
 from reconciler.records.events import EventKind
@@ -27,6 +27,8 @@ from reconciler.records.outcomes import Outcome
 from reconciler.records.tables import fences, jobs, locks
 
 LEASE = timedelta(seconds=60)
+MOST_TIMES = 3
+"""How often one after the other gives way to the loop, of those with one dedupe key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +221,8 @@ def _ready(query: Select[Any], now: datetime, *, giving_way: bool = False) -> Se
 def _have_give_way(connection: Connection, now: datetime) -> None:
     """Ask the jobs to stop that give way, and have a lock that somebody waits for.
 
-    What only clears up is over in no time, and would come again.
+    What only clears up is over in no time, and would come again. What had to give way ``MOST_TIMES`` in a row does so
+    no more where it is only the loop that wants something: a site that changes all the time would never be tried.
     """
     running = select(jobs).where(
         jobs.c.status == JobStatus.RUNNING, jobs.c.job_type.in_(GIVES_WAY), ~jobs.c.cancel_requested
@@ -229,13 +232,29 @@ def _have_give_way(connection: Connection, now: datetime) -> None:
     if not held:
         return
     asked = [
-        (row.id, {lock.resource for lock in locks_from(row.locks)})
-        for row in connection.execute(_ready(select(jobs.c.id, jobs.c.locks), now))
+        (row.id, row.job_type == JobType.RECONCILE, {lock.resource for lock in locks_from(row.locks)})
+        for row in connection.execute(_ready(select(jobs.c.id, jobs.c.job_type, jobs.c.locks), now))
     ]
     for job in held:
         resources = {lock.resource for lock in job.locks}
-        if waiting := next((id_ for id_, wanted in asked if wanted & resources), None):
+        wanting = [(id_, heals) for id_, heals, wanted in asked if wanted & resources]
+        waiting = next((id_ for id_, heals in wanting if not heals), None)
+        if waiting is None and wanting and not _gave_way_again_and_again(connection, job):
+            waiting = wanting[0][0]
+        if waiting is not None:
             request_cancel(connection, job, {"for_job_id": str(waiting)}, now)
+
+
+def _gave_way_again_and_again(connection: Connection, job: Job) -> bool:
+    if job.dedupe_key is None:
+        return False
+    former = (
+        select(jobs.c.status)
+        .where(jobs.c.dedupe_key == job.dedupe_key, jobs.c.id != job.id)
+        .order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
+        .limit(MOST_TIMES)
+    )
+    return list(connection.execute(former).scalars()) == [JobStatus.CANCELLED] * MOST_TIMES
 
 
 def _slots_held(connection: Connection) -> dict[str, int]:

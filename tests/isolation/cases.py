@@ -27,7 +27,9 @@ PAIRS: dict[Kind, tuple[str, ...]] = {
     Kind.SQL_VIEWS: (*TABLES, "probe", "reconcile", "health-check", "login", "domains", "purge", "reset", "remove"),
     Kind.SQL_TRIGGERS: (*TABLES, "restore", "drill", "login", "reconcile", "domains"),
     Kind.SQL_ROWS: ("clone", "clone-elsewhere", "restore", "promote", "search-replace"),
-    Kind.OPTIONS: ("probe", "drift-check", "clone", "health-check", "login", "reconcile", "domains", "release"),
+    Kind.OPTIONS: (
+        *("probe", "drift-check", "clone", "health-check", "login", "reconcile", "domains", "release", "promote"),
+    ),
     Kind.PAGES: ("health-check", "deploy"),
 }
 """What meets what. Left out is what has nothing to do with the other, such as a purge with a link."""

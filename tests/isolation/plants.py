@@ -224,6 +224,9 @@ SQL_VIEWS = _all(
         "content-mark": _STEAL.replace("NAME", "mark")
         + "DROP TABLE IF EXISTS trueup_content;;"
         + "CREATE SQL SECURITY INVOKER VIEW trueup_content AS SELECT tu_mark() AS id",
+        # What is neither a table nor a view, though it has the place of one.
+        "history": "CREATE TABLE wp_r15 (id INT PRIMARY KEY) WITH SYSTEM VERSIONING;;INSERT INTO wp_r15 VALUES (1)",
+        "sequence": "CREATE SEQUENCE wp_r16",
     },
 )
 SQL_TRIGGERS = _all(
@@ -235,6 +238,10 @@ SQL_TRIGGERS = _all(
         + "CREATE TRIGGER tu_t2 BEFORE INSERT ON wp_usermeta FOR EACH ROW SET @x = tu_t2()",
         "named": _STEAL.replace("NAME", "t3")
         + r"CREATE TRIGGER `t``\! touch /tupwned-named #` BEFORE DELETE ON wp_posts FOR EACH ROW SET @x = tu_t3()",
+        "sleeping": (
+            "CREATE TRIGGER tu_sleeping BEFORE UPDATE ON wp_posts FOR EACH ROW "
+            "BEGIN SET SESSION max_statement_time = 0; DO SLEEP(1000); END"
+        ),
         "event": _STEAL.replace("NAME", "e1") + "CREATE EVENT tu_e1 ON SCHEDULE EVERY 1 SECOND DO SET @x = tu_e1()",
         "procedure": r"CREATE PROCEDURE `p``\! touch /tupwned-procedure #`() SQL SECURITY INVOKER SELECT 1",
         "definer": "CREATE DEFINER = root@localhost PROCEDURE tu_definer() SELECT secret FROM {near}.wp_canary",
@@ -257,6 +264,25 @@ SQL_ROWS = _all(
         "another-prefix": "CREATE TABLE another_r6 (id INT PRIMARY KEY);;CREATE TABLE trueup_r6 (id INT PRIMARY KEY)",
         "merge": "CREATE TABLE wp_r7 (slug VARCHAR(64), secret VARCHAR(200)) ENGINE=MERGE UNION=({near}.wp_canary)",
         "outside": "CREATE TABLE wp_r8 (id INT) DATA DIRECTORY='/root/canaries/{slug}'",
+        "partition-outside": (
+            "CREATE TABLE wp_r10 (id INT PRIMARY KEY) PARTITION BY HASH (id) "
+            "(PARTITION p0 DATA DIRECTORY = '/root/canaries/{slug}', PARTITION p1);;INSERT INTO wp_r10 VALUES (1)"
+        ),
+        "partitions": (
+            "CREATE TABLE wp_r11 (id INT PRIMARY KEY) PARTITION BY HASH (id) PARTITIONS 64;;"
+            "INSERT INTO wp_r11 SELECT seq FROM seq_1_to_200"
+        ),
+        "federated": "CREATE TABLE wp_r12 (slug VARCHAR(64)) ENGINE=FEDERATED CONNECTION='mysql://root@/{near}/wp_canary'",
+        "connect": "CREATE TABLE wp_r13 (v VARCHAR(99)) ENGINE=CONNECT FILE_NAME='/root/canaries/{slug}/secret.php'",
+        "file": "CREATE TABLE wp_r14 (v VARCHAR(99) NOT NULL) ENGINE=CSV;;INSERT INTO wp_r14 VALUES ('=1+1')",
+        "computed": (
+            "CREATE TABLE wp_r17 (id INT PRIMARY KEY, a INT, b INT AS (a * 2) PERSISTENT UNIQUE, c INT INVISIBLE);;"
+            "INSERT INTO wp_r17 (id, a, c) VALUES (1, 2, 3)"
+        ),
+        "foreign-key": (
+            "CREATE TABLE wp_r18 (id INT PRIMARY KEY, up INT, FOREIGN KEY (up) REFERENCES wp_r18 (id) "
+            "ON DELETE CASCADE);;INSERT INTO wp_r18 VALUES (1, 1)"
+        ),
         "binary": (
             "CREATE TABLE wp_r9 (id INT PRIMARY KEY, v BLOB);;INSERT INTO wp_r9 VALUES (1, 0x5C2120746F7563680A00FF)"
         ),

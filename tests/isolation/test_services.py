@@ -121,6 +121,17 @@ def test_the_database_user_has_its_own_database_alone(trials: Trials, hacked: Ha
     assert hacked.node.ssh("ls /tmp/tupwned* /var/lib/mysql/tupwned*", check=False).stdout == ""
 
 
+def test_no_table_lies_outside_of_the_databases(hacked: Hacked) -> None:
+    """Where the server may write, any user might have it keep tables: in what is memory, or beside what root does."""
+    place = "DATA DIRECTORY = '/var/tmp'"
+    hacked.sql(
+        f"CREATE TABLE wp_t9_tupwned1 (id INT PRIMARY KEY) {place}",
+        *(f"CREATE TABLE wp_t9_tupwned_{one} (id INT PRIMARY KEY) ENGINE={one} {place}" for one in ("MyISAM", "Aria")),
+        f"CREATE TABLE wp_t9_tupwned2 (id INT PRIMARY KEY) PARTITION BY HASH (id) (PARTITION p0 {place})",
+    )
+    assert hacked.node.ssh("find /var/tmp -name '*tupwned*'").stdout == ""
+
+
 def test_connections_are_counted(hacked: Hacked) -> None:
     """One site cannot take all that the server has, nor lift its bound."""
     code = f"""{hacked.connect}
@@ -153,6 +164,19 @@ def test_a_statement_comes_to_an_end(hacked: Hacked) -> None:
         soon = begins.replace(f"time > {bound}", "time >= 0").replace("%%", "%").replace("\\\\", "\\")
         hacked.node.ssh(soon)
         assert any(words in ended.result() for words in ("killed", "gone away", "Lost connection"))
+
+
+def test_what_was_prepared_and_left_is_undone(hacked: Hacked) -> None:
+    """Any database user may prepare (XA) and go away; the locks would stay for ever, and no table could be moved."""
+    steps = ["XA START 'tu'", "UPDATE wp_options SET autoload = 'no' WHERE option_name = 'tu'", "XA END 'tu'"]
+    steps.insert(1, "INSERT INTO wp_options (option_name, option_value) VALUES ('tu', '')")
+    assert hacked.sql(*steps, "XA PREPARE 'tu'") == [""] * 5
+    hacked.node.ssh(["systemctl", "start", "trueup-statements.service"])
+    assert hacked.node.ssh(["mariadb", "-N", "-e", "XA RECOVER"]).stdout == ""
+    assert hacked.sql("SET SESSION innodb_lock_wait_timeout = 1", "UPDATE wp_options SET autoload = autoload") == [
+        "",
+        "",
+    ]
 
 
 DOORS = {

@@ -66,6 +66,27 @@ def run(tmp_path: Path) -> object:
     return runs.Run(False, str(tmp_path / "pending"), None)
 
 
+def test_no_link_in_a_release_stays_roots(release: SimpleNamespace) -> None:
+    """nginx follows a link to what its owner has: whoever may plant one owns the copy, too."""
+    content = Path(release.content)
+    (content / "plugins").mkdir(parents=True)
+    (content / "index.php").touch()
+    (content / "plugins" / "inside.php").symlink_to("../index.php")
+    (content / "uploads").symlink_to("/var/www/sites/other")
+    out = {
+        "etc": "/etc/passwd",
+        "up": "../" * 9 + "etc/passwd",
+        "plugins/out": "../etc",
+        "nowhere": "none",
+        "self": "self",
+    }
+    for name, to in out.items():
+        (content / name).symlink_to(to)
+    core.give_links(release.release, SimpleNamespace(pw_uid=65534, pw_gid=65534))
+    own = {str(path.relative_to(content)): path.lstat().st_uid for path in content.rglob("*") if path.is_symlink()}
+    assert own == {"uploads": 0, **dict.fromkeys(("plugins/inside.php", *out), 65534)}
+
+
 def test_what_is_as_it_was_unpacked_is_whole_and_sealed(kept: Path) -> None:
     assert core.condition(VERSION) == store.WHOLE
     seal = (kept / f"{VERSION}.seal").read_text()

@@ -241,6 +241,59 @@ def test_a_project_of_composers_is_released_on_the_pinned_core(site: Site) -> No
     assert not [one for one in site.hosting.look(KEY, deep=True).differences or () if one.area != "uploads"]
 
 
+HOSTILE_COMPOSER = """#!/usr/bin/python3
+# What a project's scripts and packages may do when Composer runs them.
+import json, os, shutil, sys
+from pathlib import Path
+project = Path(sys.argv[sys.argv.index("--working-dir") + 1])
+def tried(path):
+    try:
+        return sorted(os.listdir(path)) if os.path.isdir(path) else open(path).read()[:20]
+    except OSError as error:
+        return error.errno
+looked = ["/var/www/sites", "/etc/trueup", "/root", "/etc/nginx", "/var/lib/trueup", "/etc/shadow"]
+seen = {path: tried(path) for path in looked}
+groups = open("/proc/self/cgroup").read().strip()
+app = project / "web" / "app"
+(app / "mu-plugins" / "seen.php").write_text("<?php // " + json.dumps([os.getuid(), groups, seen]))
+(app / "passwd.txt").symlink_to("/etc/passwd")
+(app / "plugins").mkdir(exist_ok=True)
+(app / "plugins" / "etc").symlink_to("/etc")
+(project / "web" / "robots.txt").unlink()
+(project / "web" / "robots.txt").symlink_to("/etc/passwd")
+if (project / "exchange").exists():
+    shutil.rmtree(app)
+    app.symlink_to("/etc")
+"""
+
+
+@pytest.mark.long
+def test_what_composer_runs_is_the_sites_and_leads_root_nowhere(site: Site) -> None:
+    """Scripts run as the site's user in its sandbox; root, who makes the release of it, follows no link of theirs."""
+    node, key = site.hosting.node, site.hosting.path(KEY, "current")
+    node.ssh("tee /usr/local/bin/composer && chmod 755 /usr/local/bin/composer", input=HOSTILE_COMPOSER)
+    try:
+        site.deploy({f"project/{name}": text for name, text in PROJECT.items()}, "-v").raise_if_failed()
+        uid, groups, seen = json.loads(node.ssh(["cat", f"{key}/wp-content/mu-plugins/seen.php"]).stdout[9:])
+        assert str(uid) == node.ssh(["id", "-u", f"wp-{site.hosting.short(KEY)}"]).stdout.strip()
+        assert "/trueup-run-" in groups
+        assert seen.pop("/var/www/sites") == [site.hosting.id(KEY)]
+        assert seen.pop("/etc/trueup") == ["php"]
+        assert {type(one) for one in seen.values()} == {int}, seen
+        for name in ("/robots.txt", "/wp-content/passwd.txt", "/wp-content/plugins/etc/passwd"):
+            assert "root:" not in site.hosting.fetch(KEY, name).text, name
+        assert node.ssh(["test", "-e", f"{key}/robots.txt"], check=False).returncode != 0
+        served = site.served
+        run = site.deploy({f"project/{name}": text for name, text in {**PROJECT, "exchange": "x"}.items()})
+        assert run.status != 0
+        assert site.served == served
+        assert (
+            node.ssh(f"grep -rl root: {site.hosting.path(KEY, 'releases')} --include=passwd", check=False).stdout == ""
+        )
+    finally:
+        node.ssh(["rm", "/usr/local/bin/composer"])
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("files", "words"),

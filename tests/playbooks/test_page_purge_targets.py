@@ -168,6 +168,44 @@ def test_what_waits_for_later_looks_has_a_bound_however_long_the_paths_are(tmp_p
     assert all(later for later in site.again.values()), "nothing of it is forgotten"
 
 
+def test_what_waits_for_later_looks_has_a_bound_however_many_paths_there_are(tmp_path: Path) -> None:
+    """Short paths take more memory than their characters: thirty sites that name all they may ended it for all."""
+    site, now = purge.Site(), time.monotonic()
+    for n in range(2 * purge.AGAIN_S[-1]):
+        said = purge.Targets()
+        said.read(b"".join(b"page /%d\n" % (n * 240 + one) for one in range(240)), time.time())
+        site.wanted.add(said)
+        site.begin(str(tmp_path), now + n / 2)
+    kept = [part for later in site.again.values() for part in (later.pages, later.lists)]
+    paths = {id(path): path for part in kept for path in part}
+    assert sum(map(sys.getsizeof, kept)) + sum(map(sys.getsizeof, paths.values())) < 1 << 20
+    assert all(later for later in site.again.values()), "nothing of it is forgotten"
+
+
+def test_many_sites_that_shout_leave_another_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each gets a slice in its turn, however much there is to be done for the others, and however often they ask."""
+    shouting, quiet = range(20), 99
+    for uid in (*shouting, quiet):
+        (tmp_path / str(uid)).mkdir()
+        for n in range(200 if uid in shouting else 1):
+            (tmp_path / str(uid) / f"{n:032x}").touch()
+    monkeypatch.setattr(purge, "directory_of", lambda uid: str(tmp_path / str(uid)))
+    monkeypatch.setattr(purge, "SLICE_S", 0.0)
+    monkeypatch.setattr(purge, "PAUSE_S", 0.0)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        service = purge.Service(listener)
+        turns = 0
+        while (tmp_path / str(quiet) / f"{0:032x}").exists():
+            for uid in (*shouting, *([quiet] if turns > 40 else [])):
+                service.sites.setdefault(uid, purge.Site()).wanted.add_all(time.time())
+            service._begin(time.monotonic())
+            service._advance()
+            turns += 1
+            assert turns < 40 + 3 * len(shouting)
+
+
 def test_paths_that_are_too_much_together_are_all_pages() -> None:
     long = b"".join(b"page /%d/%s\n" % (n, b"x" * 4000) for n in range(17))
     targets, other = purge.Targets(), purge.Targets()

@@ -100,6 +100,21 @@ def test_a_plugin_has_the_tables_that_its_code_names(tmp_path: Path, case: str) 
     assert halves.named_by(str(tmp_path), {plugin}, TABLES).get(plugin, set()) == found
 
 
+def test_names_of_tables_without_end_make_one_look_at_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A site has 500 tables of 30 underscores each, and code in which none is; names that are no words are paid for."""
+    (tmp_path / "plugins" / "x").mkdir(parents=True)
+    code = tmp_path / "plugins" / "x" / "x.php"
+    code.write_text("a_a_a_a_ " * 100_000 + " wp_there t-1")
+    deep = [f"wp_{'a_' * 29}{n}" for n in range(500)]
+    sought = halves._Sought(deep)
+    assert sought.looks == 1
+    assert sought.said_in(code.read_bytes()) == {*deep}
+    monkeypatch.setattr(halves, "MOST_CODE", 2 * code.stat().st_size)
+    assert halves.named_by(str(tmp_path), {"x/x.php"}, ["wp_there", "wp_t-1"]) == {"x/x.php": {"wp_there", "wp_t-1"}}
+    odd = ["wp_there", *(f"wp_t-{n}" for n in range(2))]
+    assert halves.named_by(str(tmp_path), {"x/x.php"}, odd) == {"x/x.php": set()}
+
+
 def test_no_link_of_a_plugin_is_followed(tmp_path: Path) -> None:
     (tmp_path / "plugins" / "x").mkdir(parents=True)
     (tmp_path / "secret.php").write_text("ours_settings")
@@ -282,6 +297,19 @@ SIDES = {
         [ACTIVE_PLUGINS],
         [],
     ),
+    "a table that is a file": (
+        ACTIVATE + "CREATE TABLE wp_ours_forms (id INT NOT NULL) ENGINE=CSV;",
+        "",
+        [ACTIVE_PLUGINS],
+        [],
+    ),
+    "a table that is others": (
+        ACTIVATE + FORMS.replace(");", ") ENGINE=MERGE UNION=(wp_terms);"),
+        "",
+        [ACTIVE_PLUGINS],
+        [],
+    ),
+    "a table that keeps its history": (ACTIVATE + FORMS.replace(");", ") WITH SYSTEM VERSIONING;"), "", [], []),
     "a view in its place": (ACTIVATE + FORMS, "CREATE VIEW wp_ours_forms AS SELECT 1 AS id;", [], []),
     "tables of another make": (
         "",
@@ -347,6 +375,8 @@ import json, sys
 sys.path.insert(0, "/root/exploded")
 from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.layout import Layout
+from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion import merge as merges
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.merge import Merge, checksum_of
 layout = Layout(sys.argv[1])
 live, staged = layout.database, f"{layout.database}_next"
@@ -370,6 +400,12 @@ for _ in range(2):
 told.append(sql.within(live).value(f"SELECT COUNT(*) FROM {sql.qualified(live, names[1])}"))
 sql.within(live).say(f"DROP VIEW {sql.qualified(live, names[2])}", f"DROP TABLE {sql.qualified(live, names[1])}")
 sql.drop(staged)
+merges.refuse_without_room(live, ["wp_options", "wp_posts"])
+merges.SPARE = 1 << 60
+try:
+    merges.refuse_without_room(live, ["wp_options"])
+except Failure as error:
+    told.append(error.facts["trueup_code"])
 print(json.dumps(told))
 """
 
@@ -378,9 +414,10 @@ print(json.dumps(told))
 @pytest.mark.usefixtures("told")
 def test_a_table_that_came_goes_again_unless_somebody_wrote_into_it(own_hosting: Hosting) -> None:
     answer = own_hosting.node.ssh(["python3", "-", own_hosting.id(KEY)], input=UNMAKE).stdout
-    made, said, left, again, still, rows = json.loads(answer)
+    made, said, left, again, still, rows, refused = json.loads(answer)
     assert made == ["wp_left_alone", "wp_written_into"], "what has the name already stays"
     assert [one.split()[1].rstrip(",") for one in said] == ["wp_written_into"]
     assert said == again
     assert left == still == ["wp_written_into"]
     assert rows == "2"
+    assert refused == "PROMOTION_NO_ROOM"

@@ -76,14 +76,53 @@ print(json.dumps([
 ]))
 """
 
+BOUNDS = """
+from pathlib import Path
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion import baseline, halves, merge
+from ansible_collections.trueup.wordpress.plugins.module_utils.promotion import pairs, references
+session.say(
+    f"CREATE TABLE {here}.wp_options (option_id INT AUTO_INCREMENT PRIMARY KEY, option_name LONGTEXT, "
+    "option_value LONGTEXT)",
+    f"INSERT INTO {here}.wp_options (option_name, option_value) VALUES ('ordinary', 'x')",
+)
+normal = merge.address_taken_out("http://a", "/nowhere")
+place, before = halves.Place(here, "/nowhere"), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+refused = []
+def tried(work):
+    try:
+        work()
+        refused.append("")
+    except sql.Failure as error:
+        refused.append(f"{error.facts['trueup_code']} {error}")
+tried(lambda: baseline.rows(here, baseline.shapes(here)["wp_options"], normal))
+session.say(f"INSERT INTO {here}.wp_options (option_name, option_value) VALUES (REPEAT('n', 40 << 20), 'x')")
+tried(lambda: baseline.rows(here, baseline.shapes(here)["wp_options"], normal))
+locations = "CONCAT('s:18:\\"nav_menu_locations\\";a:9:{', REPEAT('i:0;i:1;', 130000), '}')"
+session.say(
+    f"DELETE FROM {here}.wp_options",
+    f"INSERT INTO {here}.wp_options (option_name, option_value) SELECT CONCAT('theme_mods_', seq), {locations} "
+    f"FROM {here}.seq_1_to_40",
+)
+mods = next(pair for pair in pairs.PAIRS if isinstance(pair.what, halves.Values) and "mods" in pair.what.names)
+tried(lambda: mods.what.needs(place))
+tried(lambda: references.unresolved(here, there, [f"theme_mods_{n}" for n in range(1, 41)]))
+halves.MOST_ROWS = 1000
+session.say(
+    f"CREATE TABLE {here}.wp_woocommerce_tax_rates (tax_rate_id INT PRIMARY KEY, tax_rate_class VARCHAR(200))",
+    f"INSERT INTO {here}.wp_woocommerce_tax_rates SELECT seq, 'x' FROM {here}.seq_1_to_1001",
+)
+tried(lambda: pairs.PAIRS[0].what.needs(place))
+print(json.dumps([refused, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10]))
+"""
+
 
 @pytest.fixture(scope="module")
 def node(own_hosting: Hosting) -> Hosting:
     exploded(own_hosting, KEY)
-    # The environment's module has no need of it.
-    module = Path(str(load("promotion.objects").__file__))
+    # The environment's module has no need of them all.
     directory = f"{DIRECTORY}/ansible_collections/trueup/wordpress/plugins/module_utils/promotion"
-    own_hosting.node.ssh(["tee", f"{directory}/objects.py"], input=module.read_text())
+    for module in Path(str(load("promotion.objects").__file__)).parent.glob("*.py"):
+        own_hosting.node.ssh(["tee", f"{directory}/{module.name}"], input=module.read_text())
     return own_hosting
 
 
@@ -115,3 +154,16 @@ def test_tables_that_no_wordpress_made_are_told_as_tables(node: Hosting) -> None
     assert (users["untold"], users["found"]) == (["wp_usermeta", "wp_users"], {})
     assert (comments["untold"], comments["found"]["comment"][0]) == (["wp_comments"], 1)
     assert related["found"] == {}
+
+
+def test_what_a_hacked_site_has_more_of_than_any_other_is_refused_before_it_is_in_memory(node: Hosting) -> None:
+    """Names of options without an end, options full of numbers, rows without number: of a preview, too."""
+    refused, grown = run(node, BOUNDS)
+    ordinary, name, options, values, rows = refused
+    assert ordinary == ""
+    assert {one.split()[0] for one in (name, options, values, rows)} == {"DATABASE_UNUSABLE"}
+    assert "table wp_options" in name
+    assert "theme_mods_" in options
+    assert "name posts or terms" in values
+    assert "wp_woocommerce_tax_rates" in rows
+    assert grown < 300 << 20

@@ -215,6 +215,46 @@ def test_what_cannot_be_taken_back_stays_and_is_told_and_keeps_nothing_else_back
     assert "1644): Not ?for you" in told["signal"]
 
 
+def test_what_makes_everybody_wait_is_given_up_and_all_else_is_taken_back(tables: Tables) -> None:
+    """A trigger that sleeps, whatever limit it lifts, costs a few rows' time; a lock that nobody holds, none."""
+    tries, before, after, notes = tables.run(
+        "from ansible_collections.trueup.wordpress.plugins.module_utils.content import rewrite_tables\n"
+        "class Clock:\n"
+        "    now = 0\n"
+        "    def monotonic():\n"
+        "        return Clock.now\n"
+        "rewrite_tables.STATEMENT_S, rewrite_tables.LOCK_S, rewrite_tables.time = 3, 1, Clock\n"
+        'names = ("first", "held", "sleeping", "whole")\n'
+        "for name in names:\n"
+        '    anew(f"wp_{name}", "id INT PRIMARY KEY, v VARCHAR(50)", *[(n, f"Acme {n}") for n in range(1, 61)])\n'
+        'before = all_of("wp_whole")\n'
+        'made(request("Acme", "Beta", *names))\n'
+        "place = table('wp_sleeping')\n"
+        'session.say(f"USE {sql.identifier(database)}",\n'
+        '    f"CREATE TRIGGER sleeper BEFORE UPDATE ON {place} FOR EACH ROW "\n'
+        '    "BEGIN SET SESSION max_statement_time = 0; SET SESSION lock_wait_timeout = 86400; DO SLEEP(1000); END")\n'
+        "with sql.opened(database) as gone:\n"
+        "    held = f\"UPDATE {table('wp_held')} SET v = 'held'\"\n"
+        "    gone.say(\"XA START 'replacing'\", held, \"XA END 'replacing'\", \"XA PREPARE 'replacing'\")\n"
+        "tries, refused = [], rewrite_tables.InUse._refused\n"
+        "def counted(self, statements):\n"
+        '    tries.append(any("sleeping" in one for one in statements))\n'
+        "    try:\n"
+        "        return refused(self, statements)\n"
+        "    finally:\n"
+        "        Clock.now += rewrite_tables.PATIENCE_S + 1 if tries[-1] else 0\n"
+        "rewrite_tables.InUse._refused = counted\n"
+        "notes = replace.take_back(database, undo)\n"
+        'session.say("DROP TRIGGER sleeper")\n'
+        'print(json.dumps([sum(tries), before, {name: all_of(f"wp_{name}") for name in names}, notes]))',
+    )
+    assert after["first"] == after["held"] == after["whole"] == before
+    assert after["sleeping"] == [[key, value.replace("Acme", "Beta")] for key, value in before]
+    assert 0 < tries < 10
+    (note,) = notes
+    assert note.startswith("60 rows of wp_sleeping could not be taken back"), note
+
+
 def test_a_server_that_is_not_there_keeps_the_way_back(tables: Tables) -> None:
     """Such a run fails, and the next one takes back what this one could not."""
     said, is_left, back = tables.run(

@@ -100,6 +100,29 @@ def test_what_its_links_lead_to_is_not_given_to_the_site(sites: Hosting, files: 
         sites.apply(A, files="writable").raise_if_failed()
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("files", ["writable", "locked"])
+def test_a_link_that_root_copies_leads_nginx_nowhere(sites: Hosting, files: str) -> None:
+    """Links of the site's come into a new release by root's hand: they stay the site's, or nginx would follow them."""
+    links = ("leak.txt", "mu-plugins/leak.txt", "plugins/leak.txt", "conf.txt")
+    secret = sites.path(B, "current", "wp-content", "mu-plugins", "trueup.php")
+    as_site(sites, " && ".join(f"ln -s {secret} {name}" for name in links[:-1]))
+    as_site(sites, f"ln -s /etc/nginx/nginx.conf {links[-1]} && touch plugins/real.txt")
+    as_site(sites, "ln -s plugins/real.txt inside.txt")
+    adopted = {"origin": "adopt", "made_from": sites.environments[A]["release"]["id"]}
+    try:
+        sites.apply(A, files=files, release={**anew(sites, A, f"copied {files}"), **adopted}).raise_if_failed()
+        current = f"{sites.path(A, 'current')}/wp-content"
+        assert sites.node.ssh(f"cd {current}/ && readlink {' '.join(links)} | wc -l").stdout.strip() == str(len(links))
+        if files == "writable":  # one that leads within the release may lead to another link, later
+            as_site(sites, f"rm -f plugins/real.txt && ln -s {secret} plugins/real.txt")
+        found = {name: sites.fetch(A, f"/wp-content/{name}").status_code for name in (*links, "inside.txt")}
+        assert set(found.values()) <= {403, 404}, found
+    finally:
+        sites.apply(A, files="writable").raise_if_failed()
+        as_site(sites, f"rm -f {' '.join(links)} inside.txt plugins/real.txt")
+
+
 PLANTED = f"""
 mkfifo plugins/x.php uploads/x.php uploads/y.jpg &&
 ln -s /dev/zero plugins/zero.php && ln -s /dev/zero uploads/zero.php &&

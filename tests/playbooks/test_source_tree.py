@@ -144,6 +144,16 @@ def renamed(name: str, **more: str) -> dict[str, str]:
         ({"plugins/a.php": "x", "composer.json": renamed(".")["composer.json"]}, "."),
         ({"plugins/a.php": "x", "composer.json": renamed("../elsewhere")["composer.json"]}, "."),
         ({"plugins/a.php": "x", "composer.json": renamed("/etc")["composer.json"]}, "."),
+        ({"plugins/a.php": "x", "composer.json": renamed("web/../../etc")["composer.json"]}, "."),
+        ({**PROJECT, "composer.json": renamed("/web/app")["composer.json"]}, "web/app"),
+        (
+            renamed(
+                "web/\x1b[2J", **{"plugins/a.php": "x", "composer.json": renamed("web/\\u001b[2J")["composer.json"]}
+            ),
+            ".",
+        ),
+        ({**PROJECT, "composer.json": renamed("\\ud800")["composer.json"]}, "web/app"),
+        ({**PROJECT, "composer.json": renamed("a/" * 4000)["composer.json"]}, "web/app"),
     ],
 )
 def test_a_project_of_composers_says_where_its_content_is(
@@ -158,6 +168,13 @@ def test_a_link_is_no_content_of_a_project(tmp_path: Path) -> None:
     (tmp_path / "top").mkdir()
     (tmp_path / "top" / "web").symlink_to(tmp_path / "other")
     assert project.content_of(str(tmp_path / "top")) is None
+
+
+def test_a_link_in_the_place_of_the_usual_content_is_none(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "app").symlink_to("/etc")
+    (tmp_path / "composer.json").write_text(PROJECT["composer.json"])
+    assert project.content_of(str(tmp_path)) is None
 
 
 def test_what_visitors_ask_for_of_a_project_comes_along_and_the_rest_is_told(tmp_path: Path) -> None:

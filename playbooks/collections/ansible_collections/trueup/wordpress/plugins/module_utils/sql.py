@@ -24,6 +24,8 @@ SOCKET = "/run/mysqld/mysqld.sock"
 CONNECT_S = 30
 ANSWER_S = 7200
 """The longest that one statement may take; jobs have their own, shorter ends."""
+LOCK_S = 60
+"""How long a statement waits for somebody else's lock on a table: whoever has the site may hold one for ever."""
 AT_ONCE = 1 << 20
 MOST_ROWS, MOST_BYTES = 1000, 8 << 20
 """What is read of an answer that a site makes."""
@@ -36,6 +38,10 @@ UNUSABLE = "DATABASE_UNUSABLE"
 OWN_TRIES = 40
 TAKEN = frozenset({1040, 1203, 1226})
 """MariaDB's numbers for a connection too many."""
+DENIED = 1045
+"""Its number for a password that is another."""
+LOCKED = 1205
+"""Its number for a lock that was waited for too long."""
 AS_OURS = "CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci"
 
 FILL = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, LOCK TABLES"
@@ -109,6 +115,7 @@ class Session:
                 conv={},
                 autocommit=True,
                 client_flag=pymysql.constants.CLIENT.MULTI_STATEMENTS if many else 0,
+                init_command=f"SET SESSION lock_wait_timeout = {LOCK_S}",
                 connect_timeout=min(CONNECT_S, answer_s),
                 read_timeout=answer_s,
                 write_timeout=answer_s,
@@ -245,15 +252,48 @@ def root():
 
 
 def own(database, password):
-    """A session of the environment's permanent user; waits a while where the site has all its connections in use."""
+    """A session of the environment's permanent user; waits a while where the site has all its connections in use.
+
+    A password that the site changed is again ``password``.
+    """
+    is_set = False
     for _ in range(OWN_TRIES):
         try:
             return Session(database, password, database)
         except SqlError as error:
+            if error.code == DENIED and not is_set:
+                root().say(f"ALTER USER {identifier(database)}@localhost IDENTIFIED BY {quoted(password)}")
+                is_set = True
+                continue
             if error.code not in TAKEN:
                 raise
             time.sleep(0.5)
     return Session(database, password, database)
+
+
+def end_prepared():
+    """Undo what was prepared (XA) over connections that are gone.
+
+    Any user may prepare something and go away: its locks stay then, even while the server is started anew, and nobody
+    but root would ever end them.
+    """
+    for *_, name in root().rows("XA RECOVER FORMAT='SQL'"):
+        # The server writes what is not letters, digits and spaces in hexadecimal.
+        if re.fullmatch(r"[0-9A-Za-z ,']+", name):
+            # What a connection still has at work is none of ours, and is refused.
+            with contextlib.suppress(SqlError):
+                root().say(f"XA ROLLBACK {name}")
+
+
+def unlocked(work):
+    """What ``work`` returns; where it waits for a lock in vain it is done once more without what was left prepared."""
+    try:
+        return work()
+    except SqlError as error:
+        if error.code != LOCKED:
+            raise
+    end_prepared()
+    return work()
 
 
 def within(database):
@@ -364,11 +404,12 @@ def quoted(password):
 
 def make_anew(name):
     """An empty database; what was there under this name goes."""
-    root().say(f"DROP DATABASE IF EXISTS {identifier(name)}", f"CREATE DATABASE {identifier(name)} {AS_OURS}")
+    drop(name)
+    root().say(f"CREATE DATABASE {identifier(name)} {AS_OURS}")
 
 
 def drop(*names):
-    root().say(*(f"DROP DATABASE IF EXISTS {identifier(name)}" for name in names))
+    unlocked(lambda: root().say(*(f"DROP DATABASE IF EXISTS {identifier(name)}" for name in names)))
 
 
 def tables(database, condition=""):
@@ -384,10 +425,33 @@ def move(moves):
     """Rename tables ``[(database, database, table), …]`` in one step, all of one environment's databases."""
     if moves:
         steps = ", ".join(f"{qualified(one, table)} TO {qualified(other, table)}" for one, other, table in moves)
-        within(moves[0][0]).say(f"RENAME TABLE {steps}")
+        unlocked(lambda: within(moves[0][0]).say(f"RENAME TABLE {steps}"))
 
 
 # What is there
+
+
+def bounded(rows, most_rows, most_bytes, what):
+    """Rows of bytes as they come; a Failure that says ``what`` is too much, before it is in anybody's memory."""
+    size = 0
+    for count, row in enumerate(rows, 1):
+        size += sum(len(value) for value in row if value is not None)
+        if count > most_rows or size > most_bytes:
+            raise Failure(
+                f"{what} are more than {most_rows:,}, or than {most_bytes >> 20} MB. No site has so many: look at what "
+                "wrote them.",
+                trueup_code=UNUSABLE,
+            )
+        yield row
+
+
+def stored_columns(database, table):
+    """Names of a table's columns in their order, but for those that follow from others."""
+    rows = within(database).rows(
+        "SELECT column_name FROM information_schema.columns WHERE extra NOT LIKE '%GENERATED%' "
+        f"AND table_schema = {literal(database)} AND table_name = {literal(table)} ORDER BY ordinal_position"
+    )
+    return [name for (name,) in rows]
 
 
 def base_table(session, database, table):

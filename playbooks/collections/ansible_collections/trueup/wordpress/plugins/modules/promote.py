@@ -52,6 +52,7 @@ from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.merge i
     checksum_of,
     conflicts,
     refuse_conflicts,
+    refuse_without_room,
 )
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.preview import preview
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion.selection import Selection, plugin_of
@@ -91,10 +92,12 @@ class Promotion:
         if not self.run.change(f"content {self.staging.content_id}", "", f"promotion of {sides.source.layout.id}"):
             found = preview(sides, written, code, sides.protected()) if self.run.check_mode else None
             return {**self._told(sides, written, code), "preview": found}
+        filled, empty = self.tables(sides)
+        refuse_without_room(sides.source.layout.database, filled)
         user = account.ensure_user(self.run, self.layout)
         self.staging.open()
         self.release(sides, code, user)
-        made = self.settings(sides)
+        made = self.settings(sides, filled, empty)
         self.staging.seal(
             user,
             database=False,
@@ -139,7 +142,14 @@ class Promotion:
         if told := paths.copy(source, target, leave_out=releases.LEFT_OUT):
             self.run.notes.append(told)
 
-    def settings(self, sides):
+    def tables(self, sides):
+        """Names of the tables that are copied, and of those that come along without their rows."""
+        written = sides.source.tables(sides.preset, layered=sides.layered).shapes
+        come = {table for table in sides.made if presets.comes_with_rows(table, sides.preset)}
+        filled = {*(table for table in written if sides.selection.has_table(table)), *come}
+        return sorted(filled), sorted({*sides.made} - filled)
+
+    def settings(self, sides, filled, empty):
         """The source's write set in the draft database, at this environment's address.
 
         ``{table: checksum}`` of the tables that are made here, as a plugin comes that has them.
@@ -147,21 +157,20 @@ class Promotion:
         source = sides.source.layout.database
         session = sql.between(source, self.staging.database)
         session.say("SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO'")
-        written = sides.source.tables(sides.preset, layered=sides.layered).shapes
-        filled = [table for table in sides.made if presets.comes_with_rows(table, sides.preset)]
-        tables = sorted({*(table for table in written if sides.selection.has_table(table)), *filled})
-        dump.refuse_large_rows(source, tables)
-        for table in sorted({*tables, *sides.made}):
+        dump.refuse_large_rows(source, filled)
+        for table in sorted([*filled, *empty]):
             there, here = sql.qualified(source, table), sql.qualified(self.staging.database, table)
             sql.needed_table(session, source, table)
             session.say(f"CREATE TABLE {here} LIKE {there}")
-            if table in tables:
-                session.say(f"INSERT INTO {here} SELECT * FROM {there}")
+            if table in filled:
+                # Also those that show in no asterisk, and none that follows from others.
+                columns = ", ".join(map(sql.identifier, sql.stored_columns(source, table)))
+                session.say(f"INSERT INTO {here} ({columns}) SELECT {columns} FROM {there}")
         # As the baseline was digested: what says the same on both sides must do so here, too, or it would move.
         moved = [(sides.source.layout.site, self.layout.site)] if sides.layered else []
         self.staging.rewrite([(sides.source.url, self.url)], moved, layered=sides.layered)
         self.run.notes += [
-            f"Table {table[:80]} comes with its plugin, {'with its rows' if table in tables else 'without rows'}."
+            f"Table {table[:80]} comes with its plugin, {'with its rows' if table in filled else 'without rows'}."
             for table in sides.made[:20]
         ]
         return {table: checksum_of(self.staging.database, table) for table in sides.made}

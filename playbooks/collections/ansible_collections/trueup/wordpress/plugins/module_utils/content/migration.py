@@ -129,15 +129,23 @@ class Migration:
     def _tables(self):
         """Tables that it made leave, unless somebody wrote into them; those that it removed come back."""
         there, before = _theirs(self.served), _theirs(self.before)
-        kept = []
+        kept, unread = [], []
         for table in sorted(there - before):
-            if count := self._written(table):
-                kept.append(f"{table} ({count} rows)")
-            else:
-                self._set_aside(self.served, table)
-        sql.move([(self.before, self.served, table) for table in sorted(before - there)])
+            try:
+                if count := self._written(table):
+                    kept.append(f"{table} ({count} rows)")
+                else:
+                    self._set_aside(self.served, table)
+            except sql.SqlError as error:
+                unread.append(f"{table} (error {error.code})")
+        # A sequence, or a table with a history, may be there by the name of one that it removed.
+        named = _names(self.served)
+        for table in sorted((before - there) & named):
+            self._set_aside(self.served, table, (self.before, self.served, table))
+        sql.move([(self.before, self.served, table) for table in sorted(before - there - named)])
         stay = "Tables that it made were written into meanwhile, and stay, though the former code knows none of them"
-        return [f"{stay}: {_few(kept)}."] if kept else []
+        broken = "Tables that the former code does not know cannot be read, and stay"
+        return [f"{text}: {_few(names)}." for text, names in ((stay, kept), (broken, unread)) if names]
 
     def _written(self, table):
         """How many rows a table has that the update's code did not put there on the copy."""
@@ -286,6 +294,12 @@ class Migration:
 def _copy(session, source, target, table, columns):
     there, here, chosen = qualified(source, table), qualified(target, table), _listed(columns)
     session.say(f"CREATE TABLE {here} LIKE {there}", f"INSERT INTO {here} ({chosen}) SELECT {chosen} FROM {there}")
+
+
+def _names(database):
+    """What has a table's name there, whatever it is."""
+    rows = sql.root().rows(f"SELECT table_name FROM information_schema.tables WHERE table_schema = {literal(database)}")
+    return {name for (name,) in rows}
 
 
 def _theirs(database):

@@ -435,12 +435,14 @@ class _Exact(InUse):
                     return [one for statement in statements for one in self._part([statement])]
                 if attempt + 1 == ROUNDS or error.code not in rewrite_tables.AGAIN:
                     raise
+                if error.code == sql.LOCKED:
+                    sql.end_prepared()
         return []
 
     def _transaction(self, statements):
         try:
             self.session.say("BEGIN")
-            found = [self.session.changed(statement) > 0 for statement in statements]
+            found = [self.session.changed(self.bounded(statement)) > 0 for statement in statements]
             self.session.say("COMMIT")
         except sql.SqlError:
             with contextlib.suppress(Failure):

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import time
 
 from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.rewrite import excerpt
@@ -34,10 +35,21 @@ AGAIN = frozenset({1205, 1213})
 """MariaDB's numbers for a lock that was waited for too long, and for two that waited for each other."""
 PASSING = AGAIN | {1021, 1037, 1038, 1041, 1114, 1290, 1317, 1836}
 """Its numbers for what is no row's fault and passes: no room on the disk, no memory, a statement that was stopped."""
+LOCK_S = 5
+"""How long a row's lock is waited for; a site at work holds one for moments."""
+STATEMENT_S = 10
+"""How long a row's change may take, and one second more for each MB: a site's triggers may sleep."""
+PATIENCE_S = 60
+"""What a way back has, all in all, for rows that make it wait. Without any left, a table that makes it wait is left as
+it is, and twice as late, all."""
+QUICK_S = 0.5
+"""What changes nobody waits for take less."""
 SPARE = 64 << 20
 """Bytes: a disk of databases with less of them has no room."""
 TAKEN = 1062
 """Its number for a key that is there already; the row that has it may be one that is taken back, too."""
+TOO_SLOW = 1969
+"""Its number for a statement that took longer than it may."""
 TOO_LARGE = 1153
 """Its number for a statement that is longer than it takes."""
 REFUSED = frozenset({1062, 1406, 1452, 3819, 4025})
@@ -148,12 +160,41 @@ def take_back(database, undo):
     return kept.notes()
 
 
+_STATEMENT = re.compile(r"UPDATE `[^`]*`\.`((?:[^`]|``)+)` SET `(?:[^`]|``)+` = X'((?:[0-9a-f]{2}){0,200})")
+
+
+class Patience:
+    """What is left of ``PATIENCE_S``."""
+
+    def __init__(self):
+        self._left = PATIENCE_S
+        self._given_up = set()
+
+    @property
+    def is_used_up(self):
+        return self._left <= 0
+
+    def is_over_for(self, statement):
+        """Whether a statement's table made others wait for too long."""
+        return self._left < -PATIENCE_S or _table_of(statement) in self._given_up
+
+    def spent(self, seconds, statements):
+        """Statements took so long."""
+        self._left -= max(0, seconds - QUICK_S)
+        if self.is_used_up and seconds > QUICK_S:
+            self._given_up.update(map(_table_of, statements))
+
+
+def _table_of(statement):
+    found = _STATEMENT.match(statement)
+    return found[1] if found else ""
+
+
 class Kept:
     """Rows that could not be taken back, by table and by what MariaDB says."""
 
     MOST = 20
     """Kinds that are told one by one."""
-    _STATEMENT = re.compile(r"UPDATE `[^`]*`\.`((?:[^`]|``)+)` SET `(?:[^`]|``)+` = X'((?:[0-9a-f]{2}){0,200})")
     _LONGEST = 200
 
     def __init__(self):
@@ -178,7 +219,7 @@ class Kept:
             self._tell(*refused)
 
     def _tell(self, statement, error):
-        found = self._STATEMENT.match(statement)
+        found = _STATEMENT.match(statement)
         table, value = (found[1].replace("``", "`"), bytes.fromhex(found[2])) if found else ("?", b"")
         kind = (shown(table), error.code)
         if kind in self._kinds:
@@ -435,6 +476,7 @@ class InUse(AtRest):
 
     def __init__(self, database, undo=None):
         super().__init__(database)
+        self.patience = Patience()
         self.undo = undo
         self.file = None
 
@@ -457,14 +499,26 @@ class InUse(AtRest):
         return self._each(rows, [row.update_in_use(table) for table, row in rows])
 
     def write(self, statements, together=20):
+        begun, bounded = time.monotonic(), [self.bounded(statement) for statement in statements]
         for attempt in range(ROUNDS):
             try:
-                super().write(statements, together)
+                super().write(bounded, together)
                 break
             except sql.SqlError as error:
                 # Where both wait for each other, we begin again: what is written already says no more what it said.
-                if attempt + 1 == ROUNDS or error.code not in AGAIN:
+                if attempt + 1 == ROUNDS or error.code not in AGAIN or time.monotonic() - begun > PATIENCE_S:
                     raise
+                if error.code == sql.LOCKED:
+                    sql.end_prepared()
+
+    def bounded(self, statement):
+        """The statement with an end that no trigger can put off."""
+        seconds = 2 if self.patience.is_used_up else STATEMENT_S + (len(statement) >> 20)
+        locks = min(seconds // 2, LOCK_S)
+        return (
+            f"SET STATEMENT max_statement_time = {seconds}, lock_wait_timeout = {locks}, "
+            f"innodb_lock_wait_timeout = {locks} FOR {statement}"
+        )
 
     def back(self, statements, together=20):
         """Run statements of a way back; those that the database does not take, ``[(statement, SqlError)]``.
@@ -474,14 +528,27 @@ class InUse(AtRest):
         refused = []
         for start in range(0, len(statements), together):
             part = statements[start : start + together]
-            if (error := self._refusal(part)) is None:
-                continue
-            errors = [error] if len(part) == 1 else [self._refusal([one]) for one in part]
+            if not self.patience.is_used_up:
+                if (error := self._refusal(part)) is None:
+                    continue
+                if len(part) == 1:
+                    refused.append((part[0], error))
+                    continue
+            errors = [self._refusal([one]) for one in part]
             refused += [(one, error) for one, error in zip(part, errors) if error]  # noqa: B905
         return refused
 
     def _refusal(self, statements):
         """Run statements together; why none of them counts, or None."""
+        if any(map(self.patience.is_over_for, statements)):
+            return sql.SqlError("Its table makes everybody wait.", TOO_SLOW)
+        begun = time.monotonic()
+        try:
+            return self._refused(statements)
+        finally:
+            self.patience.spent(time.monotonic() - begun, statements)
+
+    def _refused(self, statements):
         # The server would end the connection.
         if any(len(statement) + _LONG > sql.PACKET for statement in statements):
             return sql.SqlError("It is longer than what MariaDB takes.", TOO_LARGE)

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment import place, spares, store
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure, write_durably
-from ansible_collections.trueup.wordpress.plugins.module_utils.tree import paths
+from ansible_collections.trueup.wordpress.plugins.module_utils.tree import descriptors, paths
 from ansible_collections.trueup.wordpress.plugins.module_utils.tree.tree import Tree
 
 STORE = "/opt/trueup/wordpress"
@@ -312,6 +312,21 @@ def own_content(content, user, target):
             tree.link(f"{name}/uploads", target)
 
 
+def give_links(release, user):
+    """Every link in a release's wp-content becomes the site's, who may have planted it.
+
+    nginx follows a link to what its own owner has. One of root's would lead it to all that root lets it read, be it by
+    another link, which the site puts in the place of what the first one leads to.
+    """
+    with Tree(release) as tree:
+        for path, directory, name, kind in tree.walk("wp-content"):
+            if kind == stat.S_IFLNK and path != "uploads":
+                try:
+                    descriptors.own(directory, name, kind, user.pw_uid, user.pw_gid)
+                except OSError as error:
+                    tree.pass_over(path, error)
+
+
 def ensure_ownership(run, layout, user, *, locked):
     """Plugins and themes are the user's to change, or nobody's."""
     uid, gid = (0, 0) if locked or not user else (user.pw_uid, user.pw_gid)
@@ -329,6 +344,9 @@ def ensure_ownership(run, layout, user, *, locked):
             if run.change(path, "", "locked" if locked else "writable"):
                 # The directory itself comes last: if this ends halfway, it is seen and done again.
                 own(run, path, uid, gid)
+    if user and not run.check_mode:
+        # Those of a release that an earlier version made, or that were locked just now, are root's.
+        give_links(layout.release, user)
     return changed
 
 

@@ -129,3 +129,4 @@ def end_connections(database):
         if time.monotonic() > deadline:
             raise Failure(f"A statement of database user {database} does not end. Look at the processes of MariaDB.")
         time.sleep(0.02)
+    sql.end_prepared()

@@ -32,6 +32,8 @@ DIRECTORY = "/var/www/sites/trueup.invalid"
 BLOCK = 1 << 20
 IDENTITY = {"wp_options": ("option_name",), "wp_wc_tax_rate_classes": ("slug",)}
 """What a row is known by, where that isn't its primary key: an option's number differs between environments."""
+LONGEST_KEY = 4096
+"""Bytes that a row is known by: more than any index takes, which an option's name need not have."""
 UNCOMPARED = {"wp_posts": ("guid",)}
 """Columns that are no part of what a row says: a guid keeps the address of where a post was made, on both sides."""
 OURS = frozenset({"mu-plugins/trueup.php", "object-cache.php"})
@@ -87,13 +89,19 @@ def rows(database, shape, normal):
     columns = ", ".join(f"CAST(t.{identifier(column)} AS BINARY)" for column in shape.digested)
     sought = " OR ".join(f"LOCATE({literal(needle)}, CONCAT_WS(' ', {columns})) > 0" for needle in normal.needles)
     query = (
-        f"SELECT {_hex(shape.key, 't')}, "
+        f"SELECT LEFT({_hex(shape.key, 't')}, {2 * LONGEST_KEY + 1}), "
         f"IF({sought}, {values}, "
         f"CONCAT('=', SHA1({values}))) FROM {qualified(database, shape.name)} t"
     )
     answer = sql.within(database).stream(query)
     found = {}
     for key, value in answer:
+        if key is None or len(key) > 2 * LONGEST_KEY:
+            raise Failure(
+                f"A row of table {shape.name[:80]} of {database} is known by more than {LONGEST_KEY} bytes, so nothing "
+                "is compared with it. Remove it, and make its columns what WordPress makes them.",
+                trueup_code=sql.UNUSABLE,
+            )
         if value is None:
             # The server answers nothing that is longer than what it takes.
             raise too_large(database, shape.name)

@@ -14,7 +14,6 @@ import re
 import stat
 import unicodedata
 from collections import namedtuple
-from itertools import islice
 
 from ansible_collections.trueup.wordpress.plugins.module_utils import sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion import presets
@@ -25,8 +24,10 @@ OPTIONS = "wp_options"
 NO_COLUMN = 1054
 MOST_VALUE = 1 << 20
 """Bytes that are read of an option."""
-MOST_ROWS, LONGEST = 1_000_000, 255
-"""Rows that are read of a half, and bytes of a value."""
+MOST_ROWS, MOST_BYTES, LONGEST = 250_000, 64 << 20, 255
+"""Rows of a half and their bytes, and bytes of a value; what is not read could move without its other half."""
+MOST_VALUES = 8 << 20
+"""Bytes of all options of a half."""
 LARGEST_FILE, MOST_CODE = 4 << 20, 512 << 20
 """Bytes of one file, and of all files of all plugins, in which names of tables are looked for."""
 MOST_PLUGINS, MOST_TABLES = 200, 500
@@ -35,6 +36,7 @@ SHORTEST_STEM = 4
 ENGINES = frozenset({"InnoDB", "Aria", "MyISAM"})
 """Those that keep a table's rows in this server, and nowhere else."""
 
+_WORD = re.compile(rb"[0-9A-Za-z_]+")
 _PLUGIN = re.compile(rb's:\d+:"([^"\0]{1,255}\.php)";')
 
 Place = namedtuple("Place", "database content")
@@ -70,7 +72,7 @@ class Rows(namedtuple("Rows", "table query others", defaults=((),))):
             return
         query = self.query.format(*(qualified(place.database, name) for name in names))
         try:
-            for row in islice(session.stream(query), MOST_ROWS):
+            for row in sql.bounded(session.stream(query), MOST_ROWS, MOST_BYTES, f"The rows of {self.table}"):
                 if None not in row:
                     yield tuple(value[:LONGEST].decode("utf-8", "backslashreplace") for value in row)
         except sql.SqlError as error:
@@ -90,6 +92,7 @@ class Values(namedtuple("Values", "names read")):
             f"SELECT option_name, LEFT(option_value, {MOST_VALUE}) FROM {qualified(place.database, OPTIONS)} "
             f"WHERE option_name REGEXP {literal(f'^(?:{self.names})$')}"
         )
+        rows = sql.bounded(rows, MOST_ROWS, MOST_VALUES, f"The options {self.names}")
         named = ((name.decode("utf-8", "backslashreplace"), value or b"") for name, value in rows)
         return {(OPTIONS, name): set(self.read(name, value)) for name, value in named}
 
@@ -147,14 +150,11 @@ def named_by(content, active, tables):
     for folder in sorted(folders):
         slug = (folder[: -len(".php")] if folder in active else folder).replace("-", "_").lower()
         own = {one for one in tables if f"{presets.bare(one)}_".lower().startswith(f"{slug}_")}
-        sought = {one: [_said(text) for text in _said_as(presets.bare(one))] for one in tables if one not in own}
+        sought = _Sought(one for one in tables if one not in own)
         for code in _code(f"{content}/plugins/{folder}") if sought else ():
-            if (left := left - len(code)) < 0:
+            if (left := left - len(code) * sought.looks) < 0:
                 break
-            said = [one for one, texts in sought.items() if any(_is_said(text, code) for text in texts)]
-            own.update(said)
-            for table in said:
-                del sought[table]
+            own.update(sought.said_in(code))
         found.update((plugin, own) for plugin in active if plugin.partition("/")[0] == folder)
     return found
 
@@ -167,15 +167,34 @@ def _said_as(name):
             yield name[: at + 1]
 
 
-def _said(text):
-    """A text, and the pattern of it as a word of its own, with the prefix of tables or without."""
-    text = text.encode("utf-8", "surrogateescape")
-    return text, re.compile(rb"(?<![0-9A-Za-z_])(?:wp_)?" + re.escape(text) + rb"(?![0-9A-Za-z_])")
+class _Sought:
+    """Tables whose names are looked for in code, as words of their own, with the prefix of tables or without.
 
+    A site may have many, with many underscores: all that are words are found by one look at the code. ``looks``: how
+    often each byte is looked at.
+    """
 
-def _is_said(said, code):
-    text, word = said
-    return text in code and word.search(code) is not None
+    def __init__(self, tables):
+        self._words, self._others = {}, []
+        for table in tables:
+            for said in _said_as(presets.bare(table)):
+                text = said.encode("utf-8", "surrogateescape")
+                if _WORD.fullmatch(text):
+                    for word in (text, b"wp_" + text):
+                        self._words.setdefault(word, set()).add(table)
+                else:
+                    alone = re.compile(rb"(?<![0-9A-Za-z_])(?:wp_)?" + re.escape(text) + rb"(?![0-9A-Za-z_])")
+                    self._others.append((table, text, alone))
+        self.looks = 1 + len(self._others)
+
+    def __bool__(self):
+        return bool(self._words or self._others)
+
+    def said_in(self, code):
+        found = set()
+        for word in self._words.keys() & set(_WORD.findall(code)):
+            found |= self._words[word]
+        return found.union(table for table, text, alone in self._others if text in code and alone.search(code))
 
 
 def _code(path):

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.trueup.wordpress.plugins.module_utils import sql
+from ansible_collections.trueup.wordpress.plugins.module_utils import room, sql
 from ansible_collections.trueup.wordpress.plugins.module_utils.content.rewrite import Rewriter
+from ansible_collections.trueup.wordpress.plugins.module_utils.content.snapshot import DATABASES
 from ansible_collections.trueup.wordpress.plugins.module_utils.environment.run import Failure
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion import baseline as baselines
 from ansible_collections.trueup.wordpress.plugins.module_utils.promotion import presets
@@ -27,6 +28,8 @@ MARK = "trueup_content"
 OPTIONS = "wp_options"
 LOCK_SECONDS = 4
 """How long the transaction waits for somebody else's lock; it holds its own no longer than its statements take."""
+SPARE = 256 << 20
+"""Bytes of the databases' disk that a promotion leaves free."""
 NAMED = 20
 """Keys that a message or a result names, of each kind."""
 
@@ -82,6 +85,21 @@ def refuse_conflicts(found):
             f"Changed on both sides since the copy was made: {'; '.join(found[:NAMED])}{more}. Make them the same on "
             "both sides, check for drift again, and promote again.",
             trueup_code="PROMOTION_CONFLICT",
+        )
+
+
+def refuse_without_room(database, tables):
+    """Each row is there three times for a moment: in the draft, as what is put in, and as what was there."""
+    sizes = sql.root().value(
+        "SELECT COALESCE(SUM(data_length + index_length), 0) FROM information_schema.tables "
+        f"WHERE table_schema = {literal(database)} AND table_name IN ({sql.literals(tables)})"
+    )
+    if lack := room.lacking({DATABASES: 3 * int(sizes)}, SPARE):
+        needed, free = lack
+        raise Failure(
+            f"The tables that move need {needed >> 20} MiB on the node's disk, of which {SPARE >> 20} stay free, and "
+            f"{free >> 20} MiB are free. Free some, or choose fewer of them. Nothing was changed.",
+            trueup_code="PROMOTION_NO_ROOM",
         )
 
 
@@ -262,11 +280,7 @@ class Merge:
         ]
 
     def _all_columns(self, table):
-        rows = sql.within(self.live).rows(
-            "SELECT column_name FROM information_schema.columns WHERE extra NOT LIKE '%GENERATED%' "
-            f"AND table_schema = {literal(self.live)} AND table_name = {literal(table)} ORDER BY ordinal_position"
-        )
-        return [name for (name,) in rows]
+        return sql.stored_columns(self.live, table)
 
     def _has(self, database, table):
         return sql.base_table(sql.within(database), database, table)

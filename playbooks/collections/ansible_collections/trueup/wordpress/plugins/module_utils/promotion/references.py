@@ -28,6 +28,8 @@ OF_TERMS = ("nav_menu", "nav_menu_locations", "auto_add")
 PAIRED = {"show_on_front": ("page_on_front", "page_for_posts")}
 """What means nothing without the others: it stays where one of them does."""
 MOST_BYTES = 1 << 20
+MOST_OPTIONS, MOST_VALUES = 100_000, 32 << 20
+"""Options that are looked at, and bytes of them all."""
 MOST_NUMBERS = 1000
 
 _MEMBER = re.compile(
@@ -67,10 +69,11 @@ def unresolved(source, target, options):
 def _values(database, options):
     if not options:
         return {}
-    rows = sql.within(database).raw(
+    rows = sql.within(database).stream(
         f"SELECT option_name, LEFT(option_value, {MOST_BYTES}) FROM {qualified(database, TABLE)} "
         f"WHERE option_name IN ({literals(options)})"
     )
+    rows = sql.bounded(rows, MOST_OPTIONS, MOST_VALUES, "The options that name posts or terms")
     return {name.decode("utf-8", "surrogateescape"): value or b"" for name, value in rows}
 
 

@@ -15,6 +15,7 @@ USUAL = "web/app"
 """Bedrock's name for wp-content, where nothing says another."""
 PARTS = ("plugins", "themes", "mu-plugins")
 MOST_READ = 1 << 20
+LONGEST_PATH = 200
 NOTE = (
     "The source is a Composer project: its {content}/ is served as wp-content on the pinned WordPress. Its settings "
     "(config/, .env) and what Composer installs beside {content}/ (vendor/) are not in the release: a plugin that "
@@ -56,7 +57,8 @@ def _installed_into(top):
     extra = _composer(top).get("extra")
     declared = extra.get("installer-paths") if isinstance(extra, dict) else None
     said = [path.split("{", 1)[0] for path in declared] if isinstance(declared, dict) else []
-    plain = [posixpath.normpath(path) for path in said if "\0" not in path]
+    # What nobody can read, or no disk take, names no directory of anybody's.
+    plain = [posixpath.normpath(path) for path in said if path.isprintable() and len(path) <= LONGEST_PATH]
     return {path for path in plain if posixpath.basename(path) in PARTS and not path.startswith(("/", ".."))}
 
 

@@ -104,6 +104,7 @@ def _place(run, layout, version, user, content, carry_from=None, extras=(), *, o
     core.own_content(f"{draft}/wp-content", user, layout.uploads)
     for name in core.USER_DIRECTORIES:
         core.own(run, f"{draft}/wp-content/{name}", user.pw_uid, user.pw_gid)
+    core.give_links(draft, user)
     added = [os.path.basename(path) for path in extras if _copied(run, path, f"{draft}/{os.path.basename(path)}")]
     paths.link(f"{draft}/wp-config.php", layout.wp_config)
     with Tree(draft) as tree:
@@ -143,7 +144,11 @@ def _copied(run, source, target):
         _note(run, paths.copy(source, target))
     except FileNotFoundError:
         return False
-    return paths.is_file(target)
+    if paths.is_file(target):
+        return True
+    # What Composer, or a package of it, has put in the place of a file is nothing that visitors are given.
+    paths.remove(target)
+    return False
 
 
 def _carry(run, former, content):

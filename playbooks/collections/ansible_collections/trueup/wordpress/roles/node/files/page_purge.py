@@ -55,6 +55,8 @@ MOST_SIZE = 64 << 10
 """Characters of all paths of one look."""
 MOST_LATER = 4 * MOST_SIZE
 """Of all that waits for later looks at one site: all sites together have as much memory as the service's unit says."""
+EACH = 200
+"""What a path counts there besides its characters: short ones take memory, too."""
 PAUSE_S = 0.5
 """Between two looks through one site's pages; what is said meanwhile waits for the next."""
 AGAIN_S = (2, 30, 120)
@@ -111,6 +113,10 @@ class Targets:
     def size(self):
         """Characters of what it names."""
         return sum(map(len, self.pages)) + sum(map(len, self.lists))
+
+    @property
+    def weight(self):
+        return self.size + EACH * (len(self.pages) + len(self.lists))
 
     def add_all(self, moment):
         self.all = max(self.all or 0.0, moment)
@@ -233,7 +239,7 @@ class Site:
             for seconds in AGAIN_S:
                 # In whole seconds, so that there are never more of them than seconds.
                 self.again.setdefault(int(now) + 1 + seconds, Targets()).add(targets)
-            if sum(later.size for later in self.again.values()) > MOST_LATER:
+            if sum(later.weight for later in self.again.values()) > MOST_LATER:
                 for later in self.again.values():
                     later.shorten()
             self.sweep = sweep(directory, targets, again=False)
