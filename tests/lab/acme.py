@@ -54,12 +54,12 @@ class Acme:
 
     def _say(self, what: str, body: dict[str, Any]) -> None:
         url = f"http://{self.address}:{self.ports[3]}/{what}"
-        httpx.post(url, json=body, trust_env=False, timeout=10).raise_for_status()
+        httpx.post(url, json=body, trust_env=False, timeout=60).raise_for_status()
 
     def roots(self, where: Path) -> Path:
         """A file with what the certificates of now are trusted by."""
         answer = httpx.get(
-            f"https://{self.address}:{self.ports[1]}/roots/0", verify=self._trust(), trust_env=False, timeout=10
+            f"https://{self.address}:{self.ports[1]}/roots/0", verify=self._trust(), trust_env=False, timeout=60
         )
         where.write_text(answer.text)
         return where

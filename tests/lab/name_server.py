@@ -39,7 +39,7 @@ class NameServer:
 
     def texts(self, name: str = CHALLENGE) -> list[str]:
         """The TXT records that it shows."""
-        answer = dns.query.tcp(dns.message.make_query(name, "TXT"), self.address, timeout=30, port=self.port)
+        answer = dns.query.tcp(dns.message.make_query(name, "TXT"), self.address, timeout=60, port=self.port)
         return [str(record) for records in answer.answer for record in records]
 
     def updates(self) -> int:

@@ -20,7 +20,7 @@ from tests.lab.ports import free_port
 
 ACCESS_KEY, SECRET_KEY, BUCKET = "trueup-tests", "a secret of the tests", "backups"
 PROBE = "is-there-room"
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 
 
 @dataclass(frozen=True)
