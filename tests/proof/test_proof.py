@@ -155,7 +155,6 @@ def test_the_last_line_tells_counts_time_and_budget(pytester: pytest.Pytester, r
 def test_over_the_budget_is_said_and_fails_nothing(pytester: pytest.Pytester, run) -> None:
     pytester.makepyfile(test_slow="import time\ndef test_slow(): time.sleep(2.1)\n", test_fast="def test_fast(): pass")
     result = run("--long", "--part", "1/1", "--budget", "0.02")
-    assert result.duration > 2, "it is longer than the budget by then"
     assert result.ret == 0
     result.stdout.fnmatch_lines(["*slowest*", "* s CPU  test_slow.py", "* s CPU  test_fast.py"])
     last = result.stdout.lines[-1]

@@ -212,7 +212,7 @@ def test_what_may_have_arrived_is_never_sent_again(desk: Desk, hook: Hook, answe
 
 def test_a_receiver_that_drips_is_cut_off(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte every now and then would keep a timeout from ever coming."""
-    monkeypatch.setattr(sending, "LONGEST_S", 1.0)
+    monkeypatch.setattr(sending, "LONGEST_S", 3.0)
     stop = threading.Event()
     with dripping(stop) as port:
         desk.declare({"targets": [{"type": "webhook", "url": f"http://127.0.0.1:{port}/"}]})
