@@ -166,13 +166,16 @@ def test_a_statement_comes_to_an_end(hacked: Hacked) -> None:
         assert any(words in ended.result() for words in ("killed", "gone away", "Lost connection"))
 
 
-def test_what_was_prepared_and_left_is_undone(hacked: Hacked) -> None:
+@pytest.mark.parametrize("name", ["tu", "tu''; CREATE DATABASE tu_pwned; -- ", "tu`\\\\! touch /tupwned #"])
+def test_what_was_prepared_and_left_is_undone(hacked: Hacked, name: str) -> None:
     """Any database user may prepare (XA) and go away; the locks would stay for ever, and no table could be moved."""
-    steps = ["XA START 'tu'", "UPDATE wp_options SET autoload = 'no' WHERE option_name = 'tu'", "XA END 'tu'"]
-    steps.insert(1, "INSERT INTO wp_options (option_name, option_value) VALUES ('tu', '')")
-    assert hacked.sql(*steps, "XA PREPARE 'tu'") == [""] * 5
+    change = "UPDATE wp_options SET autoload = 'no' WHERE option_name = 'siteurl'"
+    steps = [f"XA START '{name}'", change, f"XA END '{name}'", f"XA PREPARE '{name}'"]
+    assert hacked.sql(*steps) == [""] * len(steps)
     hacked.node.ssh(["systemctl", "start", "trueup-statements.service"])
     assert hacked.node.ssh(["mariadb", "-N", "-e", "XA RECOVER"]).stdout == ""
+    databases = hacked.node.ssh(["mariadb", "-N", "-e", "SHOW DATABASES LIKE 'tu\\_%'"]).stdout
+    assert (databases, hacked.node.ssh("ls /tupwned* 2>/dev/null", check=False).stdout) == ("", "")
     assert hacked.sql("SET SESSION innodb_lock_wait_timeout = 1", "UPDATE wp_options SET autoload = autoload") == [
         "",
         "",
