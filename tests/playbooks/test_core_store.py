@@ -87,6 +87,19 @@ def test_no_link_in_a_release_stays_roots(release: SimpleNamespace) -> None:
     assert own == {"uploads": 0, **dict.fromkeys(("plugins/inside.php", *out), 65534)}
 
 
+def test_no_link_is_roots_while_code_is_being_locked(release: SimpleNamespace) -> None:
+    """A hacked site asks nginx for what its link leads to all the while, and may have very many files."""
+    plugins = Path(release.content) / "plugins"
+    plugins.mkdir(parents=True)
+    (plugins / "a.php").touch()
+    (plugins / "leak.txt").symlink_to("/etc/passwd")
+    paths.own(str(plugins), 65534, 65534)
+    assert (plugins / "leak.txt").lstat().st_uid == 65534
+    paths.own(str(plugins), 0, 0)
+    assert [one.lstat().st_uid for one in (plugins, plugins / "a.php")] == [0, 0]
+    assert (plugins / "leak.txt").lstat().st_uid == 65534
+
+
 def test_what_is_as_it_was_unpacked_is_whole_and_sealed(kept: Path) -> None:
     assert core.condition(VERSION) == store.WHOLE
     seal = (kept / f"{VERSION}.seal").read_text()

@@ -345,7 +345,7 @@ def ensure_ownership(run, layout, user, *, locked):
                 # The directory itself comes last: if this ends halfway, it is seen and done again.
                 own(run, path, uid, gid)
     if user and not run.check_mode:
-        # Those of a release that an earlier version made, or that were locked just now, are root's.
+        # Those of a release that an earlier version made are root's.
         give_links(layout.release, user)
     return changed
 

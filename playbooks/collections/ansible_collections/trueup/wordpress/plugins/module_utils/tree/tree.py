@@ -340,8 +340,13 @@ class Tree:
                 yield handle
 
     def own(self, name, uid, gid):
-        """Give a directory and all in it to somebody, itself last. A shared inode keeps its owner, and is told."""
+        """Give a directory and all in it to somebody, itself last. A shared inode keeps its owner, and is told.
+
+        No link becomes root's: nginx would follow it to all that root lets it read.
+        """
         for path, handle, last, kind in self.walk(name):
+            if kind == stat.S_IFLNK and uid == 0:
+                continue
             try:
                 descriptors.own(handle, last, kind, uid, gid)
             except OSError as error:
