@@ -172,7 +172,7 @@ class Migration:
     def _place_aside(self, table):
         """A name for a table, with its database, that is free in the one of what failed."""
         sql.root().say(f"CREATE DATABASE IF NOT EXISTS {identifier(self.aside)} {sql.AS_OURS}")
-        taken, name, number = set(sql.tables(self.aside)), table, 1
+        taken, name, number = _names(self.aside), table, 1
         while name in taken:
             number += 1
             name = f"{table[: sql.LONGEST_NAME - 8]}__{number}"
