@@ -6,7 +6,49 @@ import pytest
 
 from tests.playbooks.node_modules import load
 
-migration = load("content.migration")
+migration, tables = load("content.migration"), load("content.rewrite_tables")
+
+
+def back(table: str, size: int = 10) -> str:
+    row = tables.Row(["`id` = 1"], [("v", b"x" * size, b"y")])
+    return str(row.back(f"`wp_0123456789ab`.`{table}`"))
+
+
+def test_large_rows_take_their_time_and_nobodys_patience() -> None:
+    """A gigabyte of pages, some megabytes at once, on a slow disk."""
+    patience, part = tables.Patience(), [back("wp_postmeta", 200_000)] * 20
+    for _ in range(300):
+        patience.spent(1.6, part)
+    assert not patience.is_used_up
+    patience.spent(62, [back("wp_other")])
+    assert patience.is_used_up
+    patience.spent(1.6, part)
+    assert not patience.is_over_for(part[0])
+
+
+def test_a_large_row_has_the_time_that_it_needs_when_nobody_has_patience_any_more() -> None:
+    cells = tables.InUse.__new__(tables.InUse)
+    cells.patience = tables.Patience()
+    cells.patience.spent(62, [back("wp_other")])
+    assert cells.bounded(back("wp_posts")).startswith("SET STATEMENT max_statement_time = 2, lock_wait_timeout = 1, ")
+    assert "max_statement_time = 10, " in cells.bounded(back("wp_posts", 4 << 20))[:60]
+
+
+def test_rows_that_wait_together_do_not_take_what_is_left_for_others() -> None:
+    """A trigger that sleeps a little less than it may, in each of the statements that are sent together."""
+    patience, slow, quick = tables.Patience(), back("wp_sleeping"), back("wp_posts")
+    patience.spent(20 * 9.9, [slow] * 20)
+    assert (patience.is_over_for(slow), patience.is_over_for(quick)) == (True, False)
+
+
+def test_a_table_whose_rows_were_sent_with_anothers_is_not_given_up_for_it() -> None:
+    patience = tables.Patience()
+    slow, quick = back("wp_sleeping"), back("wp_posts")
+    patience.spent(62, [slow, quick])
+    assert [patience.is_used_up, patience.is_over_for(slow), patience.is_over_for(quick)] == [True, False, False]
+    patience.spent(2, [slow])
+    patience.spent(0.01, [quick])
+    assert (patience.is_over_for(slow), patience.is_over_for(quick)) == (True, False)
 
 
 def test_what_is_set_aside_has_a_name_that_nothing_has_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,8 +42,8 @@ STATEMENT_S = 10
 PATIENCE_S = 60
 """What a way back has, all in all, for rows that make it wait. Without any left, a table that makes it wait is left as
 it is, and twice as late, all."""
-QUICK_S = 0.5
-"""What changes nobody waits for take less."""
+QUICK_S, QUICK_BYTES = 0.5, 4 << 20
+"""What changes nobody waits for take less than so long, and a second more for so many bytes of statements."""
 SPARE = 64 << 20
 """Bytes: a disk of databases with less of them has no room."""
 TAKEN = 1062
@@ -180,9 +180,13 @@ class Patience:
 
     def spent(self, seconds, statements):
         """Statements took so long."""
-        self._left -= max(0, seconds - QUICK_S)
-        if self.is_used_up and seconds > QUICK_S:
-            self._given_up.update(map(_table_of, statements))
+        late = seconds - QUICK_S - sum(map(len, statements)) / QUICK_BYTES
+        # Statements that were sent together may all have waited, which leaves time for other tables all the same.
+        self._left -= min(max(0, late), PATIENCE_S)
+        tables = {_table_of(statement) for statement in statements}
+        # Of more than one nobody knows which it was: each is asked alone from now on.
+        if self.is_used_up and late > 0 and len(tables) == 1:
+            self._given_up |= tables
 
 
 def _table_of(statement):
@@ -513,7 +517,7 @@ class InUse(AtRest):
 
     def bounded(self, statement):
         """The statement with an end that no trigger can put off."""
-        seconds = 2 if self.patience.is_used_up else STATEMENT_S + (len(statement) >> 20)
+        seconds = (2 if self.patience.is_used_up else STATEMENT_S) + (len(statement) >> 20)
         locks = min(seconds // 2, LOCK_S)
         return (
             f"SET STATEMENT max_statement_time = {seconds}, lock_wait_timeout = {locks}, "
