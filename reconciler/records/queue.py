@@ -231,9 +231,10 @@ def _have_give_way(connection: Connection, now: datetime) -> None:
     held = [job for job in found if not only_clears(job)]
     if not held:
         return
+    columns = select(jobs.c.id, jobs.c.job_type, jobs.c.intent, jobs.c.locks)
     asked = [
-        (row.id, row.job_type == JobType.RECONCILE, {lock.resource for lock in locks_from(row.locks)})
-        for row in connection.execute(_ready(select(jobs.c.id, jobs.c.job_type, jobs.c.locks), now))
+        (row.id, _is_the_loops(row), {lock.resource for lock in locks_from(row.locks)})
+        for row in connection.execute(_ready(columns, now))
     ]
     for job in held:
         resources = {lock.resource for lock in job.locks}
@@ -243,6 +244,11 @@ def _have_give_way(connection: Connection, now: datetime) -> None:
             waiting = wanting[0][0]
         if waiting is not None:
             request_cancel(connection, job, {"for_job_id": str(waiting)}, now)
+
+
+def _is_the_loops(row: Any) -> bool:
+    """Whether it heals, and nobody asked for that."""
+    return row.job_type == JobType.RECONCILE and not (row.intent or {}).get("deliberate")
 
 
 def _gave_way_again_and_again(connection: Connection, job: Job) -> bool:

@@ -341,11 +341,11 @@ def test_what_gives_way_stops_for_whatever_is_ready_and_needs_its_lock(
 def test_what_gave_way_again_and_again_does_so_no_more_for_what_the_loop_wants(jobs: Jobs, queue: Queue) -> None:
     """A site that is changed all the time is healed all the time: it would keep its backup from ever being tried."""
 
-    def disturbed(at: int, job_type: str) -> bool:
+    def disturbed(at: int, job_type: str, **values: Any) -> bool:
         """Whether a drill has to give way; what disturbed it ends."""
         jobs.enqueue(drill("drill:n", "site:a", dedupe_key="drill:a"), after(seconds=at))
         held = take(queue, at)
-        other = jobs.enqueue(new_job("site:a", job_type=job_type), after(seconds=at + 1))
+        other = jobs.enqueue(new_job("site:a", job_type=job_type, **values), after(seconds=at + 1))
         queue.claim("w", after(seconds=at + 2), {"health-check"})
         gives_way = queue.heartbeat(held.job.id, held.fence, after(seconds=at + 3))
         queue.finish(held.job.id, held.fence, Stopped() if gives_way else Succeeded(), after(seconds=at + 4))
@@ -359,6 +359,8 @@ def test_what_gave_way_again_and_again_does_so_no_more_for_what_the_loop_wants(j
     assert [disturbed(at, "reconcile") for at in (0, 10, 20, 30)] == [True, True, True, False]
     assert [disturbed(at, "reconcile") for at in (40, 50, 60)] == [True, True, True], "it was tried"
     assert disturbed(70, "deploy"), "somebody asked for that"
+    assert disturbed(80, "reconcile", intent={"deliberate": True}), "and for that"
+    assert not disturbed(90, "reconcile", intent={"deliberate": False})
 
 
 def test_what_gives_way_has_no_place_in_line_before_others(jobs: Jobs, queue: Queue) -> None:
