@@ -256,7 +256,10 @@ def _gave_way_again_and_again(connection: Connection, job: Job) -> bool:
         return False
     former = (
         select(jobs.c.status)
-        .where(jobs.c.dedupe_key == job.dedupe_key, jobs.c.id != job.id)
+        # All claims wait for this one: there is an index by environment, and none by key. One that was asked for
+        # meanwhile, or was cancelled before it began, gave way to nobody.
+        .where(jobs.c.environment_id == job.environment_id, jobs.c.dedupe_key == job.dedupe_key)
+        .where(jobs.c.id != job.id, jobs.c.started_at.is_not(None))
         .order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
         .limit(MOST_TIMES)
     )

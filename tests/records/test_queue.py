@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import Engine, event, func, select, update
 
 from reconciler.core.errors import LateFence, NotFound
 from reconciler.core.jobs import JobErrorCode, JobStatus
@@ -361,6 +361,33 @@ def test_what_gave_way_again_and_again_does_so_no_more_for_what_the_loop_wants(j
     assert disturbed(70, "deploy"), "somebody asked for that"
     assert disturbed(80, "reconcile", intent={"deliberate": True}), "and for that"
     assert not disturbed(90, "reconcile", intent={"deliberate": False})
+
+
+def test_what_gave_way_before_is_found_by_an_index_and_whatever_is_asked_for_meanwhile(
+    engine: Engine, jobs: Jobs, queue: Queue
+) -> None:
+    """Claims go one by one, and there may be hundreds of thousands of jobs."""
+    said: list[tuple[str, Any]] = []
+    event.listen(engine, "before_cursor_execute", lambda *told: said.append(told[2:4]))
+    own = {"dedupe_key": "drill:a", "environment_id": uuid4()}
+    for at in (0, 10, 20, 30):
+        jobs.enqueue(drill("site:a", **own), after(seconds=at))
+        held = take(queue, at)
+        jobs.enqueue(drill("site:a", **own), after(seconds=at + 1))
+        other = jobs.enqueue(new_job("site:a"), after(seconds=at + 1))
+        queue.claim("w", after(seconds=at + 2), {"none"})
+        gives_way = queue.heartbeat(held.job.id, held.fence, after(seconds=at + 3))
+        assert gives_way is (at < 30)
+        queue.finish(held.job.id, held.fence, Stopped(), after(seconds=at + 4))
+        assert take(queue, at + 5).job.id == other.id
+        queue.finish(other.id, jobs.get(other.id).fence or 0, Succeeded(), after(seconds=at + 5))
+        (waiting,) = jobs.page(JobFilter(statuses=frozenset({JobStatus.QUEUED}))).jobs
+        jobs.cancel(waiting.id, after(seconds=at + 6))
+    former, given = next(one for one in said if "dedupe_key = " in one[0] and "DESC" in one[0])
+    if engine.dialect.name == "sqlite":  # the other weighs how much there is
+        with reading(engine) as connection:
+            plan = [row[-1] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {former}", given)]
+        assert "environment_id=?" in plan[0], plan
 
 
 def test_what_gives_way_has_no_place_in_line_before_others(jobs: Jobs, queue: Queue) -> None:
