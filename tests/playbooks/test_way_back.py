@@ -41,6 +41,23 @@ def test_rows_that_wait_together_do_not_take_what_is_left_for_others() -> None:
     assert (patience.is_over_for(slow), patience.is_over_for(quick)) == (True, False)
 
 
+def test_rows_that_took_their_time_leave_as_much_to_those_that_meet_a_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hundred rows by whose key there is no index take minutes; then somebody else has a row for a moment."""
+    now, said = [0.0], list[int]()
+
+    def together(statements: list[str]) -> None:
+        said.append(len(statements))
+        now[0] += 10
+        if len(said) == 9:
+            raise tables.sql.SqlError("Deadlock found", 1213)
+
+    monkeypatch.setattr(tables, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    cells = tables.InUse.__new__(tables.InUse)
+    cells.patience, cells.session = tables.Patience(), SimpleNamespace(together=together)
+    cells.write([back("wp_log")] * 200)
+    assert said == [20] * 11, "what was written is not written anew"
+
+
 def test_a_table_whose_rows_were_sent_with_anothers_is_not_given_up_for_it() -> None:
     patience = tables.Patience()
     slow, quick = back("wp_sleeping"), back("wp_posts")

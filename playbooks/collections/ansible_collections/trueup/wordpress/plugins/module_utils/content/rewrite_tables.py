@@ -503,10 +503,15 @@ class InUse(AtRest):
         return self._each(rows, [row.update_in_use(table) for table, row in rows])
 
     def write(self, statements, together=20):
-        begun, bounded = time.monotonic(), [self.bounded(statement) for statement in statements]
+        bounded = [self.bounded(statement) for statement in statements]
+        for start in range(0, len(bounded), together):
+            self._written(bounded[start : start + together])
+
+    def _written(self, part):
+        begun = time.monotonic()
         for attempt in range(ROUNDS):
             try:
-                super().write(bounded, together)
+                super().write(part, len(part))
                 break
             except sql.SqlError as error:
                 # Where both wait for each other, we begin again: what is written already says no more what it said.
