@@ -80,6 +80,7 @@ print(json.dumps({
     "kinds": rows("SELECT table_name, table_type FROM information_schema.tables WHERE table_type <> 'BASE TABLE' "
                   f"AND table_schema = '{live}'"),
     "triggers": rows(f"SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = '{live}'"),
+    "packages": rows(f"SELECT name FROM mysql.proc WHERE type LIKE 'PACKAGE%' AND db = '{live}'"),
     "lets_in": bool(sql.own(live, password)),
 }))
 """
@@ -94,6 +95,11 @@ HOSTILE = {
         "CREATE SQL SECURITY INVOKER VIEW wp_moved AS SELECT id, SLEEP(1000) AS v FROM wp_away",
     ],
     "more of them": [f"CREATE VIEW wp_view_{n} AS SELECT 1" for n in range(9)],
+    "a package": [
+        "SET SESSION sql_mode = 'ORACLE'",
+        "CREATE PACKAGE wp_package AS PROCEDURE one(a INT); END",
+        "CREATE PACKAGE BODY wp_package AS PROCEDURE one(a INT) AS BEGIN NULL; END; END",
+    ],
     "a sequence": ["CREATE SEQUENCE wp_gone", "CREATE SEQUENCE wp_sequence"],
     "a history": ["ALTER TABLE wp_history ADD SYSTEM VERSIONING"],
     "an unreadable one": [
@@ -129,6 +135,7 @@ def test_what_a_site_makes_of_its_tables_meanwhile_keeps_nothing_back(own_hostin
     assert found["history"] == [["1", "former"]]
     assert found["kinds"] == [["wp_sequence", "SEQUENCE"]]
     assert found["triggers"] == [["was"]]
+    assert found["packages"] == []
     assert found["lets_in"]
     assert not found["is_there"]
     assert {"wp_new", "wp_gone", "wp_history"} <= {*found["aside"]}, "nothing is thrown away"

@@ -1,12 +1,13 @@
 """What is decided, without a database, while changes are taken out of a site's tables."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 
 from tests.playbooks.node_modules import load
 
-migration, tables = load("content.migration"), load("content.rewrite_tables")
+migration, tables, stored = map(load, ("content.migration", "content.rewrite_tables", "content.stored_objects"))
 
 
 def back(table: str, size: int = 10) -> str:
@@ -80,3 +81,22 @@ def test_what_is_set_aside_has_a_name_that_nothing_has_there(monkeypatch: pytest
     one = migration.Migration(SimpleNamespace(database="wp_0123456789ab"), "wp_0123456789ab_before")
     names = [one._place_aside(table) for table in ("wp_gone", "wp_prices", "wp_new")]
     assert names == [f"`wp_0123456789ab_failed`.`{name}`" for name in ("wp_gone__3", "wp_prices__2", "wp_new")]
+
+
+def test_packages_that_a_site_made_go_with_all_else_that_would_be_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any database user may make them, in Oracle's mode, and they are dropped in that mode alone."""
+    found = [("PACKAGE", "p"), ("VIEW", "v"), ("PACKAGE BODY", "p"), ("FUNCTION", "f"), ("TRIGGER", "t")]
+    said: list[str] = []
+    session = SimpleNamespace(say=lambda *statements: said.extend(statements))
+    monkeypatch.setattr(stored, "_beside_tables", lambda *_: found)
+    monkeypatch.setattr(stored.sql, "within", lambda _: session)
+    monkeypatch.setattr(stored.sql, "opened", lambda _: nullcontext(session))
+    stored.drop("d")
+    assert said == [
+        "DROP TRIGGER IF EXISTS `d`.`t`",
+        "DROP VIEW IF EXISTS `d`.`v`",
+        "DROP FUNCTION IF EXISTS `d`.`f`",
+        "SET SESSION sql_mode = 'ORACLE'",
+        "DROP PACKAGE BODY IF EXISTS `d`.`p`",
+        "DROP PACKAGE IF EXISTS `d`.`p`",
+    ]

@@ -34,6 +34,8 @@ NAMED = 5
 
 VIEW, TRIGGER, EVENT = "VIEW", "TRIGGER", "EVENT"
 ROUTINES = ("FUNCTION", "PROCEDURE")
+PACKAGES = ("PACKAGE BODY", "PACKAGE")
+"""None is moved; the server knows their words in Oracle's mode alone."""
 ORDER = (*ROUTINES, VIEW, TRIGGER, EVENT)
 
 _QUOTED = r"(?:`(?:[^`]|``)*`|\"(?:[^\"]|\"\")*\")"
@@ -211,8 +213,13 @@ def drop(database):
     session = sql.within(database)
     for _ in range(ROUNDS):
         found = _beside_tables(database, "table_type = 'VIEW'")
-        for kind, name in sorted(found, key=lambda one: -ORDER.index(one[0])):
+        packages = [one for one in found if one[0] in PACKAGES]
+        for kind, name in sorted({*found} - {*packages}, key=lambda one: (-ORDER.index(one[0]), one)):
             session.say(f"DROP {kind} IF EXISTS {qualified(database, name)}")
+        if packages:
+            with sql.opened(database) as oracles:
+                steps = (f"DROP {kind} IF EXISTS {qualified(database, name)}" for kind, name in sorted(packages)[::-1])
+                oracles.say("SET SESSION sql_mode = 'ORACLE'", *steps)
         if len(found) <= MOST:
             return
     raise _too_much(database)
