@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tests.playbooks.node_modules import load
 pairs = load("promotion.pairs")
 halves = load("promotion.halves")
 presets = load("promotion.presets")
+merge = load("promotion.merge")
 
 RATE, OTHER, PLACE = ("rates", "1"), ("rates", "2"), ("places", "1")
 CLASS, LATER = ("classes", "reduced"), ("classes", "zero")
@@ -113,6 +115,17 @@ def test_names_of_tables_without_end_make_one_look_at_the_code(tmp_path: Path, m
     assert halves.named_by(str(tmp_path), {"x/x.php"}, ["wp_there", "wp_t-1"]) == {"x/x.php": {"wp_there", "wp_t-1"}}
     odd = ["wp_there", *(f"wp_t-{n}" for n in range(2))]
     assert halves.named_by(str(tmp_path), {"x/x.php"}, odd) == {"x/x.php": set()}
+
+
+def test_a_table_that_a_plugin_brings_along_takes_its_room_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = SimpleNamespace(rows=lambda _: [("wp_options", str(1 << 20)), ("wp_ours_log", str(4 << 30))])
+    monkeypatch.setattr(merge.sql, "root", lambda: root)
+    free = (4 << 30) + (3 << 20)
+    monkeypatch.setattr(merge.room, "lacking", lambda wanted, _: max(wanted.values()) > free and (1, 1))
+    tables = ["wp_options", "wp_ours_log"]
+    merge.refuse_without_room("wp_0123456789ab", tables, ("wp_ours_log",))
+    with pytest.raises(merge.Failure, match="need"):
+        merge.refuse_without_room("wp_0123456789ab", tables)
 
 
 def test_no_link_of_a_plugin_is_followed(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ class Promotion:
             found = preview(sides, written, code, sides.protected()) if self.run.check_mode else None
             return {**self._told(sides, written, code), "preview": found}
         filled, empty = self.tables(sides)
-        refuse_without_room(sides.source.layout.database, filled)
+        refuse_without_room(sides.source.layout.database, filled, sides.made)
         user = account.ensure_user(self.run, self.layout)
         self.staging.open()
         self.release(sides, code, user)

@@ -88,13 +88,17 @@ def refuse_conflicts(found):
         )
 
 
-def refuse_without_room(database, tables):
-    """Each row is there three times for a moment: in the draft, as what is put in, and as what was there."""
-    sizes = sql.root().value(
-        "SELECT COALESCE(SUM(data_length + index_length), 0) FROM information_schema.tables "
+def refuse_without_room(database, tables, made=()):
+    """Each row is there three times for a moment: in the draft, as what is put in, and as what was there.
+
+    ``made``: those of the tables that are made in the target, whole: what the draft has of them is moved.
+    """
+    rows = sql.root().rows(
+        "SELECT table_name, COALESCE(data_length + index_length, 0) FROM information_schema.tables "
         f"WHERE table_schema = {literal(database)} AND table_name IN ({sql.literals(tables)})"
     )
-    if lack := room.lacking({DATABASES: 3 * int(sizes)}, SPARE):
+    needs = sum(int(size) * (1 if table in made else 3) for table, size in rows)
+    if lack := room.lacking({DATABASES: needs}, SPARE):
         needed, free = lack
         raise Failure(
             f"The tables that move need {needed >> 20} MiB on the node's disk, of which {SPARE >> 20} stay free, and "
