@@ -100,6 +100,17 @@ def test_no_link_is_roots_while_code_is_being_locked(release: SimpleNamespace) -
     assert (plugins / "leak.txt").lstat().st_uid == 65534
 
 
+def test_a_site_with_files_without_end_is_put_right_all_the_same(
+    release: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in core.USER_DIRECTORIES:
+        (Path(release.content) / name).mkdir(parents=True)
+    monkeypatch.setattr(core, "Tree", lambda top: trees.Tree(top, most=1))
+    made, user = run(tmp_path), SimpleNamespace(pw_uid=65534, pw_gid=65534)
+    assert core.ensure_ownership(made, release, user, locked=False)
+    assert [note for note in made.notes if "more files than any site" in note]
+
+
 def test_what_is_as_it_was_unpacked_is_whole_and_sealed(kept: Path) -> None:
     assert core.condition(VERSION) == store.WHOLE
     seal = (kept / f"{VERSION}.seal").read_text()

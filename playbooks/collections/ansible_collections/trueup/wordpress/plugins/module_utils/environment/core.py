@@ -346,7 +346,13 @@ def ensure_ownership(run, layout, user, *, locked):
                 own(run, path, uid, gid)
     if user and not run.check_mode:
         # Those of a release that an earlier version made are root's.
-        give_links(layout.release, user)
+        try:
+            give_links(layout.release, user)
+        except OSError as error:
+            # However many files a site makes, the rest of it is put right all the same.
+            if error.errno != errno.EFBIG:
+                raise
+            run.notes.append(f"{layout.content} has more files than any site may have: not all of its links were seen.")
     return changed
 
 
