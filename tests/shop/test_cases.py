@@ -10,6 +10,9 @@ from tests.shop.world import World
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
+# pytest keeps what a fixture made for as long as its parameter is the same object.
+NAMES = {name: name for name in GROUPS}
+
 
 @pytest.fixture(scope="module")
 def world(stand: Stand, outside: Listener, request: pytest.FixtureRequest) -> World:
@@ -20,7 +23,7 @@ def world(stand: Stand, outside: Listener, request: pytest.FixtureRequest) -> Wo
 
 
 @pytest.mark.parametrize(
-    ("world", "case"), [pytest.param(case.operation, case, id=case.id) for case in CASES], indirect=["world"]
+    ("world", "case"), [pytest.param(NAMES[case.operation], case, id=case.id) for case in CASES], indirect=["world"]
 )
 def test_a_case(world: World, case: Case) -> None:
     assert world.wrong(case) == []
