@@ -1,5 +1,8 @@
 """What was seen to go wrong with real sites, as data: planted, done, and looked at; see `table.py`."""
 
+from collections.abc import Callable
+from functools import cache
+
 import pytest
 
 from tests.lab.listener import Listener
@@ -10,20 +13,20 @@ from tests.shop.world import World
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
-# pytest keeps what a fixture made for as long as its parameter is the same object.
-NAMES = {name: name for name in GROUPS}
-
 
 @pytest.fixture(scope="module")
-def world(stand: Stand, outside: Listener, request: pytest.FixtureRequest) -> World:
-    """The site of all cases of an operation, once the operation is over."""
-    world = World(stand, outside, GROUPS[request.param])
-    OPERATIONS[request.param](world)
-    return world
+def world_of(stand: Stand, outside: Listener) -> Callable[[str], World]:
+    """The site of all cases of an operation, once the operation is over: done when the first of them asks."""
+
+    @cache
+    def done(operation: str) -> World:
+        world = World(stand, outside, GROUPS[operation])
+        OPERATIONS[operation](world)
+        return world
+
+    return done
 
 
-@pytest.mark.parametrize(
-    ("world", "case"), [pytest.param(NAMES[case.operation], case, id=case.id) for case in CASES], indirect=["world"]
-)
-def test_a_case(world: World, case: Case) -> None:
-    assert world.wrong(case) == []
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in CASES])
+def test_a_case(world_of: Callable[[str], World], case: Case) -> None:
+    assert world_of(case.operation).wrong(case) == []
