@@ -31,7 +31,7 @@ add_action('init', function () {
     foreach (json_decode(base64_decode('STATEMENTS'), true) as $statement) {
         $done = $done && false !== $wpdb->query(str_replace('@n@', (string) (int) $_POST['visitor'], $statement));
     }
-    $done = $wpdb->query($done ? 'COMMIT' : 'ROLLBACK') && $done;
+    $done = false !== $wpdb->query($done ? 'COMMIT' : 'ROLLBACK') && $done;
     die($done ? 'acknowledged' : 'refused');
 }, 20);
 """
