@@ -221,8 +221,9 @@ def test_settings_and_code_move_while_orders_come_in(shop: Shop) -> None:
         f"{writer.taken} orders in {run.seconds:.1f} s; moved rows locked {frozen.group(1)} s; longest order "
         f"{writer.longest_order:.3f} s, longest write of an option {writer.longest_setting:.3f} s"
     )
-    # A machine that others use gives more at one time than at another.
-    assert writer.taken / run.seconds > usual.taken / calm.seconds / 20, "orders come in while it is made"
+    assert writer.taken / run.seconds > usual.taken / calm.seconds / 5, (
+        "orders come in as they do while nothing happens"
+    )
     assert [after - was for after, was in zip(counts(shop), before, strict=True)] == [writer.taken] * len(PROTECTED)
     numbers = shop.sql(PRODUCTION, "SELECT total FROM wp_wc_orders WHERE id > 2 ORDER BY id;").split()
     assert [float(one) for one in numbers] == [float(one + 1) for one in range(shop.made)]
